@@ -1,0 +1,21 @@
+"""plasticbench: which way of keeping a deep RL agent plastic really works.
+
+The three helpers act in place on any ``torch.nn.Module``; they load torch on first use.
+"""
+
+from typing import TYPE_CHECKING, Any
+
+__version__ = "0.1.0"
+
+if TYPE_CHECKING:
+    from plasticbench.modules import fire_, probe, reset
+
+__all__ = ["__version__", "fire_", "probe", "reset"]
+
+
+def __getattr__(name: str) -> Any:
+    if name in ("fire_", "probe", "reset"):
+        from plasticbench import modules
+
+        return getattr(modules, name)
+    raise AttributeError(f"module 'plasticbench' has no attribute {name!r}")

@@ -1,0 +1,225 @@
+"""The plain types and protocols that every layer shares.
+
+Shape legend: ``M`` members of a population, ``m`` members that one reset concerns, ``E`` environments per member,
+``N`` rows of a probe batch, ``B`` rows of an update batch.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Literal, NamedTuple, Protocol
+
+import numpy as np
+from torch import Tensor
+
+from plasticbench.seeding import Streams
+
+Role = Literal["encoder", "head"]
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class DiscreteActions:
+    """A choice among ``count`` actions; an action is an integer array without a trailing dimension."""
+
+    count: int
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class BoxActions:
+    """A vector of bounded numbers; ``low`` and ``high`` have one entry per dimension."""
+
+    low: tuple[float, ...]
+    high: tuple[float, ...]
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class EnvSpec:
+    """What an agent must know about a task.
+
+    ``obs_shape`` is one environment's observation as delivered, channels first. With ``frame_stack`` above 1 its first
+    dimension is exactly that many frames, oldest first, so that a replay may store each frame once.
+    ``obs_scale`` is what observations are multiplied with before a network sees them (1/255 for pixels).
+    """
+
+    obs_shape: tuple[int, ...]
+    obs_dtype: Literal["uint8", "float32"]
+    actions: DiscreteActions | BoxActions
+    frame_stack: int = 1
+    obs_scale: float = 1.0
+
+    @property
+    def frame_shape(self) -> tuple[int, ...]:
+        """Shape of the part of an observation that is new at each step."""
+        return self.obs_shape[1:] if self.frame_stack > 1 else self.obs_shape
+
+
+class EnvStep(NamedTuple):
+    """One step of N environments, with next-step autoreset.
+
+    The step after an end ignores its action and returns the first observation of the next episode with reward 0 and
+    both flags False; the observation of the ending step itself is the episode's true last one.
+    """
+
+    obs: np.ndarray  # [N, *obs_shape]
+    reward: np.ndarray  # [N] float32, what the agent learns from (clipped where the protocol clips)
+    raw_reward: np.ndarray  # [N] float32, what is reported
+    terminated: np.ndarray  # [N] bool
+    truncated: np.ndarray  # [N] bool
+
+
+class VectorEnv(Protocol):
+    """N environments stepped together; the course of each depends on its own seed and actions alone."""
+
+    spec: EnvSpec
+    num_envs: int
+
+    def reset(self) -> np.ndarray: ...
+
+    def step(self, actions: np.ndarray) -> EnvStep: ...
+
+    def close(self) -> None: ...
+
+
+class EnvConfig(Protocol):
+    """``Config`` of an environment family: ``envs/<kind>.py``."""
+
+    @property
+    def task(self) -> str: ...
+
+    @property
+    def num_envs(self) -> int: ...
+
+    def build(self, seeds: Sequence[int], num_threads: int) -> VectorEnv:
+        """Builds one environment per seed."""
+        ...
+
+    def score(self, mean_return: float) -> float:
+        """Normalised score of a mean return: 0 is the reference low, 1 the reference high."""
+        ...
+
+    @property
+    def score_source(self) -> str:
+        """Where the two reference returns come from."""
+        ...
+
+
+class Scenario(Protocol):
+    """How a task changes over the budget. ``phase`` counts the changes that have happened (0 before the first)."""
+
+    @property
+    def change_steps(self) -> tuple[int, ...]: ...
+
+    @property
+    def clears_replay(self) -> bool: ...
+
+    def transform(self, obs: np.ndarray, phase: int) -> np.ndarray:
+        """Maps raw observations ``[M, E, *obs_shape]`` to those that the agents see in this phase."""
+        ...
+
+
+@dataclass(slots=True)
+class ParameterState:
+    """One parameter tensor of m members as a reset policy sees it; policies write ``value`` in place."""
+
+    value: Tensor  # [m, ...]
+    fresh: Tensor  # [m, ...] a new draw of the initialiser
+    original: Tensor | None = None  # [m, ...] the first initialisation, where known
+    exp_avg: Tensor | None = None  # [m, ...] Adam's moments, written in place by policies that act on single units
+    exp_avg_sq: Tensor | None = None
+    adam_steps: Tensor | None = None  # [m]
+
+
+@dataclass(slots=True)
+class LayerState:
+    """A linear ``[m, out, in]`` or convolutional ``[m, out, in, kh, kw]`` layer."""
+
+    name: str
+    role: Role
+    is_output: bool
+    weight: ParameterState
+    bias: ParameterState | None = None
+
+    @property
+    def parameters(self) -> dict[str, ParameterState]:
+        """The layer's parameters by full name, such as ``fc1.weight``."""
+        named = {f"{self.name}.weight": self.weight}
+        if self.bias is not None:
+            named[f"{self.name}.bias"] = self.bias
+        return named
+
+
+@dataclass(slots=True)
+class NetworkState:
+    """The ordered layers of the m members that a reset concerns, input first."""
+
+    layers: list[LayerState]
+
+
+class ProbeBatch(NamedTuple):
+    """Replay observations for data-dependent policies: ``[m, N, *obs_shape]``."""
+
+    obs: Tensor
+
+
+@dataclass(slots=True)
+class ResetReport:
+    """What a policy did: full names of the parameters it rewrote, and measurements ``[m]`` by name."""
+
+    touched: set[str] = field(default_factory=set)
+    measurements: dict[str, Tensor] = field(default_factory=dict)
+
+
+class ResetPolicy(Protocol):
+    """Rewrites the networks of chosen members: ``agents/reset_policies/<kind>.py``."""
+
+    def apply(self, net: NetworkState, streams: Sequence[Streams], data: ProbeBatch | None) -> ResetReport:
+        """Changes ``net`` in place; ``streams`` holds the random streams of the m members."""
+        ...
+
+
+OptimizerRule = Literal["keep", "reset", "reset_touched"]
+TargetRule = Literal["sync", "sync_touched", "keep", "same_operation"]
+"""What a reset does to the target network: copy all of the online network, copy only the rewritten parameters,
+leave it alone, or apply the same policy to the target's own weights."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class LayerView:
+    """What a probe may look at in one layer; read only. ``None`` where it was not captured."""
+
+    name: str
+    weight: Tensor  # [M, out, in] or [M, out, in, kh, kw]
+    bias: Tensor | None = None  # [M, out]
+    initial_weight: Tensor | None = None
+    initial_bias: Tensor | None = None
+    previous_weight: Tensor | None = None  # just before the reset that is being measured
+    activation: Tensor | None = (
+        None  # [M, N, units] or [M, N, channels, h, w], after the nonlinearity; None for the output
+    )
+    weight_gradient: Tensor | None = None  # of the agent's own loss on the probe batch
+    bias_gradient: Tensor | None = None
+    weight_update: Tensor | None = None  # the change that the optimizer would make for that gradient
+    bias_update: Tensor | None = None
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class NetworkView:
+    """One network of all members: ordered layers, input first, and the features that enter the output layer."""
+
+    name: str
+    layers: tuple[LayerView, ...]
+    features: Tensor | None = None  # [M, N, d]
+
+
+class Probe(Protocol):
+    """A plasticity measurement: ``analysis/probes/<kind>.py``."""
+
+    @property
+    def label(self) -> str:
+        """Name of the metric; differs from the kind where a setting differs from its default."""
+        ...
+
+    def measure(self, view: NetworkView) -> Mapping[str, Tensor]:
+        """Values ``[M]``: key ``""`` is the network's total, other keys are layer names. Empty where not applicable."""
+        ...

@@ -1,0 +1,82 @@
+"""Plug-ins by file name: ``kind: fire`` is ``agents/reset_policies/fire.py``, and there is no registry to edit."""
+
+from __future__ import annotations
+
+import dataclasses
+import difflib
+import importlib
+import importlib.metadata
+import pkgutil
+from collections.abc import Iterable, Mapping
+from types import ModuleType
+from typing import Any
+
+PACKAGES = {
+    "agents": "plasticbench.agents",
+    "networks": "plasticbench.agents.networks",
+    "policies": "plasticbench.agents.reset_policies",
+    "envs": "plasticbench.envs",
+    "scenarios": "plasticbench.envs.scenarios",
+    "probes": "plasticbench.analysis.probes",
+}
+"""Groups of plug-ins. Installed packages add theirs under the entry point ``plasticbench.<group>``."""
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class PluginField:
+    """Marks a config field that holds another plug-in: ``network: Annotated[Any, PluginField("networks")]``."""
+
+    group: str
+
+
+def did_you_mean(name: str, known: Iterable[str]) -> str:
+    """A sentence with the nearest known name, or with all of them."""
+    known = sorted(known)
+    near = difflib.get_close_matches(name, known, n=1, cutoff=0.6)
+    return f"Did you mean {near[0]!r}?" if near else f"Known: {', '.join(known)}."
+
+
+def names(group: str) -> list[str]:
+    """All plug-ins of a group: the files of its folder, and installed entry points."""
+    package = importlib.import_module(PACKAGES[group])
+    found = {
+        module.name for module in pkgutil.iter_modules(package.__path__) if not (module.name[0] == "_" or module.ispkg)
+    }
+    return sorted(found | {entry.name for entry in importlib.metadata.entry_points(group=f"plasticbench.{group}")})
+
+
+def load(group: str, name: str) -> ModuleType:
+    """The module of a plug-in. Raises ``ValueError`` with the nearest name if there is none."""
+    if name not in (known := names(group)):
+        raise ValueError(f"no {group} plug-in is called {name!r}. {did_you_mean(name, known)}")
+    for entry in importlib.metadata.entry_points(group=f"plasticbench.{group}"):
+        if entry.name == name:
+            return importlib.import_module(entry.value)
+    return importlib.import_module(f"{PACKAGES[group]}.{name}")
+
+
+def config_from(group: str, kind: str, settings: Mapping[str, Any], preset: str | None = None) -> Any:
+    """The plug-in's ``Config``: a preset's values (or the defaults), overridden by ``settings``.
+
+    Raises ``ValueError`` for unknown names and for explicit settings that have no effect.
+    """
+    module = load(group, kind)
+    fields = {field.name for field in dataclasses.fields(module.Config)}
+    for name in settings:
+        if name not in fields:
+            raise ValueError(f"{name}: {kind!r} has no such setting. {did_you_mean(name, fields)}")
+    if preset is None:
+        config = module.Config(**settings)
+    elif preset in (presets := getattr(module, "PRESETS", {})):
+        config = dataclasses.replace(presets[preset], **settings)
+    else:
+        raise ValueError(f"preset: {kind!r} has no preset {preset!r}. {did_you_mean(preset, presets)}")
+    for name, reason in getattr(config, "inert", dict)().items():
+        if name in settings:
+            raise ValueError(f"{name}: this setting has no effect: {reason}. Remove it, or change what makes it inert")
+    return config
+
+
+def summary(group: str, name: str) -> str:
+    """First line of the plug-in's docstring."""
+    return (load(group, name).__doc__ or "").strip().partition("\n")[0]

@@ -1,0 +1,123 @@
+"""When something happens: pure functions of a trial's clock, the agent step."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, Literal, Protocol
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class LinearSchedule:
+    """From ``start`` to ``end`` over ``duration_steps`` steps that begin at ``begin_step``; constant outside."""
+
+    start: float
+    end: float
+    begin_step: int
+    duration_steps: int
+
+    def value(self, step: int) -> float:
+        """The value at ``step``."""
+        if self.duration_steps <= 0:
+            return self.end if step >= self.begin_step else self.start
+        fraction = min(max((step - self.begin_step) / self.duration_steps, 0.0), 1.0)
+        return self.start + fraction * (self.end - self.start)
+
+
+class EventSchedule(Protocol):
+    """Which members a reset event concerns at a step."""
+
+    def steps(self, budget_steps: int) -> tuple[int, ...]:
+        """The steps that are known in advance, ascending; empty for triggered schedules."""
+        ...
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class At:
+    """At fractions of the budget, each strictly between 0 and 1."""
+
+    at: tuple[float, ...]
+
+    def __post_init__(self) -> None:
+        for fraction in self.at:
+            if not 0.0 < fraction < 1.0:
+                raise ValueError(f"at: each fraction of the budget must lie strictly between 0 and 1, got {fraction}")
+        if not self.at or list(self.at) != sorted(set(self.at)):
+            raise ValueError(f"at: needs fractions in ascending order without repetition, got {list(self.at)}")
+
+    def steps(self, budget_steps: int) -> tuple[int, ...]:
+        """Fractions in agent steps, rounded to the nearest step."""
+        return tuple(round(fraction * budget_steps) for fraction in self.at)
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Every:
+    """Every ``every`` agent steps, the first after one period; ``until`` (agent steps, exclusive) ends it."""
+
+    every: int
+    until: int | None = None
+
+    def __post_init__(self) -> None:
+        if self.every < 1:
+            raise ValueError(f"every: must be at least 1 agent step, got {self.every}")
+        if self.until is not None and self.until <= self.every:
+            raise ValueError(f"until: must lie after the first event at step {self.every}, got {self.until}")
+
+    def steps(self, budget_steps: int) -> tuple[int, ...]:
+        """Multiples of the period before the end of the budget."""
+        return tuple(range(self.every, min(budget_steps, self.until or budget_steps), self.every))
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Trigger:
+    """When a probe's total on the online network crosses a bound, for each member by itself.
+
+    ``at_most_every`` (agent steps) is the shortest time between two events of a member, and before its first.
+    """
+
+    probe: str
+    at_most_every: int
+    above: float | None = None
+    below: float | None = None
+    network: str = "online"
+
+    def __post_init__(self) -> None:
+        if (self.above is None) == (self.below is None):
+            raise ValueError("when: needs exactly one of 'above' and 'below'")
+        if self.at_most_every < 1:
+            raise ValueError(f"when.at_most_every: must be at least 1 agent step, got {self.at_most_every}")
+
+    def steps(self, budget_steps: int) -> tuple[int, ...]:
+        """Nothing is known in advance."""
+        return ()
+
+    def fires(self, value: float, step: int, last_event_step: int) -> bool:
+        """Whether a member with this probe value has an event now; ``last_event_step`` is 0 before the first."""
+        if step - last_event_step < self.at_most_every:
+            return False
+        return value > self.above if self.above is not None else value < (self.below or 0.0)
+
+
+Schedule = At | Every | Trigger
+ScheduleKey = Literal["at", "every", "when"]
+
+
+def first_known_step(schedule: Schedule | None, budget_steps: int) -> int | None:
+    """The first event that is known in advance, where training may fork; ``None`` if there is none."""
+    steps = schedule.steps(budget_steps) if schedule is not None else ()
+    return steps[0] if steps else None
+
+
+def schedule_to_dict(schedule: Schedule | None) -> Mapping[str, Any]:
+    """Plain data for plans, hashes and MLflow parameters."""
+    match schedule:
+        case None:
+            return {}
+        case At(at=at):
+            return {"at": list(at)}
+        case Every(every=every, until=until):
+            return {"every": every} | ({"until": until} if until is not None else {})
+        case Trigger():
+            bound = {"above": schedule.above} if schedule.above is not None else {"below": schedule.below}
+            when = {"probe": schedule.probe, **bound, "at_most_every": schedule.at_most_every}
+            return {"when": when | {"network": schedule.network}}
