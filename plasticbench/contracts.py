@@ -74,21 +74,31 @@ class VectorEnv(Protocol):
     spec: EnvSpec
     num_envs: int
 
-    def reset(self) -> np.ndarray: ...
+    def reset(self) -> np.ndarray:
+        """First observations ``[N, *obs_shape]``; called once, before the first step."""
+        ...
 
-    def step(self, actions: np.ndarray) -> EnvStep: ...
+    def step(self, actions: np.ndarray) -> EnvStep:
+        """Steps all environments with actions ``[N]`` (discrete, int) or ``[N, dimensions]`` (box, float32)."""
+        ...
 
-    def close(self) -> None: ...
+    def close(self) -> None:
+        """Frees threads and memory."""
+        ...
 
 
 class EnvConfig(Protocol):
     """``Config`` of an environment family: ``envs/<kind>.py``."""
 
     @property
-    def task(self) -> str: ...
+    def task(self) -> str:
+        """The task's published name, such as ``Acrobot-v1``."""
+        ...
 
     @property
-    def num_envs(self) -> int: ...
+    def num_envs(self) -> int:
+        """Environments per member."""
+        ...
 
     def build(self, seeds: Sequence[int], num_threads: int) -> VectorEnv:
         """Builds one environment per seed."""
@@ -108,10 +118,14 @@ class Scenario(Protocol):
     """How a task changes over the budget. ``phase`` counts the changes that have happened (0 before the first)."""
 
     @property
-    def change_steps(self) -> tuple[int, ...]: ...
+    def change_steps(self) -> tuple[int, ...]:
+        """Agent steps at which the next phase begins, ascending."""
+        ...
 
     @property
-    def clears_replay(self) -> bool: ...
+    def clears_replay(self) -> bool:
+        """Whether the replay is emptied at each change."""
+        ...
 
     def transform(self, obs: np.ndarray, phase: int) -> np.ndarray:
         """Maps raw observations ``[M, E, *obs_shape]`` to those that the agents see in this phase."""

@@ -16,7 +16,7 @@ def _sequence(seed: int, names: Sequence[str | int]) -> np.random.SeedSequence:
 
 
 def derive_seed(seed: int, *names: str | int) -> int:
-    """A seed in [0, 2^31) that depends on ``seed`` and the names alone, for environments and other foreign generators."""
+    """A seed in [0, 2^31) from ``seed`` and the names alone, for environments and other foreign generators."""
     return int(_sequence(seed, names).generate_state(1)[0] >> 1)
 
 
