@@ -1,0 +1,31 @@
+"""Losses as pure functions of tensors with a leading member dimension; each returns one value per member."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+
+def max_target(reward: Tensor, terminated: Tensor, next_target_q: Tensor, discount: float) -> Tensor:
+    """One-step Q-learning target ``r + discount (1 - terminated) max_a Q'(s', a)`` (Mnih et al. 2015, eq. 2).
+
+    ``reward``, ``terminated``: ``[M, B]``; ``next_target_q``: ``[M, B, actions]``. Truncation still bootstraps.
+    """
+    return reward + discount * (1 - terminated) * next_target_q.amax(dim=-1)
+
+
+def double_target(
+    reward: Tensor, terminated: Tensor, next_online_q: Tensor, next_target_q: Tensor, discount: float
+) -> Tensor:
+    """Double Q-learning target: the online network chooses, the target network values (van Hasselt et al. 2016)."""
+    choice = next_online_q.argmax(dim=-1, keepdim=True)
+    return reward + discount * (1 - terminated) * next_target_q.gather(-1, choice).squeeze(-1)
+
+
+def q_learning_loss(q: Tensor, action: Tensor, target: Tensor) -> Tensor:
+    """Huber loss (threshold 1) of the chosen actions' values, mean over the batch: ``[M]``.
+
+    ``q``: ``[M, B, actions]``; ``action``: ``[M, B]`` int64; ``target``: ``[M, B]``, taken as constant.
+    """
+    chosen = q.gather(-1, action.unsqueeze(-1)).squeeze(-1)
+    return torch.nn.functional.smooth_l1_loss(chosen, target, reduction="none").mean(dim=1)

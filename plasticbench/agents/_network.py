@@ -1,0 +1,151 @@
+"""Networks of M members: ordered layers over one flat buffer.
+
+Every parameter is a view ``[M, ...]`` of one buffer, parameter after parameter, so that the optimizer and target copies
+act on all members and layers in one call while each layer still sees an ordinary contiguous tensor.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Literal, NamedTuple
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from plasticbench.contracts import Role
+
+Initializer = Literal["xavier_uniform", "torch_default", "orthogonal"]
+
+
+class LayerSpec(NamedTuple):
+    """One layer: ``weight_shape`` is ``(out, in)`` or ``(out, in, kh, kw)``; ReLU follows all but the last layer."""
+
+    name: str
+    role: Role
+    weight_shape: tuple[int, ...]
+    stride: int = 1
+    initializer: Initializer = "xavier_uniform"
+    gain: float = 1.0
+
+
+def draw_weight(spec: LayerSpec, rng: np.random.Generator) -> np.ndarray:
+    """A new weight of one member, float32, in the layer's shape.
+
+    ``xavier_uniform``: U(-a, a), a = gain sqrt(6 / (fan_in + fan_out)) (Glorot & Bengio 2010). ``torch_default``:
+    U(-a, a), a = 1 / sqrt(fan_in). ``orthogonal``: gain times a random semi-orthogonal matrix (Saxe et al. 2014).
+    """
+    out_features = spec.weight_shape[0]
+    receptive = math.prod(spec.weight_shape[2:])
+    fan_in, fan_out = spec.weight_shape[1] * receptive, out_features * receptive
+    if spec.initializer == "orthogonal":
+        rows, columns = max(out_features, fan_in), min(out_features, fan_in)
+        q, r = np.linalg.qr(rng.standard_normal((rows, columns)))
+        q = q * np.sign(np.diag(r))
+        return (spec.gain * (q if out_features == rows else q.T)).reshape(spec.weight_shape).astype(np.float32)
+    bound = 1 / math.sqrt(fan_in)
+    if spec.initializer == "xavier_uniform":
+        bound = spec.gain * math.sqrt(6 / (fan_in + fan_out))
+    return rng.uniform(-bound, bound, spec.weight_shape).astype(np.float32)
+
+
+def draw_bias(spec: LayerSpec, rng: np.random.Generator) -> np.ndarray:
+    """A new bias of one member: uniform like the weight for ``torch_default``, else zero."""
+    if spec.initializer != "torch_default":
+        return np.zeros(spec.weight_shape[0], dtype=np.float32)
+    bound = 1 / math.sqrt(math.prod(spec.weight_shape[1:]))
+    return rng.uniform(-bound, bound, spec.weight_shape[0]).astype(np.float32)
+
+
+@dataclass(frozen=True, slots=True)
+class ParameterSlot:
+    """Where a parameter of all members lies in the flat buffer."""
+
+    name: str
+    start: int
+    stop: int
+    shape: tuple[int, ...]  # [M, ...]
+
+
+def population_linear(x: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
+    """``[M, B, in]`` times ``[M, out, in]`` plus ``[M, out]`` -> ``[M, B, out]``."""
+    return torch.baddbmm(bias.unsqueeze(1), x, weight.transpose(1, 2))
+
+
+def population_conv2d(x: Tensor, weight: Tensor, bias: Tensor, stride: int) -> Tensor:
+    """Convolves ``[M, B, in, h, w]`` with each member's own ``[M, out, in, kh, kw]``.
+
+    One call per member on CPUs, where grouped convolutions were measured slower; one grouped call elsewhere.
+    """
+    if x.device.type == "cpu":
+        maps = [nn.functional.conv2d(x[m], weight[m], bias[m], stride=stride) for m in range(x.shape[0])]
+        return torch.stack(maps) if len(maps) > 1 else maps[0].unsqueeze(0)
+    members, rows = x.shape[:2]
+    merged = x.transpose(0, 1).flatten(1, 2)
+    grouped = nn.functional.conv2d(merged, weight.flatten(0, 1), bias.flatten(), stride=stride, groups=members)
+    return grouped.view(rows, members, -1, *grouped.shape[2:]).transpose(0, 1)
+
+
+class PopulationNetwork:
+    """Ordered layers of M members. Weights change in place only; their storage lives as long as the network."""
+
+    def __init__(self, specs: Sequence[LayerSpec], num_members: int, device: torch.device) -> None:
+        self.specs = tuple(specs)
+        self.num_members = num_members
+        self.slots = _layout(self.specs, num_members)
+        self.flat = torch.zeros(self.slots[-1].stop, device=device)
+        self.flat_grad = torch.zeros_like(self.flat)
+        self.parameters: dict[str, nn.Parameter] = {}
+        for slot, gradient in zip(self.slots, self.views(self.flat_grad).values(), strict=True):
+            parameter = nn.Parameter(self.flat[slot.start : slot.stop].view(slot.shape))
+            parameter.grad = gradient
+            self.parameters[slot.name] = parameter
+
+    def views(self, flat: Tensor) -> dict[str, Tensor]:
+        """A flat buffer as named tensors ``[M, ...]`` that share its memory."""
+        return {slot.name: flat[slot.start : slot.stop].view(slot.shape) for slot in self.slots}
+
+    def draw(self, streams: Sequence[np.random.Generator]) -> dict[str, Tensor]:
+        """New values for all parameters of ``len(streams)`` members, member m from its own stream, layers in order."""
+        drawn: dict[str, list[np.ndarray]] = {slot.name: [] for slot in self.slots}
+        for rng in streams:
+            for spec in self.specs:
+                drawn[f"{spec.name}.weight"].append(draw_weight(spec, rng))
+                drawn[f"{spec.name}.bias"].append(draw_bias(spec, rng))
+        return {name: torch.from_numpy(np.stack(values)).to(self.flat.device) for name, values in drawn.items()}
+
+    def load(self, values: dict[str, Tensor]) -> None:
+        """Copies named tensors ``[M, ...]`` into the weights."""
+        with torch.no_grad():
+            for name, parameter in self.parameters.items():
+                parameter.copy_(values[name])
+
+    def forward(self, x: Tensor, activations: list[Tensor] | None = None) -> Tensor:
+        """Outputs ``[M, B, outputs]`` for scaled float observations ``[M, B, *obs_shape]``.
+
+        Appends each hidden layer's values after its ReLU to ``activations``: ``[M, B, units]`` or ``[M, B, c, h, w]``.
+        """
+        for spec in self.specs:
+            weight, bias = self.parameters[f"{spec.name}.weight"], self.parameters[f"{spec.name}.bias"]
+            if len(spec.weight_shape) == 4:
+                x = population_conv2d(x, weight, bias, spec.stride)
+            else:
+                x = population_linear(x.flatten(2), weight, bias)
+            if spec is not self.specs[-1]:
+                x = x.relu()
+                if activations is not None:
+                    activations.append(x)
+        return x
+
+
+def _layout(specs: Sequence[LayerSpec], num_members: int) -> list[ParameterSlot]:
+    slots: list[ParameterSlot] = []
+    start = 0
+    for spec in specs:
+        for name, shape in ((f"{spec.name}.weight", spec.weight_shape), (f"{spec.name}.bias", spec.weight_shape[:1])):
+            stop = start + num_members * math.prod(shape)
+            slots.append(ParameterSlot(name, start, stop, (num_members, *shape)))
+            start = stop
+    return slots

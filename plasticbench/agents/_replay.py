@@ -1,0 +1,195 @@
+"""Uniform replay of M members that stores each frame once.
+
+Rows are points in time, shared by all members: row t holds the newest frame that each environment had shown before its
+t-th action, that action, and what followed. A transition is its row; the next observation ends in row t + 1. Not every
+row is a transition: the step that leads from an episode's end into the next one is none (next-step autoreset), and
+neither is the row before environments are restarted.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from typing import Any, NamedTuple
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from plasticbench.contracts import BoxActions, EnvSpec, EnvStep
+
+
+class Batch(NamedTuple):
+    """Transitions ``[M, B]``; ``frames`` ``[M, B, stack + 1, ...]`` are observation and next observation, overlapping."""
+
+    frames: Tensor
+    action: Tensor
+    reward: Tensor
+    terminated: Tensor  # 1.0 where the next state is worth nothing, else 0.0
+
+
+class PopulationReplay:
+    """Rings of ``capacity_transitions`` per member; indices live on the host, frames on ``device``."""
+
+    def __init__(
+        self, spec: EnvSpec, num_members: int, num_envs: int, capacity_transitions: int, device: torch.device
+    ) -> None:
+        self._stack = spec.frame_stack
+        self._num_rows = capacity_transitions // num_envs
+        if self._num_rows < self._stack + 2:
+            raise ValueError(
+                f"capacity_transitions: must be at least {(self._stack + 2) * num_envs} for {num_envs} environments "
+                f"with {self._stack} stacked frames, got {capacity_transitions}"
+            )
+        self.num_members, self.num_envs, self.device = num_members, num_envs, device
+        slots = self._num_rows * num_envs
+        shape = (num_members, slots)
+        is_box = isinstance(spec.actions, BoxActions)
+        action_shape = (len(spec.actions.low),) if isinstance(spec.actions, BoxActions) else ()
+        self._frames = torch.empty(*shape, *spec.frame_shape, dtype=getattr(torch, spec.obs_dtype), device=device)
+        self._action = torch.empty(*shape, *action_shape, dtype=torch.float32 if is_box else torch.int64, device=device)
+        self._outcome = torch.empty(*shape, 2, device=device)  # reward, terminated
+        self._age = np.zeros(shape, dtype=np.uint8)  # steps since the episode's start, at most stack - 1
+        self._valid = np.zeros(shape, dtype=bool)
+        self._queue = np.zeros(shape, dtype=np.int64)  # slots of transitions, oldest first, as a ring of their own
+        self._head = np.zeros(num_members, dtype=np.int64)
+        self._tail = np.zeros(num_members, dtype=np.int64)
+        self._members = np.arange(num_members)[:, None]
+        self._current_age = np.zeros((num_members, num_envs), dtype=np.uint8)
+        self._ended = np.zeros((num_members, num_envs), dtype=bool)
+        self.rows = 0  # written since the beginning
+        self._cleared_row = 0
+
+    @property
+    def steps_since_clear(self) -> int:
+        """Agent steps of each member that were stored since the last ``clear``; the same for all members."""
+        return max(0, self.rows - self._cleared_row - 1) * self.num_envs
+
+    @property
+    def sizes(self) -> np.ndarray:
+        """Transitions that can be sampled, ``[M]``."""
+        return self._tail - self._head
+
+    def begin(self, obs: np.ndarray) -> None:
+        """Starts a new course at observations ``[M, E, *obs_shape]``: nothing before them is their past."""
+        stacked = obs if self._stack > 1 else obs[:, :, None]
+        self._ended[:] = False
+        for age in range(self._stack):
+            self._current_age[:] = age
+            self._write_row(stacked[:, :, age])
+
+    def observe(self, action: np.ndarray, step: EnvStep) -> None:
+        """Completes the open row with its action ``[M, E]`` and opens the next; ``step`` is shaped ``[M, E, ...]``."""
+        first = ((self.rows - 1) % self._num_rows) * self.num_envs
+        now = slice(first, first + self.num_envs)
+        self._action[:, now] = torch.as_tensor(action, device=self.device)
+        outcome = np.stack((step.reward, step.terminated.astype(np.float32)), axis=-1)
+        self._outcome[:, now] = torch.from_numpy(outcome).to(self.device)
+        is_transition = ~self._ended
+        self._valid[:, now] = is_transition
+        self._current_age = np.where(self._ended, 0, np.minimum(self._current_age + 1, self._stack - 1)).astype(
+            np.uint8
+        )
+        self._ended = step.terminated | step.truncated
+        self._write_row(step.obs[:, :, -1] if self._stack > 1 else step.obs)
+        self._append(is_transition, np.arange(now.start, now.stop))
+
+    def clear(self) -> None:
+        """Forgets all transitions; the next call must be ``begin``."""
+        self._head = self._tail.copy()
+        self._valid[:] = False
+        self._cleared_row = self.rows
+
+    def sample(self, uniforms: np.ndarray) -> Batch:
+        """The transitions that uniforms ``[M, B]`` in [0, 1) point to."""
+        slots = self._queue.shape[1]
+        nth = (uniforms * self.sizes[:, None]).astype(np.int64)
+        slot = self._queue[self._members, (self._head[:, None] + nth) % slots]
+        back = np.minimum(np.arange(self._stack - 1, -1, -1), self._age[self._members, slot][..., None])
+        offsets = np.concatenate((-back, np.ones((*slot.shape, 1), dtype=np.int64)), axis=-1) * self.num_envs
+        base = self._members * slots
+        frame_index = torch.from_numpy(base[..., None] + (slot[..., None] + offsets) % slots).to(self.device)
+        index = torch.from_numpy(base + slot).to(self.device).flatten()
+        shape = slot.shape
+        frames = self._frames.flatten(0, 1).index_select(0, frame_index.flatten())
+        outcome = self._outcome.flatten(0, 1).index_select(0, index).view(*shape, 2)
+        action = self._action.flatten(0, 1).index_select(0, index)
+        frames = frames.view(*shape, self._stack + 1, *frames.shape[1:])
+        return Batch(frames, action.view(*shape, *action.shape[1:]), outcome[..., 0], outcome[..., 1])
+
+    def _write_row(self, frame: np.ndarray) -> None:
+        first = (self.rows % self._num_rows) * self.num_envs
+        # The oldest transition still alive must have its whole stack of frames.
+        expiring = ((self.rows + self._stack - 1) % self._num_rows) * self.num_envs
+        if self.rows + self._stack - 1 >= self._num_rows:
+            gone = self._valid[:, expiring : expiring + self.num_envs]
+            self._head += gone.sum(axis=1)
+            gone[:] = False
+        self._valid[:, first : first + self.num_envs] = False
+        self._frames[:, first : first + self.num_envs] = torch.from_numpy(np.ascontiguousarray(frame)).to(self.device)
+        self._age[:, first : first + self.num_envs] = self._current_age
+        self.rows += 1
+
+    def _append(self, is_transition: np.ndarray, slots: np.ndarray) -> None:
+        place = (self._tail[:, None] + np.cumsum(is_transition, axis=1) - 1) % self._queue.shape[1]
+        member, env = np.nonzero(is_transition)
+        self._queue[member, place[member, env]] = slots[env]
+        self._tail += is_transition.sum(axis=1)
+
+    def meta(self) -> dict[str, Any]:
+        """Plain data that, with the chunks of all live rows, restores the replay."""
+        return {
+            "rows": self.rows,
+            "cleared_row": self._cleared_row,
+            "current_age": self._current_age.tolist(),
+            "ended": self._ended.tolist(),
+        }
+
+    @property
+    def oldest_row(self) -> int:
+        """The first row that a restored replay still needs."""
+        return max(0, self.rows - self._num_rows, self._cleared_row)
+
+    def export(self, since_row: int) -> dict[str, Tensor]:
+        """Rows ``[max(since_row, oldest_row), rows)`` as tensors ``[M, rows, E, ...]``; the last row is still open."""
+        index = self._row_slots(max(since_row, self.oldest_row), self.rows)
+        on_device = torch.from_numpy(index).to(self.device)
+        host = {"age": torch.from_numpy(self._age[:, index]), "valid": torch.from_numpy(self._valid[:, index])}
+        stored = {"frames": self._frames, "action": self._action, "outcome": self._outcome}
+        return host | {name: tensor.index_select(1, on_device).cpu() for name, tensor in stored.items()}
+
+    def restore(
+        self, meta: dict[str, Any], chunks: Iterable[tuple[int, dict[str, Tensor]]], parents: Sequence[int]
+    ) -> None:
+        """Loads chunks (first row, tensors) in order of export; member i becomes saved member ``parents[i]``."""
+        self.rows, self._cleared_row = meta["rows"], meta["cleared_row"]
+        self._current_age = np.array(meta["current_age"], dtype=np.uint8)[list(parents)]
+        self._ended = np.array(meta["ended"], dtype=bool)[list(parents)]
+        members = torch.tensor(list(parents))
+        for first_row, chunk in chunks:
+            self._restore_chunk(first_row, {name: tensor.index_select(0, members) for name, tensor in chunk.items()})
+        self._rebuild_queue()
+
+    def _restore_chunk(self, first_row: int, chunk: dict[str, Tensor]) -> None:
+        skip = max(0, self.oldest_row - first_row) * self.num_envs
+        index = self._row_slots(first_row, first_row + chunk["age"].shape[1] // self.num_envs)[skip:]
+        on_device = torch.from_numpy(index).to(self.device)
+        for name, tensor in (("frames", self._frames), ("action", self._action), ("outcome", self._outcome)):
+            tensor.index_copy_(1, on_device, chunk[name][:, skip:].to(self.device))
+        self._age[:, index] = chunk["age"][:, skip:].numpy()
+        self._valid[:, index] = chunk["valid"][:, skip:].numpy()
+
+    def _rebuild_queue(self) -> None:
+        oldest = max(self.rows - self._num_rows + self._stack - 1, self._cleared_row, 0)
+        live = self._row_slots(oldest, self.rows - 1)
+        dead = np.ones(self._valid.shape[1], dtype=bool)
+        dead[live] = False
+        self._valid[:, dead] = False
+        self._head[:] = 0
+        for member in range(self.num_members):
+            slots = live[self._valid[member, live]]
+            self._queue[member, : len(slots)] = slots
+            self._tail[member] = len(slots)
+
+    def _row_slots(self, start_row: int, stop_row: int) -> np.ndarray:
+        rows = np.arange(start_row, stop_row) % self._num_rows
+        return (rows[:, None] * self.num_envs + np.arange(self.num_envs)).reshape(-1)

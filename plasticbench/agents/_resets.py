@@ -1,0 +1,134 @@
+"""A reset event: slices the members it concerns, applies a policy, writes back, and checks the result."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Protocol
+
+import torch
+from torch import Tensor
+
+from plasticbench.agents._invariants import check_reset
+from plasticbench.agents._network import PopulationNetwork
+from plasticbench.agents._trained import TrainedNetwork
+from plasticbench.contracts import (
+    LayerState,
+    NetworkState,
+    OptimizerRule,
+    ParameterState,
+    ProbeBatch,
+    ResetPolicy,
+    ResetReport,
+    TargetRule,
+)
+from plasticbench.seeding import Streams
+
+
+class PolicyConfig(Protocol):
+    """What the machinery reads off every reset policy's ``Config``."""
+
+    @property
+    def optimizer(self) -> OptimizerRule:
+        """What happens to the optimizer's state."""
+        ...
+
+    @property
+    def target(self) -> TargetRule:
+        """What happens to the target network."""
+        ...
+
+    def build(self) -> ResetPolicy:
+        """The policy itself."""
+        ...
+
+
+def apply_reset(
+    trained: TrainedNetwork,
+    members: Sequence[int],
+    config: PolicyConfig,
+    streams: Sequence[Streams],
+    data: ProbeBatch | None = None,
+) -> ResetReport:
+    """Resets one trained network of the given members in place; ``streams`` and ``data`` hold those members only.
+
+    Raises ``RuntimeError`` if the policy left anything not finite or moved a parameter in memory.
+    """
+    policy = config.build()
+    index = torch.tensor(list(members), device=trained.online.flat.device)
+    storage = {name: parameter.data_ptr() for name, parameter in trained.online.parameters.items()}
+    state = _state(trained, trained.online, index, streams, with_moments=True)
+    report = policy.apply(state, streams, data)
+    _write_back(trained, trained.online, state, index)
+    _apply_optimizer_rule(trained, config.optimizer, report.touched, index)
+    if config.target == "same_operation":
+        own = _state(trained, trained.target, index, streams, with_moments=False)
+        policy.apply(own, streams, data)
+        _write_back(trained, trained.target, own, index)
+    else:
+        _copy_to_target(trained, config.target, report.touched, index)
+    check_reset(storage, trained.online.parameters)
+    check_reset({name: p.data_ptr() for name, p in trained.target.parameters.items()}, trained.target.parameters)
+    return report
+
+
+def _state(
+    trained: TrainedNetwork, network: PopulationNetwork, index: Tensor, streams: Sequence[Streams], with_moments: bool
+) -> NetworkState:
+    fresh = trained.draw(streams)
+    original = network.views(trained.original)
+    moments = [network.views(trained.optimizer.exp_avg), network.views(trained.optimizer.exp_avg_sq)]
+    steps = {slot.name: trained.optimizer.steps[row] for row, slot in enumerate(network.slots)}
+
+    def parameter(name: str) -> ParameterState:
+        value = network.parameters[name].detach().index_select(0, index)
+        state = ParameterState(value=value, fresh=fresh[name], original=original[name].index_select(0, index))
+        if with_moments:
+            state.exp_avg, state.exp_avg_sq = (moment[name].index_select(0, index) for moment in moments)
+            state.adam_steps = steps[name].index_select(0, index.cpu())
+        return state
+
+    last = network.specs[-1].name
+    return NetworkState(
+        layers=[
+            LayerState(
+                name=spec.name,
+                role=spec.role,
+                is_output=spec.name == last,
+                weight=parameter(f"{spec.name}.weight"),
+                bias=parameter(f"{spec.name}.bias"),
+            )
+            for spec in network.specs
+        ]
+    )
+
+
+def _write_back(trained: TrainedNetwork, network: PopulationNetwork, state: NetworkState, index: Tensor) -> None:
+    exp_avg, exp_avg_sq = network.views(trained.optimizer.exp_avg), network.views(trained.optimizer.exp_avg_sq)
+    rows = {slot.name: row for row, slot in enumerate(network.slots)}
+    with torch.no_grad():
+        for layer in state.layers:
+            for name, parameter in layer.parameters.items():
+                network.parameters[name].index_copy_(0, index, parameter.value)
+                if parameter.exp_avg is None or parameter.exp_avg_sq is None or parameter.adam_steps is None:
+                    continue
+                exp_avg[name].index_copy_(0, index, parameter.exp_avg)
+                exp_avg_sq[name].index_copy_(0, index, parameter.exp_avg_sq)
+                trained.optimizer.steps[rows[name]].index_copy_(0, index.cpu(), parameter.adam_steps)
+
+
+def _apply_optimizer_rule(trained: TrainedNetwork, rule: OptimizerRule, touched: set[str], index: Tensor) -> None:
+    network, optimizer = trained.online, trained.optimizer
+    moments = (network.views(optimizer.exp_avg), network.views(optimizer.exp_avg_sq))
+    for row, slot in enumerate(network.slots):
+        if rule == "reset" or (rule == "reset_touched" and slot.name in touched):
+            for moment in moments:
+                moment[slot.name].index_fill_(0, index, 0.0)
+            optimizer.steps[row].index_fill_(0, index.cpu(), 0)
+    optimizer.rebuild()
+
+
+def _copy_to_target(trained: TrainedNetwork, rule: TargetRule, touched: set[str], index: Tensor) -> None:
+    with torch.no_grad():
+        for name, parameter in trained.target.parameters.items():
+            if rule == "sync" or (rule == "sync_touched" and name in touched):
+                parameter.index_copy_(0, index, trained.online.parameters[name].index_select(0, index))

@@ -1,0 +1,239 @@
+"""DQN (Mnih et al. 2015, Nature 518) for populations: replay, hard target copies, epsilon-greedy, Huber loss."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Annotated, Any, Literal
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from plasticbench.agents._losses import double_target, max_target, q_learning_loss
+from plasticbench.agents._optim import AdamConfig
+from plasticbench.agents._replay import Batch, PopulationReplay
+from plasticbench.agents._trained import TrainedNetwork
+from plasticbench.agents._uniforms import MemberUniforms
+from plasticbench.agents.networks import mlp, nature_cnn
+from plasticbench.contracts import BoxActions, EnvSpec, EnvStep, NetworkView
+from plasticbench.plugins import PluginField
+from plasticbench.schedules import LinearSchedule
+from plasticbench.seeding import Streams
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Config:
+    """Settings of DQN. Every ``steps`` counts agent steps of one trial; ``replay_ratio`` is updates per agent step."""
+
+    network: Annotated[Any, PluginField("networks")] = field(default_factory=mlp.Config)
+    learning_rate: float = 1e-3
+    adam_eps: float = 1e-8
+    batch_rows: int = 32
+    capacity_transitions: int = 100_000
+    discount: float = 0.99
+    target_period_steps: int = 500
+    replay_ratio: float = 1.0
+    learning_starts_steps: int = 1_000
+    epsilon_start: float = 1.0
+    epsilon_end: float = 0.05
+    epsilon_decay_fraction: float = 0.1
+    exploration: Literal["per_environment", "shared"] = "per_environment"
+    bootstrap: Literal["max", "double"] = "max"
+    evaluation_epsilon: float = 0.001
+
+    def __post_init__(self) -> None:
+        for name in ("batch_rows", "capacity_transitions", "target_period_steps"):
+            if getattr(self, name) < 1:
+                raise ValueError(f"{name}: must be at least 1, got {getattr(self, name)}")
+        for name in ("learning_rate", "adam_eps", "replay_ratio"):
+            if getattr(self, name) <= 0:
+                raise ValueError(f"{name}: must be above 0, got {getattr(self, name)}")
+        for name in ("discount", "epsilon_start", "epsilon_end", "epsilon_decay_fraction", "evaluation_epsilon"):
+            if not 0 <= getattr(self, name) <= 1:
+                raise ValueError(f"{name}: must lie in [0, 1], got {getattr(self, name)}")
+        if self.learning_starts_steps < self.batch_rows:
+            raise ValueError(
+                f"learning_starts_steps: must be at least batch_rows ({self.batch_rows}), "
+                f"got {self.learning_starts_steps}"
+            )
+
+    def build(
+        self, *, spec: EnvSpec, num_envs: int, streams: Sequence[Streams], budget_steps: int, device: torch.device
+    ) -> DQN:
+        """A population of ``len(streams)`` members with ``num_envs`` environments each."""
+        return DQN(self, spec, num_envs, streams, budget_steps, device)
+
+    def memory_bytes(self, spec: EnvSpec, num_members: int) -> int:
+        """Bytes of replay and networks of a population."""
+        frame_bytes = int(np.prod(spec.frame_shape)) * np.dtype(spec.obs_dtype).itemsize
+        weights = sum(int(np.prod(layer.weight_shape)) for layer in _layers(self, spec))
+        return num_members * (self.capacity_transitions * (frame_bytes + 26) + 24 * weights)
+
+
+PRESETS = {
+    # isaac7778/FIRE rl/dqn: constants in section 2.5 of the fact sheet; one exploration draw serves all environments.
+    "fire_paper_dqn": Config(
+        network=nature_cnn.Config(),
+        learning_rate=6.25e-5,
+        adam_eps=1.5e-4,
+        batch_rows=32,
+        capacity_transitions=1_000_000,
+        target_period_steps=2_000,
+        replay_ratio=1.0,
+        learning_starts_steps=20_000,
+        epsilon_end=0.01,
+        exploration="shared",
+    ),
+}
+
+
+def _layers(config: Config, spec: EnvSpec) -> Any:
+    if isinstance(spec.actions, BoxActions):
+        raise ValueError("dqn needs discrete actions, but this task's actions are continuous vectors. Choose sac")
+    return config.network.layers(spec.obs_shape, spec.actions.count)
+
+
+def check(config: Config, spec: EnvSpec) -> None:
+    """Raises ``ValueError`` if this agent cannot act in such environments."""
+    _layers(config, spec)
+
+
+class DQN:
+    """M members in lockstep. ``act`` and ``observe`` take ``[M, E, ...]``; ``learn`` trains after each of them."""
+
+    def __init__(
+        self,
+        config: Config,
+        spec: EnvSpec,
+        num_envs: int,
+        streams: Sequence[Streams],
+        budget_steps: int,
+        device: torch.device,
+    ) -> None:
+        self.config, self.spec, self.streams, self.device = config, spec, streams, device
+        self.num_members, self.num_envs = len(streams), num_envs
+        adam = AdamConfig(learning_rate=config.learning_rate, eps=config.adam_eps)
+        self.q = TrainedNetwork.build("q", _layers(config, spec), adam, streams, device)
+        self.replay = PopulationReplay(spec, self.num_members, num_envs, config.capacity_transitions, device)
+        self._exploration = MemberUniforms(streams, "exploration", (num_envs, 2))
+        self._batches = MemberUniforms(streams, "replay", (config.batch_rows,))
+        self._epsilon = LinearSchedule(
+            start=config.epsilon_start,
+            end=config.epsilon_end,
+            begin_step=config.learning_starts_steps,
+            duration_steps=round(config.epsilon_decay_fraction * budget_steps),
+        )
+
+    @property
+    def trained(self) -> tuple[TrainedNetwork, ...]:
+        """The networks that resets and probes concern."""
+        return (self.q,)
+
+    def begin(self, obs: np.ndarray) -> None:
+        """Starts a new course at ``obs``, after environments or their view of the world were changed."""
+        self.replay.begin(obs)
+
+    def act(self, obs: np.ndarray, step: int) -> np.ndarray:
+        """Epsilon-greedy actions ``[M, E]`` for training."""
+        uniforms = self._exploration.draw()
+        if self.config.exploration == "shared":
+            uniforms = np.broadcast_to(uniforms[:, :1], uniforms.shape)
+        return self._epsilon_greedy(obs, self._epsilon.value(step), uniforms)
+
+    def act_in_evaluation(self, obs: np.ndarray, uniforms: np.ndarray) -> np.ndarray:
+        """Actions for evaluation, with uniforms ``[M, E, 2]`` from outside the trial's streams."""
+        return self._epsilon_greedy(obs, self.config.evaluation_epsilon, uniforms)
+
+    def _epsilon_greedy(self, obs: np.ndarray, epsilon: float, uniforms: np.ndarray) -> np.ndarray:
+        random_action = (uniforms[..., 1] * self._num_actions).astype(np.int64)
+        explores = uniforms[..., 0] < epsilon
+        if explores.all():
+            return random_action
+        with torch.no_grad():
+            values = self.q.online.forward(self._scaled(torch.from_numpy(obs).to(self.device)))
+            greedy = values.argmax(dim=-1).cpu().numpy()
+        return np.where(explores, random_action, greedy)
+
+    @property
+    def _num_actions(self) -> int:
+        return self.q.online.specs[-1].weight_shape[0]
+
+    def _scaled(self, obs: Tensor) -> Tensor:
+        scaled = obs.float()
+        return scaled * self.spec.obs_scale if self.spec.obs_scale != 1.0 else scaled
+
+    def observe(self, action: np.ndarray, step: EnvStep) -> None:
+        """Stores what followed ``action``; the fields of ``step`` are shaped ``[M, E, ...]``."""
+        self.replay.observe(action, step)
+
+    def learn(self, step: int) -> Iterator[dict[str, Tensor]]:
+        """Makes the updates that are due when the clock reaches ``step``; yields each one's metrics ``[M]``."""
+        config, before = self.config, step - self.num_envs
+        if step > config.learning_starts_steps and self.replay.steps_since_clear >= config.batch_rows:
+            for _ in range(int(step * config.replay_ratio) - int(before * config.replay_ratio)):
+                yield self.update()
+        if step // config.target_period_steps > before // config.target_period_steps:
+            self.q.sync_target()
+
+    def update(self) -> dict[str, Tensor]:
+        """One gradient step of every member on a batch of its own."""
+        batch = self.replay.sample(self._batches.draw())
+        loss, q = self._loss(batch)
+        self.q.online.flat_grad.zero_()
+        loss.sum().backward()  # type: ignore[no-untyped-call]
+        self.q.optimizer.step()
+        return {"loss/td": loss.detach(), "q/mean": q.detach().mean(dim=(1, 2))}
+
+    def _loss(self, batch: Batch) -> tuple[Tensor, Tensor]:
+        obs, next_obs = self._observations(batch)
+        with torch.no_grad():
+            next_q = self.q.target.forward(next_obs)
+            if self.config.bootstrap == "max":
+                target = max_target(batch.reward, batch.terminated, next_q, self.config.discount)
+            else:
+                chosen = self.q.online.forward(next_obs)
+                target = double_target(batch.reward, batch.terminated, chosen, next_q, self.config.discount)
+        q = self.q.online.forward(obs)
+        return q_learning_loss(q, batch.action, target), q
+
+    def _observations(self, batch: Batch) -> tuple[Tensor, Tensor]:
+        frames = self._scaled(batch.frames)
+        if self.spec.frame_stack > 1:
+            return frames[:, :, :-1], frames[:, :, 1:]
+        return frames[:, :, 0], frames[:, :, 1]
+
+    def probe_batch(self, uniforms: np.ndarray) -> Batch | None:
+        """A replay sample for probes and data-dependent resets, chosen by ``[M, N]``; ``None`` before there is any."""
+        return self.replay.sample(uniforms) if self.replay.sizes.min() > 0 else None
+
+    def probe_obs(self, batch: Batch) -> Tensor:
+        """The observations of a batch as the networks see them: ``[M, N, *obs_shape]``, scaled."""
+        return self._observations(batch)[0]
+
+    def views(self, batch: Batch, previous: Mapping[str, Tensor] | None = None) -> tuple[NetworkView, ...]:
+        """Online and target network as probes see them; ``previous`` maps network names to flat earlier weights."""
+        online = self.q.online
+        with torch.enable_grad():
+            loss, _ = self._loss(batch)
+            gradients = torch.autograd.grad(loss.sum(), list(online.parameters.values()))
+        flat = torch.cat([gradient.flatten() for gradient in gradients])
+        obs = self.probe_obs(batch)
+        return self.q.view(obs, flat, previous["q"] if previous else None), self.q.target_view(obs)
+
+    def state_dict(self) -> tuple[dict[str, Tensor], dict[str, Any]]:
+        """Tensors ``[M, ...]`` and plain data, the replay left out (it is saved in chunks)."""
+        plain = {
+            "streams": [streams.state_dict() for streams in self.streams],
+            "exploration": self._exploration.state_dict(),
+            "batches": self._batches.state_dict(),
+        }
+        return self.q.state_dict(), plain
+
+    def load_state_dict(self, tensors: dict[str, Tensor], plain: dict[str, Any], parents: Sequence[int]) -> None:
+        """Member i continues as the saved member ``parents[i]``: the identity resumes, anything else forks."""
+        self.q.load_state_dict(tensors, parents)
+        self._exploration.load_state_dict(plain["exploration"], parents)
+        self._batches.load_state_dict(plain["batches"], parents)
+        for streams, parent in zip(self.streams, parents, strict=True):
+            streams.load_state_dict(plain["streams"][parent])
