@@ -1,0 +1,26 @@
+"""What the settings of all probes have in common."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, fields
+from typing import Self
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class ProbeConfig:
+    """Settings that are the whole state of a probe, so that a built probe is its own settings."""
+
+    @property
+    def label(self) -> str:
+        """The kind, followed by each setting that differs from its default: ``dormant_ratio_0.1``."""
+        settings = [(getattr(self, field.name), field.default) for field in fields(self)]
+        changed = [
+            f"{value:.12g}" if isinstance(value, int | float) else str(value)
+            for value, default in settings
+            if value != default
+        ]
+        return "_".join([type(self).__module__.rpartition(".")[2], *changed])
+
+    def build(self) -> Self:
+        """The probe with these settings."""
+        return self

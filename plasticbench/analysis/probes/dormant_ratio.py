@@ -1,0 +1,57 @@
+"""Share of hidden units whose mean magnitude is at most tau times their layer's mean.
+
+Source: Sokar, Agarwal, Castro, Evci, "The dormant neuron phenomenon in deep RL", ICML 2023, arXiv 2302.12902, eq. 1.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from plasticbench.analysis.probes._config import ProbeConfig
+from plasticbench.analysis.probes._totals import pooled
+from plasticbench.contracts import NetworkView
+
+# Scores are never negative: at tau 0 a score counts that rounding alone keeps above it.
+_TOLERANCE = 1e-8
+# A layer of silent units has mean 0: all its scores must be 0, not 0/0.
+_EPSILON = 1e-9
+
+
+def scores(activation: Tensor) -> Tensor:
+    """Mean magnitude of each unit over its layer's mean, ``[M, units]`` >= 0.
+
+    A convolution's unit is a channel; its mean runs over rows and positions.
+    """
+    members, _, units = activation.shape[:3]
+    magnitude = activation.abs().mean(1).reshape(members, units, -1).double().mean(-1)
+    return magnitude / (magnitude.mean(-1, keepdim=True) + _EPSILON)
+
+
+def count(score: Tensor, tau: float) -> Tensor:
+    """Number of dormant units ``[M]``; NaN for a layer with non-finite activations."""
+    dormant = (score <= tau + _TOLERANCE).sum(-1)
+    return torch.where(score.isfinite().all(-1), dormant.double(), torch.nan)
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Config(ProbeConfig):
+    """``tau`` is relative to the layer's mean: 0.025 and 0.1 are both in use, 0 counts units that never fire.
+
+    The total pools units: all dormant units over all hidden units, a fraction in [0, 1]. The output layer is left out.
+    """
+
+    tau: float = 0.025
+
+    def __post_init__(self) -> None:
+        if not 0.0 <= self.tau < 1.0:
+            raise ValueError(f"tau: must lie in [0, 1), got {self.tau}")
+
+    @torch.no_grad()
+    def measure(self, view: NetworkView) -> dict[str, Tensor]:
+        """Fractions ``[M]``."""
+        scored = {layer.name: scores(layer.activation) for layer in view.layers if layer.activation is not None}
+        counts = {name: count(score, self.tau) for name, score in scored.items()}
+        return pooled(counts, {name: score.shape[1] for name, score in scored.items()})
