@@ -1,0 +1,137 @@
+"""Atari through ale-py's Gymnasium environment, written to agree with EnvPool: the slower, independent second backend."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from functools import cache, partial
+from typing import Any
+
+import numpy as np
+
+from plasticbench.contracts import EnvSpec, EnvStep
+from plasticbench.seeding import derive_generator
+
+FRAME_SKIP = 4
+_NOOP = 0
+
+
+def rom_name(task: str) -> str:
+    """``BeamRider`` is ``beam_rider`` to ale-py."""
+    return re.sub(r"(?<!^)(?=[A-Z])", "_", task).lower()
+
+
+@cache
+def area_weights(size: int, target: int) -> np.ndarray:
+    """Rows ``[target, size]`` that average the pixels which each target pixel covers, as OpenCV's INTER_AREA."""
+    edges = np.arange(target + 1) * size / target
+    pixels = np.arange(size)
+    overlap = np.minimum(edges[1:, None], pixels + 1) - np.maximum(edges[:-1, None], pixels)
+    weights: np.ndarray = (np.clip(overlap, 0.0, None) * target / size).astype(np.float32)
+    return weights
+
+
+def resize(screen: np.ndarray, height: int, width: int) -> np.ndarray:
+    """A grey screen ``[h, w]`` uint8 averaged down to ``[height, width]``."""
+    rows, columns = area_weights(screen.shape[0], height), area_weights(screen.shape[1], width)
+    resized: np.ndarray = np.rint(rows @ screen.astype(np.float32) @ columns.T).astype(np.uint8)
+    return resized
+
+
+class _Game:
+    """One game with frame skip, max over the last two frames, and a frame stack."""
+
+    def __init__(self, env: Any, seed: int, obs_shape: tuple[int, ...], noop_max_frames: int) -> None:
+        self._env = env
+        self._noops = derive_generator(seed, "noop")
+        self._noop_max_frames = noop_max_frames
+        self._env.reset(seed=seed)
+        self.stack = np.zeros(obs_shape, np.uint8)
+        self.elapsed = 0
+
+    def reset(self) -> None:
+        """Starts an episode; the whole stack becomes its first frame."""
+        screen, _ = self._env.reset()
+        for _ in range(self._noops.integers(1, self._noop_max_frames, endpoint=True)):
+            screen, *_ = self._env.step(_NOOP)
+        self.stack[:] = resize(screen, *self.stack.shape[1:])
+        self.elapsed = 0
+
+    def step(self, action: int) -> tuple[float, bool]:
+        """Reward and whether the game is over. A game that ends before the last two frames repeats its last one."""
+        reward, screens = 0.0, []
+        for frame in range(FRAME_SKIP):
+            screen, frame_reward, terminated, _, _ = self._env.step(action)
+            reward += frame_reward
+            if frame >= FRAME_SKIP - 2:
+                screens.append(screen)
+            if terminated:
+                break
+        self.stack[:-1] = self.stack[1:].copy()
+        if screens:
+            self.stack[-1] = resize(np.maximum.reduce(screens), *self.stack.shape[1:])
+        self.elapsed += 1
+        return reward, terminated
+
+    def close(self) -> None:
+        """Frees the emulator."""
+        self._env.close()
+
+
+class AleEnv:
+    """Games stepped one after the other as a ``VectorEnv``; rewards as the game gives them."""
+
+    def __init__(
+        self,
+        spec: EnvSpec,
+        task: str,
+        seeds: Sequence[int],
+        *,
+        full_action_space: bool,
+        repeat_action_probability: float,
+        noop_max_frames: int,
+        max_episode_steps: int,
+    ) -> None:
+        from ale_py.env import AtariEnv
+
+        self.spec = spec
+        self.num_envs = len(seeds)
+        self._max_episode_steps = max_episode_steps
+        make = partial(
+            AtariEnv,
+            rom_name(task),
+            obs_type="grayscale",
+            frameskip=1,
+            repeat_action_probability=repeat_action_probability,
+            full_action_space=full_action_space,
+        )
+        self._games = [_Game(make(), seed, spec.obs_shape, noop_max_frames) for seed in seeds]
+        self._ended = np.zeros(self.num_envs, bool)
+
+    def reset(self) -> np.ndarray:
+        """First observations."""
+        for game in self._games:
+            game.reset()
+        return self._observe()
+
+    def step(self, actions: np.ndarray) -> EnvStep:
+        """Steps all environments."""
+        raw_reward = np.zeros(self.num_envs, np.float32)
+        terminated = np.zeros(self.num_envs, bool)
+        for i, (game, action) in enumerate(zip(self._games, actions.tolist(), strict=True)):
+            if self._ended[i]:
+                game.reset()
+            else:
+                raw_reward[i], terminated[i] = game.step(action)
+        elapsed = np.array([game.elapsed for game in self._games])
+        truncated = (elapsed >= self._max_episode_steps) & ~terminated
+        self._ended = terminated | truncated
+        return EnvStep(self._observe(), raw_reward, raw_reward, terminated, truncated)
+
+    def close(self) -> None:
+        """Frees the emulators."""
+        for game in self._games:
+            game.close()
+
+    def _observe(self) -> np.ndarray:
+        return np.stack([game.stack for game in self._games])

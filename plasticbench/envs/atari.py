@@ -1,0 +1,215 @@
+"""Atari 2600: 57 games, 84x84 grey, stack of 4, skip of 4, sticky actions.
+
+The defaults are the protocol of FIRE's DQN experiment (arXiv:2602.08040, rl/dqn), which the preset ``fire_paper_dqn``
+pins. What is particular to it:
+
+* an action sticks with probability 0.25 for a whole agent step; Machado et al. 2018 (arXiv:1709.06009) decide anew at
+  each of its four emulator frames, which is ``sticky_unit: frame``;
+* minimal action sets, rewards clipped to their sign, no end of an episode at the loss of a life;
+* 27,000 agent steps per episode: its own limit of 100,000 is never reached, since the Gymnasium environment that it
+  wraps ends an episode after 108,000 frames.
+
+Where we differ, by one emulator frame and by rounding: EnvPool cannot start an episode without a no-op frame (it
+crashes), and frames are made grey before the maximum and the resize instead of after them.
+
+A reset fills the whole frame stack with the first frame of the episode.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cache
+from typing import Literal, get_args
+
+import numpy as np
+
+from plasticbench.contracts import DiscreteActions, EnvSpec, EnvStep, VectorEnv
+from plasticbench.envs._ale import FRAME_SKIP, AleEnv
+from plasticbench.envs._checks import check_at_least, check_choice, check_probability
+from plasticbench.envs._envpool import EnvPoolEnv
+from plasticbench.envs._scores import ATARI, ATARI_SOURCE
+from plasticbench.seeding import derive_generator
+
+Backend = Literal["envpool", "ale"]
+ActionSet = Literal["minimal", "full"]
+StickyUnit = Literal["step", "frame"]
+Rewards = Literal["sign", "raw"]
+
+_STACK, _HEIGHT, _WIDTH = 4, 84, 84
+_FULL_ACTIONS = 18
+_GAMES_BY_ACTIONS = {
+    3: "Freeway Skiing",
+    4: "Atlantis Breakout",
+    5: "Surround",
+    6: "Bowling DemonAttack NameThisGame Pong Qbert SpaceInvaders UpNDown",
+    7: "Assault",
+    8: "Gopher Phoenix Tutankham",
+    9: "Asterix BeamRider CrazyClimber Enduro MsPacman VideoPinball",
+    10: "Amidar TimePilot WizardOfWor",
+    14: "Asteroids KungFuMaster",
+}
+"""Sizes of the minimal action sets, known without an emulator; games that are not named need all 18 actions."""
+_MINIMAL_ACTIONS = {game: count for count, games in _GAMES_BY_ACTIONS.items() for game in games.split()}
+
+
+def tasks() -> tuple[str, ...]:
+    """All tasks of the family."""
+    return tuple(ATARI)
+
+
+@cache
+def _spec(task: str, action_set: ActionSet) -> EnvSpec:
+    count = _MINIMAL_ACTIONS.get(task, _FULL_ACTIONS) if action_set == "minimal" else _FULL_ACTIONS
+    return EnvSpec(
+        obs_shape=(_STACK, _HEIGHT, _WIDTH),
+        obs_dtype="uint8",
+        actions=DiscreteActions(count=count),
+        frame_stack=_STACK,
+        obs_scale=1 / 255,
+    )
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Config:
+    """An Atari game. ``noop_max_frames``: each episode starts with 1 to that many emulator frames without action."""
+
+    task: str
+    num_envs: int = 4
+    backend: Backend = "envpool"
+    action_set: ActionSet = "minimal"
+    sticky_probability: float = 0.25
+    sticky_unit: StickyUnit = "step"
+    rewards: Rewards = "sign"
+    noop_max_frames: int = 1
+    max_episode_steps: int = 27_000
+
+    def __post_init__(self) -> None:
+        check_choice("task", self.task, ATARI)
+        check_at_least("num_envs", self.num_envs, 1)
+        check_choice("backend", self.backend, get_args(Backend))
+        check_choice("action_set", self.action_set, get_args(ActionSet))
+        check_probability("sticky_probability", self.sticky_probability)
+        check_choice("sticky_unit", self.sticky_unit, get_args(StickyUnit))
+        check_choice("rewards", self.rewards, get_args(Rewards))
+        check_at_least("noop_max_frames", self.noop_max_frames, 1)
+        check_at_least("max_episode_steps", self.max_episode_steps, 1)
+
+    def inert(self) -> dict[str, str]:
+        """Settings without effect, and why."""
+        return {"sticky_unit": "sticky_probability is 0"} if self.sticky_probability == 0 else {}
+
+    @property
+    def spec(self) -> EnvSpec:
+        """Shapes and actions, without starting an environment."""
+        return _spec(self.task, self.action_set)
+
+    @property
+    def score_source(self) -> str:
+        """Where the two reference returns come from."""
+        return ATARI_SOURCE
+
+    def score(self, mean_return: float) -> float:
+        """Human-normalised score."""
+        return ATARI[self.task].score(mean_return)
+
+    def build(self, seeds: Sequence[int], num_threads: int) -> VectorEnv:
+        """One game per seed; the ``ale`` backend steps them in the calling thread."""
+        by_frame, by_step = self.sticky_probability, 0.0
+        if self.sticky_unit == "step":
+            by_frame, by_step = by_step, by_frame
+        backend = self._backend(seeds, num_threads, repeat_action_probability=by_frame)
+        return _ProtocolEnv(backend, StickyActions(by_step, seeds), self.rewards)
+
+    def _backend(self, seeds: Sequence[int], num_threads: int, repeat_action_probability: float) -> VectorEnv:
+        if self.backend == "ale":
+            return AleEnv(
+                self.spec,
+                self.task,
+                seeds,
+                full_action_space=self.action_set == "full",
+                repeat_action_probability=repeat_action_probability,
+                noop_max_frames=self.noop_max_frames,
+                max_episode_steps=self.max_episode_steps,
+            )
+        return EnvPoolEnv(
+            self.spec,
+            f"{self.task}-v5",
+            seeds,
+            num_threads,
+            stack_num=_STACK,
+            img_height=_HEIGHT,
+            img_width=_WIDTH,
+            frame_skip=FRAME_SKIP,
+            full_action_space=self.action_set == "full",
+            repeat_action_probability=repeat_action_probability,
+            noop_max=self.noop_max_frames,
+            use_fire_reset=False,
+            max_episode_steps=self.max_episode_steps,
+        )
+
+
+PRESETS = {
+    "fire_paper_dqn": Config(
+        task="Asterix",
+        num_envs=4,
+        backend="envpool",
+        action_set="minimal",
+        sticky_probability=0.25,
+        sticky_unit="step",
+        rewards="sign",
+        noop_max_frames=1,
+        max_episode_steps=27_000,
+    )
+}
+
+
+class StickyActions:
+    """Repeats an environment's last action with some probability; an episode starts from the no-op (action 0)."""
+
+    _BLOCK = 1024  # draws are made in blocks, because one call per environment and step would cost more than the game
+
+    def __init__(self, probability: float, seeds: Sequence[int]) -> None:
+        self._probability = probability
+        self._generators = [derive_generator(seed, "sticky") for seed in seeds]
+        self._draws = np.empty((len(seeds), 0))
+        self._position = 0
+        self._last = np.zeros(len(seeds), np.int64)
+
+    def apply(self, actions: np.ndarray, resets: np.ndarray) -> np.ndarray:
+        """The actions ``[N]`` that the games receive; ``resets`` [N] marks environments that begin an episode now."""
+        if self._probability == 0.0:
+            return actions
+        if self._position == self._draws.shape[1]:
+            self._draws = np.stack([generator.random(self._BLOCK) for generator in self._generators])
+            self._position = 0
+        sticks = self._draws[:, self._position] < self._probability
+        self._position += 1
+        self._last = np.where(resets, 0, np.where(sticks, self._last, actions))
+        return self._last
+
+
+class _ProtocolEnv:
+    """Adds to either backend what the protocol does with whole agent steps: sticky actions and clipped rewards."""
+
+    def __init__(self, backend: VectorEnv, sticky: StickyActions, rewards: Rewards) -> None:
+        self.spec = backend.spec
+        self.num_envs = backend.num_envs
+        self._backend = backend
+        self._sticky = sticky
+        self._rewards = rewards
+        self._ended = np.zeros(self.num_envs, bool)
+
+    def reset(self) -> np.ndarray:
+        """First observations."""
+        return self._backend.reset()
+
+    def step(self, actions: np.ndarray) -> EnvStep:
+        """Steps all environments."""
+        step = self._backend.step(self._sticky.apply(actions, resets=self._ended))
+        self._ended = step.terminated | step.truncated
+        return step._replace(reward=np.sign(step.raw_reward)) if self._rewards == "sign" else step
+
+    def close(self) -> None:
+        """Frees threads and memory."""
+        self._backend.close()

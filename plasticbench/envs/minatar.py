@@ -1,0 +1,144 @@
+"""MinAtar: five miniature Atari games on a 10x10 grid of object channels.
+
+Young and Tian 2019, arXiv:1903.03176: sticky actions with probability 0.1 (the action before the first of an episode is
+the last one of the episode before it), difficulty ramping on, all six actions. The games have no time limit but
+Freeway's; ours ends an episode as truncated (Lan et al. 2020, arXiv:2002.06487, use 10,000 steps in Seaquest's
+configuration).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cache
+from typing import Any, Literal, NamedTuple, get_args
+
+import numpy as np
+
+from plasticbench.contracts import DiscreteActions, EnvSpec, EnvStep, VectorEnv
+from plasticbench.envs._checks import check_at_least, check_choice, check_probability
+from plasticbench.envs._scores import Reference
+
+ActionSet = Literal["full", "minimal"]
+
+
+class _Game(NamedTuple):
+    module: str
+    channels: int
+    minimal_actions: tuple[int, ...]
+    reference: Reference
+    high_source: str
+
+
+_GYMNAX = "the return of gymnax's trained PPO"
+_GAMES = {
+    "Asterix-MinAtar": _Game("asterix", 4, (0, 1, 2, 3, 4), Reference(0.5, 15.0), _GYMNAX),
+    "Breakout-MinAtar": _Game("breakout", 4, (0, 1, 3), Reference(0.5, 28.0), _GYMNAX),
+    "Freeway-MinAtar": _Game("freeway", 7, (0, 2, 4), Reference(0.1, 58.0), _GYMNAX),
+    "Seaquest-MinAtar": _Game(
+        "seaquest", 10, (0, 1, 2, 3, 4, 5), Reference(0.1, 10.0), "the reward of one full rescue with full oxygen"
+    ),
+    "SpaceInvaders-MinAtar": _Game("space_invaders", 6, (0, 1, 3, 5), Reference(2.8, 131.0), _GYMNAX),
+}
+_ALL_ACTIONS = (0, 1, 2, 3, 4, 5)
+
+
+def tasks() -> tuple[str, ...]:
+    """All tasks of the family."""
+    return tuple(_GAMES)
+
+
+def _actions(task: str, action_set: ActionSet) -> tuple[int, ...]:
+    return _ALL_ACTIONS if action_set == "full" else _GAMES[task].minimal_actions
+
+
+@cache
+def _spec(task: str, action_set: ActionSet) -> EnvSpec:
+    return EnvSpec(
+        obs_shape=(_GAMES[task].channels, 10, 10),
+        obs_dtype="uint8",
+        actions=DiscreteActions(count=len(_actions(task, action_set))),
+    )
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Config:
+    """A MinAtar game; observations are 0 or 1, one channel per kind of object."""
+
+    task: str
+    num_envs: int = 1
+    sticky_probability: float = 0.1
+    action_set: ActionSet = "full"
+    max_episode_steps: int = 10_000
+
+    def __post_init__(self) -> None:
+        check_choice("task", self.task, _GAMES)
+        check_at_least("num_envs", self.num_envs, 1)
+        check_probability("sticky_probability", self.sticky_probability)
+        check_choice("action_set", self.action_set, get_args(ActionSet))
+        check_at_least("max_episode_steps", self.max_episode_steps, 1)
+
+    @property
+    def spec(self) -> EnvSpec:
+        """Shapes and actions, without starting an environment."""
+        return _spec(self.task, self.action_set)
+
+    @property
+    def score_source(self) -> str:
+        """Where the two reference returns come from."""
+        return f"0: random actions, measured here over 1,000 or more episodes; 1: {_GAMES[self.task].high_source}"
+
+    def score(self, mean_return: float) -> float:
+        """0 for random actions, 1 for the reference agent."""
+        return _GAMES[self.task].reference.score(mean_return)
+
+    def build(self, seeds: Sequence[int], num_threads: int) -> VectorEnv:
+        """One game per seed, stepped by the calling thread alone whatever ``num_threads`` is."""
+        return _MinAtarEnv(self, seeds)
+
+
+class _MinAtarEnv:
+    """Games of the MinAtar package as a ``VectorEnv``."""
+
+    def __init__(self, config: Config, seeds: Sequence[int]) -> None:
+        import minatar  # imports matplotlib and seaborn: two seconds that a plan or a listing must not pay
+
+        self.spec = config.spec
+        self.num_envs = len(seeds)
+        self._actions = np.array(_actions(config.task, config.action_set))
+        self._max_episode_steps = config.max_episode_steps
+        self._games: list[Any] = []
+        for seed in seeds:
+            game = minatar.Environment(_GAMES[config.task].module, sticky_action_prob=config.sticky_probability)
+            game.seed(seed)
+            self._games.append(game)
+        self._elapsed = np.zeros(self.num_envs, np.int64)
+        self._ended = np.zeros(self.num_envs, bool)
+
+    def reset(self) -> np.ndarray:
+        """First observations."""
+        for game in self._games:
+            game.reset()
+        return self._observe()
+
+    def step(self, actions: np.ndarray) -> EnvStep:
+        """Steps all environments."""
+        reward = np.zeros(self.num_envs, np.float32)
+        terminated = np.zeros(self.num_envs, bool)
+        resets = self._ended
+        for i, (game, action) in enumerate(zip(self._games, self._actions[actions].tolist(), strict=True)):
+            if resets[i]:
+                game.reset()
+            else:
+                reward[i], terminated[i] = game.act(action)
+        self._elapsed = np.where(resets, 0, self._elapsed + 1)
+        truncated = (self._elapsed >= self._max_episode_steps) & ~terminated
+        self._ended = terminated | truncated
+        return EnvStep(self._observe(), reward, reward, terminated, truncated)
+
+    def close(self) -> None:
+        """Nothing to free."""
+
+    def _observe(self) -> np.ndarray:
+        states = np.stack([game.state() for game in self._games])
+        return np.ascontiguousarray(states.transpose(0, 3, 1, 2)).view(np.uint8)
