@@ -160,13 +160,15 @@ class PopulationReplay:
     def restore(
         self, meta: dict[str, Any], chunks: Iterable[tuple[int, dict[str, Tensor]]], parents: Sequence[int]
     ) -> None:
-        """Loads chunks (first row, tensors) in order of export; member i becomes saved member ``parents[i]``."""
+        """Loads chunks (first row, tensors in this population's order) in order of export.
+
+        Member i goes on as the saved member ``parents[i]``.
+        """
         self.rows, self._cleared_row = meta["rows"], meta["cleared_row"]
         self._current_age = np.array(meta["current_age"], dtype=np.uint8)[list(parents)]
         self._ended = np.array(meta["ended"], dtype=bool)[list(parents)]
-        members = torch.tensor(list(parents))
         for first_row, chunk in chunks:
-            self._restore_chunk(first_row, {name: tensor.index_select(0, members) for name, tensor in chunk.items()})
+            self._restore_chunk(first_row, chunk)
         self._rebuild_queue()
 
     def _restore_chunk(self, first_row: int, chunk: dict[str, Tensor]) -> None:

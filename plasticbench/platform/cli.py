@@ -1,0 +1,208 @@
+"""The command line: parses arguments and calls, nothing else."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import logging
+import os
+import re
+import shlex
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.console import Console
+from rich.table import Table
+
+from plasticbench import plugins
+from plasticbench.platform.benchmark import BenchmarkError, load
+from plasticbench.platform.plan import make_plan, summary
+from plasticbench.platform.rundir import RunDirectory
+
+DONE, FAILED, BAD_INPUT, INTERRUPTED = 0, 1, 2, 130
+
+app = typer.Typer(add_completion=False, no_args_is_help=True, pretty_exceptions_enable=False, help=__doc__)
+out, err = Console(), Console(stderr=True)
+
+Config = Annotated[Path, typer.Argument(help="Benchmark file (YAML).")]
+RunDir = Annotated[Path, typer.Argument(help="Run directory.")]
+Overrides = Annotated[list[str] | None, typer.Option("--set", help="Change a setting: dotted.key=value. Repeatable.")]
+Address = Annotated[str | None, typer.Option(help="Ray cluster to join; default: a Ray of its own on this machine.")]
+Uri = Annotated[str | None, typer.Option(help="MLflow store or server; default: mlflow.db in the run directory.")]
+Quiet = Annotated[bool, typer.Option("--quiet", help="Print nothing but errors.")]
+AsJson = Annotated[bool, typer.Option("--json", help="Print JSON.")]
+
+
+@contextmanager
+def _people_errors() -> Iterator[None]:
+    """One clear message and exit code 2 for what the user can mend."""
+    try:
+        yield
+    except (BenchmarkError, ValueError, FileNotFoundError, PermissionError) as error:
+        err.print(f"[bold red]Error:[/] {_escape(str(error))}", highlight=False, soft_wrap=True)
+        raise typer.Exit(BAD_INPUT) from None
+
+
+def _escape(text: str) -> str:
+    return text.replace("[", r"\[")
+
+
+@app.command()
+def run(
+    config: Config,
+    out_dir: Annotated[Path | None, typer.Option("--out", help="Run directory; default: runs/NAME.")] = None,
+    set_: Overrides = None,
+    address: Address = None,
+    tracking_uri: Uri = None,
+    quiet: Quiet = False,
+) -> None:
+    """Trains every combination of a benchmark file and reports."""
+    with _people_errors():
+        benchmark = load(config, set_ or [])
+        plan = make_plan(benchmark)
+        directory = RunDirectory(out_dir or Path("runs") / re.sub(r"[^A-Za-z0-9._-]+", "-", benchmark.name))
+        with directory.lock():
+            directory.create(benchmark, plan)
+            code = _execute(directory, address, tracking_uri, quiet)
+    raise typer.Exit(code)
+
+
+@app.command()
+def resume(run_dir: RunDir, address: Address = None, tracking_uri: Uri = None, quiet: Quiet = False) -> None:
+    """Goes on with a run that was interrupted or that failed."""
+    with _people_errors():
+        directory = RunDirectory(run_dir)
+        directory.require()
+        with directory.lock():
+            code = _execute(directory, address, tracking_uri, quiet)
+    raise typer.Exit(code)
+
+
+def _execute(directory: RunDirectory, address: str | None, tracking_uri: str | None, quiet: bool) -> int:
+    from plasticbench.platform import session  # ray and mlflow take seconds to import: only where they are needed
+
+    logging.basicConfig(level=logging.WARNING, format="%(message)s")
+    return session.execute(directory, Console(quiet=quiet), address=address, tracking_uri=tracking_uri, quiet=quiet)
+
+
+@app.command()
+def plan(config: Config, set_: Overrides = None, as_json: AsJson = False) -> None:
+    """Shows trials, populations, segments and shared prefixes of a benchmark file, and what they cost."""
+    with _people_errors():
+        made = make_plan(load(config, set_ or []))
+        if as_json:
+            typer.echo(made.to_json())
+            return
+    facts = summary(made)
+    table = Table("segment", "from", "to", "members", "starts from", "CPUs", "GPUs", title=f"{made.name}: segments")
+    for segment in made.segments:
+        cells = (f"{segment.from_step:,}", f"{segment.to_step:,}", str(len(segment.members)), segment.start or "-")
+        table.add_row(segment.id, *cells, f"{segment.num_cpus:g}", f"{segment.num_gpus:g}")
+    out.print(table)
+    for name, value in facts.items():
+        shown = f"{value:,}" if isinstance(value, int | float) and not isinstance(value, bool) else str(value)
+        out.print(f"{name.replace('_', ' ')}: {shown}", highlight=False)
+
+
+@app.command()
+def report(run_dir: RunDir, tracking_uri: Uri = None) -> None:
+    """Rebuilds the report from the records alone; with --tracking-uri also brings that MLflow store up to date."""
+    with _people_errors():
+        directory = RunDirectory(run_dir)
+        directory.require()
+        from plasticbench.analysis.report import write_report
+
+        out.print(str(write_report(run_dir)), highlight=False, soft_wrap=True)
+        if tracking_uri is not None:
+            from plasticbench.platform import session
+
+            session.mirror(directory, tracking_uri)
+
+
+@app.command()
+def leaderboard(
+    run_dirs: Annotated[list[Path], typer.Argument(help="Run directories, compared in one table.")],
+    as_json: AsJson = False,
+    html: Annotated[Path | None, typer.Option(help="Also write the table to this HTML file.")] = None,
+) -> None:
+    """Ranks methods over one or more runs."""
+    with _people_errors():
+        from plasticbench.analysis import leaderboard as board
+
+        rows = board.leaderboard(run_dirs)
+        if html is not None:
+            from plasticbench.analysis.report import write_leaderboard_html
+
+            write_leaderboard_html(rows, html)
+        typer.echo(json.dumps(board.to_json(rows), indent=2) if as_json else board.to_markdown(rows))
+
+
+@app.command("list")
+def list_(
+    group: Annotated[str, typer.Argument(help=f"One of: {', '.join(sorted(plugins.PACKAGES))}.")],
+    as_json: AsJson = False,
+) -> None:
+    """Lists plug-ins with their one-line descriptions."""
+    with _people_errors():
+        if group not in plugins.PACKAGES:
+            raise ValueError(f"there is no group {group!r}. {plugins.did_you_mean(group, plugins.PACKAGES)}")
+        rows = [_plugin_row(group, name) for name in plugins.names(group)]
+    if as_json:
+        typer.echo(json.dumps(rows, indent=2))
+        return
+    for row in rows:
+        out.print(f"[bold]{row['name']}[/]  {_escape(str(row['summary']))}", highlight=False)
+        for detail in ("presets", "tasks"):
+            if row.get(detail):
+                out.print(f"    {detail}: {', '.join(row[detail])}", highlight=False)
+
+
+def _plugin_row(group: str, name: str) -> dict[str, str | list[str]]:
+    module = plugins.load(group, name)
+    row: dict[str, str | list[str]] = {"name": name, "summary": plugins.summary(group, name)}
+    if hasattr(module, "PRESETS"):
+        row["presets"] = sorted(module.PRESETS)
+    if hasattr(module, "tasks"):
+        row["tasks"] = list(module.tasks())
+    return row
+
+
+@app.command()
+def doctor(as_json: AsJson = False) -> None:
+    """Says what works on this machine, and which command mends what does not."""
+    from plasticbench.platform.doctor import examine, gpu
+
+    findings = examine()
+    if as_json:
+        typer.echo(json.dumps([dataclasses.asdict(finding) for finding in [*findings, gpu()]], indent=2))
+    else:
+        for finding in [*findings, gpu()]:
+            mark = "[green]works[/]" if finding.works else "[yellow]absent[/]" if not finding.mend else "[red]broken[/]"
+            out.print(f"{finding.name:<11} {mark}  {_escape(finding.detail)}", highlight=False)
+            if not finding.works and finding.mend:
+                out.print(f"            mend: {_escape(finding.mend)}", highlight=False)
+    if not all(finding.works for finding in findings):
+        raise typer.Exit(FAILED)
+
+
+@app.command()
+def ui(
+    run_dir: RunDir,
+    port: Annotated[int, typer.Option(help="Port on 127.0.0.1.")] = 5000,
+) -> None:
+    """Serves MLflow's pages for a run's own store on this machine, until interrupted."""
+    with _people_errors():
+        RunDirectory(run_dir).require()
+        from plasticbench.platform.tracking import ui_command
+
+        command = ui_command(run_dir, port)
+    out.print(f"MLflow: http://127.0.0.1:{port}   ({shlex.join(command)})", highlight=False, soft_wrap=True)
+    os.execvp(command[0], command)
+
+
+def main() -> None:
+    """Entry point of the ``plasticbench`` command."""
+    app()

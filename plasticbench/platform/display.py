@@ -1,0 +1,163 @@
+"""Live progress on a terminal, plain lines elsewhere, nothing when asked to be quiet."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from typing import Protocol
+
+from rich.console import Console
+from rich.live import Live
+from rich.progress_bar import ProgressBar
+from rich.table import Table
+
+from plasticbench.platform.segment import Progress
+
+_PLAIN_PERIOD_S = 15.0
+
+
+class Display(Protocol):
+    """Shows running segments; ``message`` is for what must not be missed."""
+
+    def start(self) -> None:
+        """Takes over the terminal."""
+        ...
+
+    def update(self, running: Sequence[Progress], member_steps_left: int) -> None:
+        """Shows the segments that run now; ``member_steps_left`` counts those and all that wait."""
+        ...
+
+    def message(self, text: str) -> None:
+        """A line that stays."""
+        ...
+
+    def stop(self) -> None:
+        """Gives the terminal back."""
+        ...
+
+
+def make_display(console: Console, quiet: bool) -> Display:
+    """The display that suits where output goes."""
+    if quiet:
+        return QuietDisplay()
+    return LiveDisplay(console) if console.is_terminal else PlainDisplay(console)
+
+
+class _Speed:
+    """Member-steps per second over the whole run, for the time that is left."""
+
+    def __init__(self) -> None:
+        self._first: tuple[float, int] | None = None
+
+    def seconds_left(self, member_steps_left: int) -> float | None:
+        """``None`` until something can be said."""
+        now = time.monotonic()
+        if self._first is None:
+            self._first = (now, member_steps_left)
+            return None
+        done, seconds = self._first[1] - member_steps_left, now - self._first[0]
+        return member_steps_left * seconds / done if done > 0 and seconds > 3 else None
+
+
+def _duration(seconds: float | None) -> str:
+    if seconds is None:
+        return "-"
+    minutes, rest = divmod(round(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours}h{minutes:02d}m" if hours else f"{minutes}m{rest:02d}s"
+
+
+def _segment_seconds_left(progress: Progress) -> float | None:
+    return (progress.to_step - progress.step) / progress.steps_per_s if progress.steps_per_s > 0 else None
+
+
+def _evaluation(progress: Progress) -> str:
+    return "-" if progress.last_evaluation is None else f"{progress.last_evaluation:.1f}"
+
+
+class LiveDisplay:
+    """A table that is redrawn in place."""
+
+    def __init__(self, console: Console) -> None:
+        self._console = console
+        self._live = Live(console=console, refresh_per_second=4, transient=True)
+        self._speed = _Speed()
+
+    def start(self) -> None:
+        """Takes over the terminal."""
+        self._live.start()
+
+    def update(self, running: Sequence[Progress], member_steps_left: int) -> None:
+        """Redraws the table."""
+        table = Table(box=None, pad_edge=False, expand=True)
+        for heading in ("population", "members", "progress", "step", "steps/s", "left", "last return"):
+            table.add_column(heading, justify="left" if heading in ("population", "progress") else "right")
+        for p in running:
+            span, done = p.to_step - p.from_step, p.step - p.from_step
+            table.add_row(
+                p.segment,
+                str(p.num_members),
+                ProgressBar(total=span, completed=done, width=24),
+                f"{p.step:,}/{p.to_step:,}",
+                f"{p.steps_per_s:,.0f}",
+                _duration(_segment_seconds_left(p)),
+                _evaluation(p),
+            )
+        left = _duration(self._speed.seconds_left(member_steps_left))
+        table.caption = f"{member_steps_left:,} member-steps to go, about {left}"
+        self._live.update(table)
+
+    def message(self, text: str) -> None:
+        """Prints above the table."""
+        self._live.console.print(text, highlight=False)
+
+    def stop(self) -> None:
+        """Removes the table."""
+        self._live.stop()
+
+
+class PlainDisplay:
+    """One line per population every few seconds, for logs."""
+
+    def __init__(self, console: Console) -> None:
+        self._console = console
+        self._speed = _Speed()
+        self._last_print = 0.0
+
+    def start(self) -> None:
+        """Nothing to take over."""
+
+    def update(self, running: Sequence[Progress], member_steps_left: int) -> None:
+        """Prints if the last lines are old enough."""
+        left = self._speed.seconds_left(member_steps_left)
+        if time.monotonic() - self._last_print < _PLAIN_PERIOD_S:
+            return
+        self._last_print = time.monotonic()
+        for p in running:
+            self.message(
+                f"{p.segment}: step {p.step:,} of {p.to_step:,}, {p.num_members} members, {p.steps_per_s:,.0f} steps/s,"
+                f" last return {_evaluation(p)}, all done in about {_duration(left)}"
+            )
+
+    def message(self, text: str) -> None:
+        """Prints a line at once."""
+        self._console.print(text, highlight=False, soft_wrap=True)
+
+    def stop(self) -> None:
+        """Nothing to give back."""
+
+
+class QuietDisplay:
+    """Says nothing."""
+
+    def start(self) -> None:
+        """Nothing."""
+
+    def update(self, running: Sequence[Progress], member_steps_left: int) -> None:
+        """Nothing."""
+
+    def message(self, text: str) -> None:
+        """Nothing."""
+
+    def stop(self) -> None:
+        """Nothing."""

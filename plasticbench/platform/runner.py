@@ -1,0 +1,320 @@
+"""Places segments on Ray actors, retries those that die, keeps the MLflow mirror fed. Only this file imports ray.
+
+The driver holds no results: segments commit to the run directory, and whoever starts again reads it from there.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import signal
+import threading
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Literal
+
+import ray
+from ray.exceptions import RayActorError, RayError, RayTaskError
+
+from plasticbench.platform.benchmark import BenchmarkError
+from plasticbench.platform.checkpoint import CheckpointError, CheckpointStore
+from plasticbench.platform.display import Display
+from plasticbench.platform.plan import Plan, Segment
+from plasticbench.platform.rundir import RunDirectory
+from plasticbench.platform.segment import Progress, SegmentRun
+from plasticbench.platform.tracking import Mirror, RunStatus, TrackingUnavailable
+
+logger = logging.getLogger(__name__)
+
+_MAX_RETRIES = 3
+_POLL_S = 0.5
+_STOP_TIMEOUT_S = 120.0
+_MIRROR_TIMEOUT_S = 600.0
+
+Outcome = Literal["complete", "failed", "interrupted"]
+
+
+class SegmentWorker:
+    """Ray actor: runs segments one after the other; ``progress`` and ``stop`` answer while one runs."""
+
+    def __init__(self, run_dir: str, tracker: Any) -> None:
+        self._run_dir, self._tracker = Path(run_dir), tracker
+        self._stop = threading.Event()
+        self._current: SegmentRun | None = None
+
+    def run(self, segment_id: str) -> bool:
+        """Runs a segment; returns whether it is complete (it is not after ``stop``)."""
+        self._current = SegmentRun(self._run_dir, segment_id)
+        return self._current.run(self._stop.is_set, self._tracker.committed.remote)
+
+    def progress(self) -> Progress | None:
+        """Where the current segment stands."""
+        return self._current.progress() if self._current else None
+
+    def stop(self) -> None:
+        """Makes the current segment commit and return."""
+        self._stop.set()
+
+
+class Tracker:
+    """Ray actor: mirrors committed records to MLflow in the background; what it must know after a crash is on disk."""
+
+    def __init__(self, run_dir: str, tracking_uri: str | None) -> None:
+        self._directory = RunDirectory(Path(run_dir))
+        self._mirror = Mirror(Path(run_dir), tracking_uri)
+        self._committed = committed_bytes(self._directory, self._directory.plan())
+        self._lock = threading.Lock()
+        self._news = threading.Event()
+        self._news.set()
+        self._pump_lock = threading.Lock()
+        threading.Thread(target=self._follow, daemon=True).start()
+
+    def committed(self, record_bytes: Mapping[str, int]) -> None:
+        """Takes note of new committed lengths."""
+        with self._lock:
+            self._committed.update(record_bytes)
+        self._news.set()
+
+    def _follow(self) -> None:
+        pause_s = 1.0
+        while True:
+            self._news.wait()
+            self._news.clear()
+            try:
+                self._pump()
+                pause_s = 1.0
+            except TrackingUnavailable as error:
+                logger.warning("%s", error)
+                self._news.set()
+                time.sleep(pause_s)
+                pause_s = min(2 * pause_s, 60.0)
+
+    def _pump(self) -> None:
+        with self._lock:
+            committed = dict(self._committed)
+        with self._pump_lock:
+            self._mirror.pump(committed)
+
+    def finish(self, statuses: Mapping[str, RunStatus], report_dir: str | None) -> str | None:
+        """Sends what is left, ends the runs and keeps the report; returns a message if the store cannot be reached."""
+        try:
+            self._pump()
+            with self._pump_lock:
+                self._mirror.finish_all(statuses)
+                if report_dir is not None:
+                    self._mirror.log_report(Path(report_dir))
+        except TrackingUnavailable as error:
+            return str(error)
+        return None
+
+
+def committed_bytes(directory: RunDirectory, plan: Plan) -> dict[str, int]:
+    """Committed length of each trial's record file, from the newest commits of all segments."""
+    store, lengths = CheckpointStore(directory.checkpoints), dict[str, int]()
+    for segment in plan.segments:
+        try:
+            lengths.update(store.record_bytes(segment.id))
+        except CheckpointError as error:
+            logger.warning("%s", error)
+    return lengths
+
+
+def prepare_environment(address: str | None) -> None:
+    """Defaults for a quiet, loopback-only Ray of our own, before ``ray.init``; a given cluster is left alone."""
+    if (address or os.environ.get("RAY_ADDRESS") or "local") != "local":
+        return
+    for name, value in {
+        "RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER": "0",  # every socket on 127.0.0.1
+        "RAY_AUTH_MODE": "disabled",  # nobody else can reach it; asking for a token would write one to the home folder
+        "RAY_USAGE_STATS_ENABLED": "0",
+        "RAY_SCHEDULER_EVENTS": "0",
+        "RAY_DEDUP_LOGS": "0",
+    }.items():
+        os.environ.setdefault(name, value)
+
+
+@contextmanager
+def connected(address: str | None) -> Iterator[None]:
+    """A connection to the cluster at ``address``, else at RAY_ADDRESS, else a Ray of our own on this machine.
+
+    Raises ``BenchmarkError`` if the cluster cannot be reached.
+    """
+    where = address or os.environ.get("RAY_ADDRESS") or "local"
+    own: dict[str, Any] = {"num_cpus": os.cpu_count(), "include_dashboard": False} if where == "local" else {}
+    try:
+        ray.init(address=where, log_to_driver=False, logging_level="ERROR", **own)
+    except (ConnectionError, ValueError, RuntimeError) as error:
+        raise BenchmarkError(f"--address: no Ray cluster answers at {where!r}: {error}") from error
+    previous = signal.signal(signal.SIGTERM, _interrupt)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, previous)
+        ray.shutdown()
+
+
+def _interrupt(signum: int, frame: object) -> None:
+    raise KeyboardInterrupt
+
+
+@dataclass(slots=True)
+class _Running:
+    segment: Segment
+    worker: Any
+    result: Any
+    progress: Progress | None = None
+
+
+@dataclass(slots=True)
+class Scheduler:
+    """Runs all segments of a plan in the order of their dependencies."""
+
+    directory: RunDirectory
+    plan: Plan
+    display: Display
+    tracker: Any
+    max_concurrent: int | None = None
+    done: set[str] = field(default_factory=set)
+    failed: dict[str, str] = field(default_factory=dict)
+    _retries: dict[str, int] = field(default_factory=dict)
+    _running: list[_Running] = field(default_factory=list)
+    _idle: dict[tuple[float, float], list[Any]] = field(default_factory=dict)
+
+    def run(self) -> Outcome:
+        """Returns once nothing more can be done."""
+        self._check_resources()
+        self.display.start()
+        try:
+            while self._start_ready() or self._running:
+                self._wait()
+                self._show()
+        except KeyboardInterrupt:
+            self.display.message("Stopping: every population commits what it has. Interrupt again to give up on that.")
+            self._stop_all()
+            return "interrupted"
+        finally:
+            self.display.stop()
+        return "failed" if self.failed else "complete"
+
+    def _check_resources(self) -> None:
+        cluster = ray.cluster_resources()
+        for segment in self.plan.segments:
+            for what, wanted in (("CPU", segment.num_cpus), ("GPU", segment.num_gpus)):
+                if wanted > cluster.get(what, 0):
+                    raise BenchmarkError(
+                        f"execution.num_{what.lower()}s: a population asks for {wanted:g} {what}s, but the cluster has "
+                        f"{cluster.get(what, 0):g}. It would wait for ever: ask for less, or add a node"
+                    )
+
+    def _start_ready(self) -> bool:
+        """Starts what can start; returns whether anything was started."""
+        busy = {running.segment.id for running in self._running}
+        ready = [
+            segment
+            for segment in self.plan.segments
+            if segment.id not in self.done | busy | self.failed.keys()
+            and (segment.start is None or segment.start in self.done)
+        ]
+        slots = len(ready) if self.max_concurrent is None else self.max_concurrent - len(self._running)
+        for segment in ready[: max(0, slots)]:
+            worker = self._worker(segment)
+            self._running.append(_Running(segment, worker, worker.run.remote(segment.id)))
+        return bool(ready[: max(0, slots)])
+
+    def _worker(self, segment: Segment) -> Any:
+        resources = (segment.num_cpus, segment.num_gpus)
+        if self._idle.get(resources):
+            return self._idle[resources].pop()
+        actor = ray.remote(SegmentWorker).options(
+            num_cpus=segment.num_cpus, num_gpus=segment.num_gpus, max_concurrency=3, max_restarts=0
+        )
+        return actor.remote(str(self.directory.path), self.tracker)
+
+    def _wait(self) -> None:
+        finished, _ = ray.wait([running.result for running in self._running], num_returns=1, timeout=_POLL_S)
+        for running in [running for running in self._running if running.result in finished]:
+            self._running.remove(running)
+            self._settle(running)
+
+    def _settle(self, running: _Running) -> None:
+        segment = running.segment
+        try:
+            ray.get(running.result)
+        except RayActorError as error:
+            self._retry(segment, error)
+        except (RayTaskError, RayError) as error:
+            cause = getattr(error, "cause", None) or error
+            self._fail(segment, f"{type(cause).__name__}: {cause}")
+        else:
+            self.done.add(segment.id)
+            self._idle.setdefault((segment.num_cpus, segment.num_gpus), []).append(running.worker)
+
+    def _retry(self, segment: Segment, error: RayActorError) -> None:
+        self._retries[segment.id] = self._retries.get(segment.id, 0) + 1
+        if self._retries[segment.id] > _MAX_RETRIES:
+            self._fail(segment, f"its process died {_MAX_RETRIES + 1} times: {error}")
+        else:
+            self.display.message(f"{segment.id}: its process died; starting again from its last commit")
+
+    def _fail(self, segment: Segment, reason: str) -> None:
+        self.failed[segment.id] = reason
+        self.display.message(f"{segment.id} failed: {reason}")
+        for other in self.plan.segments:
+            if other.start in self.failed and other.id not in self.failed:
+                self.failed[other.id] = f"{other.start}, where it starts, failed"
+
+    def _show(self) -> None:
+        answers = {running.worker.progress.remote(): running for running in self._running}
+        ready, _ = ray.wait(list(answers), num_returns=len(answers), timeout=_POLL_S) if answers else ([], [])
+        for answer in ready:
+            try:
+                answers[answer].progress = ray.get(answer)
+            except RayError:
+                continue  # the same death reaches us through the segment's result
+        shown = [running.progress for running in self._running if running.progress is not None]
+        self.display.update(shown, self._member_steps_left(shown))
+
+    def _member_steps_left(self, shown: Sequence[Progress]) -> int:
+        at = {progress.segment: progress.step for progress in shown}
+        return sum(
+            len(segment.members) * (segment.to_step - at.get(segment.id, segment.from_step))
+            for segment in self.plan.segments
+            if segment.id not in self.done | self.failed.keys()
+        )
+
+    def _stop_all(self) -> None:
+        for running in self._running:
+            running.worker.stop.remote()
+        results = [running.result for running in self._running]
+        ray.wait(results, num_returns=len(results), timeout=_STOP_TIMEOUT_S) if results else None
+
+    def statuses(self) -> dict[str, RunStatus]:
+        """How each trial ended, for MLflow."""
+        ended: dict[str, RunStatus] = {trial.id: "FINISHED" for trial in self.plan.trials}
+        for segment in self.plan.segments:
+            for trial in (trial for member in segment.members for trial in member.trials):
+                if segment.id in self.failed:
+                    ended[trial] = "FAILED"
+                elif segment.id not in self.done and ended[trial] == "FINISHED":
+                    ended[trial] = "KILLED"
+        return ended
+
+
+def start_tracker(directory: RunDirectory, tracking_uri: str | None) -> Any:
+    """The actor that mirrors records; Ray restarts it if it dies."""
+    actor = ray.remote(Tracker).options(num_cpus=0, max_restarts=-1, max_task_retries=-1, max_concurrency=8)
+    return actor.remote(str(directory.path), tracking_uri)
+
+
+def finish_tracking(tracker: Any, statuses: Mapping[str, RunStatus], report_dir: Path | None) -> str | None:
+    """Waits until MLflow has everything; returns why not if it has not."""
+    try:
+        message: str | None = ray.get(
+            tracker.finish.remote(statuses, str(report_dir) if report_dir else None), timeout=_MIRROR_TIMEOUT_S
+        )
+    except RayError as error:
+        return f"the tracker did not answer: {error}"
+    return message

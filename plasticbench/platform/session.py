@@ -1,0 +1,91 @@
+"""One run of one benchmark from a prepared run directory: Ray, tracking, report."""
+
+from __future__ import annotations
+
+import shlex
+from pathlib import Path
+
+from rich.console import Console
+from rich.markdown import Markdown
+
+from plasticbench.analysis import leaderboard
+from plasticbench.analysis.report import write_report
+from plasticbench.platform import runner
+from plasticbench.platform.display import Display, make_display
+from plasticbench.platform.rundir import RunDirectory
+from plasticbench.platform.tracking import Mirror, TrackingUnavailable, check
+
+DONE, FAILED, INTERRUPTED = 0, 1, 130
+
+
+def execute(
+    directory: RunDirectory, console: Console, *, address: str | None, tracking_uri: str | None, quiet: bool
+) -> int:
+    """Trains what is left of the plan and reports; returns the exit code.
+
+    Raises ``ValueError`` before anything starts if the tracking store cannot be reached.
+    """
+    tracking_uri = _remembered_uri(directory, tracking_uri)
+    benchmark, plan = directory.benchmark(), directory.plan()
+    runner.prepare_environment(address)
+    display = make_display(console, quiet)
+    with runner.connected(address):
+        tracker = runner.start_tracker(directory, tracking_uri)
+        scheduler = runner.Scheduler(directory, plan, display, tracker, benchmark.execution.max_concurrent)
+        outcome = scheduler.run()
+        report = _report(directory, display) if outcome != "interrupted" else None
+        behind = runner.finish_tracking(tracker, scheduler.statuses(), report.parent if report else None)
+    _farewell(directory, console, outcome, report, behind)
+    return {"complete": DONE, "failed": FAILED, "interrupted": INTERRUPTED}[outcome]
+
+
+def _remembered_uri(directory: RunDirectory, tracking_uri: str | None) -> str | None:
+    """The given store, else the one this run began with; checked before anything starts."""
+    note = directory.path / "tracking_uri"
+    if tracking_uri is None and note.exists():
+        tracking_uri = note.read_text().strip()
+    if tracking_uri is not None:
+        try:
+            check(tracking_uri)
+        except TrackingUnavailable as error:
+            raise ValueError(f"--tracking-uri: {error}") from error
+        note.write_text(tracking_uri + "\n")
+    return tracking_uri
+
+
+def _report(directory: RunDirectory, display: Display) -> Path | None:
+    try:
+        return write_report(directory.path)
+    except ValueError as error:
+        display.message(f"No report: {error}")
+        return None
+
+
+def _farewell(
+    directory: RunDirectory, console: Console, outcome: runner.Outcome, report: Path | None, behind: str | None
+) -> None:
+    where = shlex.quote(str(directory.path))
+    if behind is not None:
+        console.print(f"MLflow is behind: {behind}\n`plasticbench resume {where}` brings it up to date.", markup=False)
+    if outcome == "interrupted":
+        console.print(f"Interrupted. `plasticbench resume {where}` goes on.", highlight=False, markup=False)
+        return
+    if report is None:
+        return
+    rows = leaderboard.leaderboard([directory.path]) if outcome == "complete" else []
+    if rows:
+        console.print(Markdown(leaderboard.to_markdown(rows)))
+    console.print(f"Report: {report}", highlight=False, markup=False, soft_wrap=True)
+    console.print(f"MLflow: plasticbench ui {where}", highlight=False, markup=False, soft_wrap=True)
+
+
+def mirror(directory: RunDirectory, tracking_uri: str) -> None:
+    """Sends everything committed, and the report, to a store. Raises ``ValueError`` if it cannot be reached."""
+    plan = directory.plan()
+    try:
+        check(tracking_uri)
+        target = Mirror(directory.path, tracking_uri)
+        target.pump(runner.committed_bytes(directory, plan))
+        target.log_report(directory.path / "report")
+    except TrackingUnavailable as error:
+        raise ValueError(f"--tracking-uri: {error}") from error
