@@ -1,0 +1,70 @@
+"""How fast the mirror fills an embedded SQLite store on one core: ``python -m benchmarks.tracking [RECORDS]``.
+
+Prints JSON. Schema creation and imports are counted apart, as a run pays for them once.
+"""
+
+from __future__ import annotations
+
+import json
+import resource
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+from plasticbench.platform.tracking import Mirror
+from plasticbench.records import Record, RecordWriter
+
+NUM_TRIALS = 20
+METRICS = [f"plasticity/online/{probe}/fc{layer}" for probe in ("dormant_ratio_0.1", "srank") for layer in range(4)]
+METRICS += ["eval/return", "loss/td"]
+
+
+def make_run(run_dir: Path, num_records: int) -> dict[str, int]:
+    """Writes a plan and record files, and returns their committed lengths in bytes."""
+    settings = {"agent": {"kind": "dqn", "batch_size": 32, "network": {"hidden": [64, 64]}}}
+    trials = [
+        {"id": f"t{n}", "task": "Acrobot-v1", "method": f"m{n // 5}", "seed": n % 5, "settings": settings}
+        for n in range(NUM_TRIALS)
+    ]
+    plan = {"name": "speed", "description": "", "version": "0", "trials": trials}
+    (run_dir / "plan.json").write_text(json.dumps(plan))
+    committed = {}
+    for n in range(NUM_TRIALS):
+        writer = RecordWriter(run_dir / "records" / f"t{n}.jsonl", 0)
+        writer.write(
+            Record(f"t{n}", index // len(METRICS) * 400, METRICS[index % len(METRICS)], index / 7, 1.7e9 + index * 1e-3)
+            for index in range(num_records // NUM_TRIALS)
+        )
+        committed[f"t{n}"] = writer.sync()
+        writer.close()
+    return committed
+
+
+def main(num_records: int) -> None:
+    with tempfile.TemporaryDirectory() as folder:
+        run_dir = Path(folder)
+        committed = make_run(run_dir, num_records)
+        mirror = Mirror(run_dir, None)
+        began = time.perf_counter()
+        mirror.pump({})
+        ready = time.perf_counter()
+        before_kib = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+        sent = mirror.pump(committed)
+        filled = time.perf_counter()
+        idle = mirror.pump(committed)
+        ended = time.perf_counter()
+        figures = {
+            "records": sent,
+            "records_per_s": round(sent / (filled - ready)),
+            "start_s": round(ready - began, 2),
+            "idle_pump_ms": round(1000 * (ended - filled), 2),
+            "idle_pump_records": idle,
+            "growth_mib": round((resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before_kib) / 1024, 1),
+            "store_mib": round((run_dir / "mlflow.db").stat().st_size / 2**20, 1),
+        }
+    print(json.dumps(figures))
+
+
+if __name__ == "__main__":
+    main(int(sys.argv[1]) if len(sys.argv) > 1 else 100_000)

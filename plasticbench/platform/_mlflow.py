@@ -1,0 +1,254 @@
+"""An MLflow store through the few calls that the mirror needs: the only file that imports mlflow.
+
+Written against MLflow 3.17, whose names and limits are quoted where they matter.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import re
+import warnings
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from functools import lru_cache
+from pathlib import Path
+from posixpath import normpath
+from typing import TYPE_CHECKING, Literal
+from urllib.parse import urlsplit
+
+from plasticbench.platform._run_specs import RunSpec
+from plasticbench.records import Record
+
+if TYPE_CHECKING:
+    from mlflow import MlflowClient
+
+RunStatus = Literal["FINISHED", "FAILED", "KILLED"]
+
+_MAX_METRICS_PER_BATCH = 1000
+_MAX_NAME_CHARACTERS = 250
+_MAX_VALUE_CHARACTERS = 6000
+_CONNECT_TIMEOUT_S = 5
+_RUN_DIRECTORY_TAG = "plasticbench.run"
+
+# A value that the user has exported wins over these.
+_CLIENT_SETTINGS = {
+    "MLFLOW_DISABLE_TELEMETRY": "true",
+    "MLFLOW_HTTP_REQUEST_TIMEOUT": "20",  # seconds; a batch of 1000 metrics takes about 0.2
+    "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "1",  # the mirror's next pump is the real retry
+    "MLFLOW_HTTP_REQUEST_BACKOFF_FACTOR": "1",
+}
+
+
+class TrackingUnavailable(RuntimeError):
+    """The tracking store cannot be used now; nothing is lost, and the next pump continues where this one stopped."""
+
+
+def database_uri(path: Path) -> str:
+    """The URI of an SQLite file."""
+    return f"sqlite:///{path.resolve()}"
+
+
+def scheme(tracking_uri: str) -> Literal["sqlite", "postgresql", "http"]:
+    """The kind of store. Raises ``ValueError`` for any that the mirror does not support."""
+    match re.split(r"[+:]", tracking_uri, maxsplit=1)[0]:
+        case "http" | "https" if urlsplit(tracking_uri).hostname:
+            return "http"
+        case "postgresql":
+            return "postgresql"
+        case "sqlite" if len(tracking_uri) > len("sqlite:///"):
+            return "sqlite"
+    accepted = "sqlite:///FILE, postgresql://USER@HOST/DATABASE, http://HOST:PORT or https://HOST"
+    raise ValueError(f"tracking_uri: must be one of {accepted}, got {tracking_uri!r}")
+
+
+def check(tracking_uri: str) -> None:
+    """Returns within seconds if the store answers.
+
+    Raises ``ValueError`` for a URI of the wrong kind and ``TrackingUnavailable`` for a store that does not answer.
+    """
+    quick = {"MLFLOW_HTTP_REQUEST_MAX_RETRIES": "0", "MLFLOW_HTTP_REQUEST_TIMEOUT": str(_CONNECT_TIMEOUT_S)}
+    kind = scheme(tracking_uri)
+    with session(tracking_uri, quick):
+        if kind == "http":
+            from mlflow import MlflowClient
+
+            # Not /health: it also answers where the server refuses every other request for its host name.
+            MlflowClient(tracking_uri).search_experiments(max_results=1)
+        else:
+            _check_database(tracking_uri, kind)
+
+
+def _check_database(tracking_uri: str, kind: Literal["sqlite", "postgresql"]) -> None:
+    # MLflow itself would repeat a failing connection 15 times with doubling pauses: hours.
+    from sqlalchemy import create_engine
+    from sqlalchemy.engine import make_url
+    from sqlalchemy.pool import NullPool
+
+    if kind == "postgresql":
+        arguments, probe = {"connect_timeout": _CONNECT_TIMEOUT_S}, "SELECT 1"
+    else:
+        Path(make_url(tracking_uri).database or "").parent.mkdir(parents=True, exist_ok=True)
+        arguments, probe = {}, "PRAGMA schema_version"  # reads the header, so a foreign file is noticed
+    with create_engine(tracking_uri, poolclass=NullPool, connect_args=arguments).connect() as connection:
+        connection.exec_driver_sql(probe)
+
+
+@contextmanager
+def session(tracking_uri: str, settings: Mapping[str, str] | None = None) -> Iterator[None]:
+    """Quiet, quick MLflow settings inside the block alone, and its many errors as ``TrackingUnavailable``.
+
+    ``settings`` are environment variables that hold in the block whatever the user has exported.
+    """
+    defaults = {name: value for name, value in _CLIENT_SETTINGS.items() if name not in os.environ}
+    with _environment({**defaults, **(settings or {})}):
+        from mlflow.exceptions import MlflowException
+        from requests.exceptions import RequestException
+        from sqlalchemy.exc import SQLAlchemyError
+
+        try:
+            with _errors_only("mlflow", "alembic"), warnings.catch_warnings():
+                for category in (DeprecationWarning, FutureWarning):  # MLflow's own business with its libraries
+                    warnings.simplefilter("ignore", category)
+                yield
+        except (MlflowException, RequestException, SQLAlchemyError, ModuleNotFoundError) as error:
+            raise TrackingUnavailable(_advice(tracking_uri, error)) from error
+
+
+@contextmanager
+def _environment(settings: Mapping[str, str]) -> Iterator[None]:
+    before = {name: os.environ.get(name) for name in settings}
+    os.environ.update(settings)
+    try:
+        yield
+    finally:
+        for name, value in before.items():
+            if value is None:
+                del os.environ[name]
+            else:
+                os.environ[name] = value
+
+
+@contextmanager
+def _errors_only(*names: str) -> Iterator[None]:
+    levels = {name: logging.getLogger(name).level for name in names}
+    for name in names:
+        logging.getLogger(name).setLevel(logging.ERROR)
+    try:
+        yield
+    finally:
+        for name, level in levels.items():
+            logging.getLogger(name).setLevel(level)
+
+
+def _advice(tracking_uri: str, error: Exception) -> str:
+    match error, scheme(tracking_uri):
+        case ModuleNotFoundError(), _:
+            advice = f"its database driver is missing: pip install {error.name}"
+        case _, "http":
+            advice = "start or restart the MLflow server, and check the address and its --allowed-hosts"
+        case _, "postgresql":
+            advice = "check that the database runs and that user and password are right"
+        case _:
+            advice = "check that the file is an MLflow database and that its folder is writable and not full"
+    cause = (str(error).strip() or repr(error)).splitlines()[0]
+    text = f"MLflow store {tracking_uri} cannot be used: {advice}. Cause: {cause}"
+    password = urlsplit(tracking_uri).password
+    return text.replace(f":{password}@", ":***@") if password else text
+
+
+@lru_cache(maxsize=4096)
+def legal_name(name: str) -> str:
+    """The name with what MLflow refuses replaced: other characters, empty path parts, more than 250 characters."""
+    return normpath(re.sub(r"[^/\w.\- :]", "_", name)).lstrip("/.")[:_MAX_NAME_CHARACTERS] or "_"
+
+
+class Store:
+    """The runs that one run directory has in one experiment of an MLflow store. Use inside ``session``."""
+
+    def __init__(self, client: MlflowClient, experiment_id: str, run_directory: str) -> None:
+        """``run_directory`` is the directory's unique id; its runs are found by it."""
+        self._client = client
+        self._experiment_id = experiment_id
+        self._run_directory = run_directory
+        self._run_ids: dict[tuple[str, str], str] = {}
+        self._params: dict[str, set[str]] = {}
+        self._ended: set[str] = set()
+
+    @classmethod
+    def open(cls, tracking_uri: str, experiment: str, note: str, artifacts: Path, run_directory: str) -> Store:
+        """Connects, creates schema and experiment where they are missing, and finds the directory's runs.
+
+        ``artifacts`` is used for databases alone; a server has its own place.
+        """
+        from mlflow import MlflowClient
+
+        check(tracking_uri)
+        client = MlflowClient(tracking_uri)
+        found = client.get_experiment_by_name(experiment)
+        if found is None:
+            location = None if scheme(tracking_uri) == "http" else artifacts.resolve().as_uri()
+            experiment_id = client.create_experiment(experiment, location, {"mlflow.note.content": note})
+        else:
+            experiment_id = found.experiment_id
+        store = cls(client, experiment_id, run_directory)
+        store._find_runs()
+        return store
+
+    def _find_runs(self) -> None:
+        # All at once: looking each trial up would cost a request per trial at every start.
+        condition = f"tags.`{_RUN_DIRECTORY_TAG}` = '{self._run_directory}'"
+        token: str | None = ""
+        while token is not None:
+            page = self._client.search_runs([self._experiment_id], condition, page_token=token or None)
+            for run in page:
+                self._run_ids |= {
+                    item: run.info.run_id for item in run.data.tags.items() if item[0].startswith("plasticbench.")
+                }
+                self._params[run.info.run_id] = set(run.data.params)
+                self._ended |= {run.info.run_id} if run.info.status != "RUNNING" else set()
+            token = page.token or None
+
+    def run(self, spec: RunSpec) -> str:
+        """The run's id; creates the run, or completes one whose creation was interrupted."""
+        from mlflow.entities import Param
+
+        run_id = self._run_ids.get(spec.key)
+        if run_id is None:
+            tags = {**spec.tags, spec.key[0]: spec.key[1], _RUN_DIRECTORY_TAG: self._run_directory}
+            tags |= {"mlflow.parentRunId": spec.parent} if spec.parent else {}
+            run_id = self._client.create_run(self._experiment_id, tags=tags, run_name=spec.name).info.run_id
+            self._run_ids[spec.key] = run_id
+        known = self._params.setdefault(run_id, set())
+        params = {legal_name(name): value[:_MAX_VALUE_CHARACTERS] for name, value in spec.params.items()}
+        missing = [Param(name, value) for name, value in params.items() if name not in known]
+        self._client.log_batch(run_id, params=missing)  # splits into the 100 that one request may hold
+        known |= params.keys()
+        return run_id
+
+    def log(self, run_id: str, records: Sequence[Record]) -> None:
+        """Sends records as metrics with their own times, so that sending one again changes nothing.
+
+        MLflow's key is run, name, time in ms, step and value (``SqlMetric`` in mlflow/store/tracking/dbmodels).
+        """
+        from mlflow.entities import Metric
+
+        for first in range(0, len(records), _MAX_METRICS_PER_BATCH):
+            batch = records[first : first + _MAX_METRICS_PER_BATCH]
+            metrics = [Metric(legal_name(item.name), item.value, int(item.time * 1000), item.step) for item in batch]
+            self._client.log_batch(run_id, metrics=metrics)
+
+    def reopen(self, run_id: str) -> None:
+        """Shows a resumed run as running again."""
+        if run_id in self._ended:
+            self._client.update_run(run_id, status="RUNNING")
+            self._ended.discard(run_id)
+
+    def end(self, run_id: str, status: RunStatus) -> None:
+        """Ends a run."""
+        self._client.set_terminated(run_id, status)
+        self._ended.add(run_id)
+
+    def log_folder(self, run_id: str, folder: Path, name: str) -> None:
+        """Copies a folder's files into the run's artifacts under ``name``."""
+        self._client.log_artifacts(run_id, str(folder), name)

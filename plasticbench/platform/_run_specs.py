@@ -1,0 +1,67 @@
+"""How a plan's trials, methods and report appear as MLflow runs: names, tags and parameters. Pure functions."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from typing import Any, NamedTuple
+
+Trial = Mapping[str, Any]
+"""One entry of ``plan.json``: id, task, method, seed and nested settings."""
+
+
+class RunSpec(NamedTuple):
+    """What identifies and describes one run; ``key`` is a tag and its value, unique in the run directory."""
+
+    key: tuple[str, str]
+    name: str
+    tags: Mapping[str, str]
+    params: Mapping[str, str]
+    parent: str | None = None  # MLflow run id
+
+
+def flatten(settings: Mapping[str, Any], prefix: str = "") -> dict[str, str]:
+    """Nested settings as dotted parameters; text stands as it is, other scalars and lists as JSON."""
+    flat: dict[str, str] = {}
+    for name, value in settings.items():
+        if isinstance(value, Mapping):
+            flat |= flatten(value, f"{prefix}{name}.")
+        else:
+            flat[prefix + name] = value if isinstance(value, str) else json.dumps(value)
+    return flat
+
+
+def trial_spec(plan: Mapping[str, Any], trial: Trial, parent: str) -> RunSpec:
+    """One trial: named by method and seed, and by its task where the benchmark has several."""
+    several_tasks = len({other["task"] for other in plan["trials"]}) > 1
+    params = flatten(trial["settings"])
+    return RunSpec(
+        key=("plasticbench.trial", trial["id"]),
+        name=(f"{trial['task']} " if several_tasks else "") + f"{trial['method']} s{trial['seed']}",
+        tags={**_tags(plan, trial, params), "seed": str(trial["seed"]), "trial": trial["id"]},
+        params=params,
+        parent=parent,
+    )
+
+
+def method_spec(plan: Mapping[str, Any], trials: Sequence[Trial]) -> RunSpec:
+    """The parent of a (task, method)'s trials, with the settings that all of them share."""
+    first, *others = [flatten(trial["settings"]) for trial in trials]
+    shared = {name: value for name, value in first.items() if all(other.get(name) == value for other in others)}
+    task, method = trials[0]["task"], trials[0]["method"]
+    return RunSpec(
+        key=("plasticbench.method", f"{task}/{method}"),
+        name=f"{task} {method}",
+        tags=_tags(plan, trials[0], first),
+        params=shared | {"seeds": json.dumps([trial["seed"] for trial in trials])},
+    )
+
+
+def report_spec(plan: Mapping[str, Any]) -> RunSpec:
+    """The run that holds the report's files."""
+    return RunSpec(("plasticbench.report", "report"), "report", {"code_version": str(plan["version"])}, {})
+
+
+def _tags(plan: Mapping[str, Any], trial: Trial, params: Mapping[str, str]) -> dict[str, str]:
+    agent = params.get("agent.kind") or params.get("agent", "unnamed")
+    return {"task": trial["task"], "agent": agent, "method": trial["method"], "code_version": str(plan["version"])}
