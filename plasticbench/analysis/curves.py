@@ -1,0 +1,147 @@
+"""Curves over agent steps: records of one task aligned on steps, their centre, band, and what a reset did to them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import pandas as pd
+
+from plasticbench.analysis import aggregate
+
+FINAL_FRACTION = 0.1
+"""The last part of a stretch whose evaluations are averaged into one score."""
+_MAX_POINTS = 200
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Curve:
+    """One method's curve. ``low`` and ``high`` are not-a-number where there are too few seeds for a band."""
+
+    method: str
+    steps: np.ndarray  # [points]
+    runs: np.ndarray  # [seeds, points], NaN where a seed has no value
+    centre: np.ndarray  # [points] IQM; NaN where any seed has no value, so that no survivor speaks for all
+    low: np.ndarray  # [points]
+    high: np.ndarray  # [points]
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Recovery:
+    """What an event did to one run's score."""
+
+    before: float
+    drop: float
+    recovery_steps: float  # infinite if the score was not reached again
+
+
+def align(steps: np.ndarray, seeds: np.ndarray, values: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Grid ``[points]`` and values ``[seeds, points]``, the last record where two share a step.
+
+    More than 200 distinct steps (training episodes end at any step) are averaged in bins that end at grid points.
+    """
+    grid, column = np.unique(steps, return_inverse=True)
+    rows, row = np.unique(seeds, return_inverse=True)
+    if len(grid) > _MAX_POINTS:
+        edges = np.linspace(grid[0], grid[-1], _MAX_POINTS // 2 + 1)[1:]
+        return edges, _bin_means(row, np.searchsorted(edges, steps), values, (len(rows), len(edges)))
+    matrix = np.full((len(rows), len(grid)), np.nan)
+    matrix[row, column] = values
+    return grid, matrix
+
+
+def _bin_means(row: np.ndarray, column: np.ndarray, values: np.ndarray, shape: tuple[int, int]) -> np.ndarray:
+    flat = row * shape[1] + column
+    counts = np.bincount(flat, minlength=shape[0] * shape[1])
+    sums = np.bincount(flat, weights=values, minlength=shape[0] * shape[1])
+    means = np.full(counts.shape, np.nan)
+    np.divide(sums, counts, out=means, where=counts > 0)
+    return means.reshape(shape)
+
+
+def curve(method: str, steps: np.ndarray, runs: np.ndarray, rng: np.random.Generator) -> Curve:
+    """IQM over seeds at each step, and its bootstrap band from ``aggregate.MIN_SEEDS`` seeds on."""
+    return _curve(method, steps, [runs], runs, rng)
+
+
+def _curve(
+    method: str, steps: np.ndarray, tasks: Sequence[np.ndarray], shown: np.ndarray, rng: np.random.Generator
+) -> Curve:
+    finite = np.logical_and.reduce([np.isfinite(task).all(axis=0) for task in tasks])
+    whole = [task[:, finite] for task in tasks]
+    centre, low, high = (np.full(len(steps), np.nan) for _ in range(3))
+    if finite.any():
+        centre[finite] = aggregate.iqm([task.T for task in whole])
+        if min(map(len, tasks)) >= aggregate.MIN_SEEDS:
+            low[finite], high[finite] = aggregate.bootstrap_band(whole, aggregate.iqm, rng)
+    return Curve(method=method, steps=steps, runs=shown, centre=centre, low=low, high=high)
+
+
+def curves_by_name(table: pd.DataFrame, rng: np.random.Generator) -> dict[str, list[Curve]]:
+    """Curves of every record name in a table of one task, methods in the table's order."""
+    curves: dict[str, list[Curve]] = {}
+    for name, method, steps, runs in _aligned(table):
+        curves.setdefault(name, []).append(curve(method, steps, runs, rng))
+    return curves
+
+
+def curves_over_tasks(table: pd.DataFrame, name: str, rng: np.random.Generator) -> list[Curve]:
+    """Curves of one record name over all tasks: IQM of the pooled runs, one faint line per task (its IQM).
+
+    Only steps at which every task was evaluated count; a method that lacks a task has no curve.
+    """
+    tasks = [task for _, task in table[table["name"] == name].groupby("task", observed=True)]
+    aligned = [{method: (steps, runs) for _, method, steps, runs in _aligned(task)} for task in tasks]
+    curves = []
+    for method in table["method"].cat.categories:
+        if not aligned or any(method not in task for task in aligned):
+            continue
+        grids = [task[method] for task in aligned]
+        steps = grids[0][0]
+        for other, _ in grids[1:]:
+            steps = np.intersect1d(steps, other)
+        if len(steps):
+            runs = [values[:, np.searchsorted(grid, steps)] for grid, values in grids]
+            shown = np.stack([aggregate.iqm([values.T]) for values in runs])
+            curves.append(_curve(method, steps, runs, shown, rng))
+    return curves
+
+
+def _aligned(table: pd.DataFrame) -> Iterator[tuple[str, str, np.ndarray, np.ndarray]]:
+    steps, seeds, values = (table[column].to_numpy() for column in ("step", "seed", "value"))
+    for (name, method), rows in table.groupby(["name", "method"], observed=True).indices.items():
+        yield name, method, *align(steps[rows], seeds[rows], values[rows])
+
+
+def window_mean(steps: np.ndarray, values: np.ndarray, after_step: float) -> float:
+    """Mean of the values after a step (exclusive), NaN if there is none.
+
+    With evenly spaced evaluations it is the area under the curve divided by its length.
+    """
+    window = values[steps > after_step]
+    return float(window.mean()) if len(window) else float("nan")
+
+
+def final_value(steps: np.ndarray, values: np.ndarray, end_step: int) -> float:
+    """Mean of the values in the last tenth of the steps up to ``end_step``, NaN without a value at ``end_step``."""
+    if not np.any(steps == end_step):
+        return float("nan")
+    upto = steps <= end_step
+    return window_mean(steps[upto], values[upto], end_step * (1.0 - FINAL_FRACTION))
+
+
+def recovery(steps: np.ndarray, values: np.ndarray, event_step: int, window_steps: float) -> Recovery | None:
+    """Drop of the score after an event, and the steps until it is back; ``None`` without values on both sides.
+
+    The score before is the mean of the evaluations in the ``window_steps`` up to the event, at least the last one. An
+    evaluation at the event's own step was made before the event.
+    """
+    is_before, is_after = steps <= event_step, steps > event_step
+    if not (is_before.any() and is_after.any()):
+        return None
+    near = is_before & (steps > min(event_step - window_steps, steps[is_before].max() - 1))
+    before = float(values[near].mean())
+    back = steps[is_after & (values >= before)]
+    steps_back = float(back.min() - event_step) if len(back) else float("inf")
+    return Recovery(before=before, drop=before - float(values[is_after].min()), recovery_steps=steps_back)

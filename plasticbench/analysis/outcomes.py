@@ -1,0 +1,117 @@
+"""What each planned trial reached, and whether trials of several runs may be compared at all."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from plasticbench.analysis.aggregate import Runs
+from plasticbench.analysis.curves import final_value, window_mean
+from plasticbench.analysis.runs import Run
+
+EVALUATIONS = ("eval/return", "eval/score")
+"""Names of the records that outcomes need."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Outcome:
+    """What one trial reached. NaN: the final evaluation is missing, or there is no event to be after."""
+
+    task: str
+    method: str
+    seed: int
+    final_score: float
+    final_return: float
+    after_score: float
+
+    @property
+    def is_complete(self) -> bool:
+        """Whether the trial has its final evaluation."""
+        return math.isfinite(self.final_score)
+
+
+def outcomes(runs: Sequence[Run], tables: Sequence[pd.DataFrame]) -> list[Outcome]:
+    """One outcome per planned trial, those without records included; ``tables`` hold the evaluations of each run."""
+    _check_comparable(runs)
+    events = {task: _first_event(runs, task) for run in runs for task in run.tasks}
+    found = []
+    for run, table in zip(runs, tables, strict=True):
+        series = _series(table)
+        for trial in run.trials:
+            after = events[trial.task]
+            scores = series.get((trial.task, trial.method, trial.seed, "eval/score"), _NOTHING)
+            returns = series.get((trial.task, trial.method, trial.seed, "eval/return"), _NOTHING)
+            found.append(
+                Outcome(
+                    task=trial.task,
+                    method=trial.method,
+                    seed=trial.seed,
+                    final_score=final_value(*scores, run.budget_steps),
+                    final_return=final_value(*returns, run.budget_steps),
+                    after_score=math.nan if after is None else window_mean(*scores, after),
+                )
+            )
+    return found
+
+
+_NOTHING = (np.empty(0, dtype=np.int64), np.empty(0))
+
+
+def _series(table: pd.DataFrame) -> dict[tuple[Any, ...], tuple[np.ndarray, np.ndarray]]:
+    """Steps and values by (task, method, seed, name), the last record where two share a step."""
+    table = table.drop_duplicates(["task", "method", "seed", "name", "step"], keep="last")
+    steps, values = table["step"].to_numpy(), table["value"].to_numpy()
+    groups = table.groupby(["task", "method", "seed", "name"], observed=True).indices
+    return {key: (steps[rows], values[rows]) for key, rows in groups.items()}
+
+
+def _first_event(runs: Sequence[Run], task: str) -> int | None:
+    return min((step for run in runs if (step := run.first_event(task)) is not None), default=None)
+
+
+def _check_comparable(runs: Sequence[Run]) -> None:
+    first: dict[tuple[Any, ...], tuple[Any, Path]] = {}
+
+    def same(key: tuple[Any, ...], value: Any, rule: str) -> None:
+        known, path = first.setdefault(key, (value, run.path))
+        if known != value:
+            raise ValueError(f"{rule}: {known} in {path}, {value} in {run.path}")
+
+    for run in runs:
+        for trial in run.trials:
+            task, method, settings = trial.task, trial.method, trial.settings
+            same(("budget", task), run.budget_steps, f"{task}: trials of one task need one budget_steps")
+            for part in ("environment", "evaluation"):
+                same((part, task), settings.get(part), f"{task}: trials of one task need the same {part}")
+            same(("changes", task), trial.change_steps, f"{task}: trials of one task need the same change_steps")
+            own = {part: settings.get(part) for part in ("agent", "method", "schedule")}
+            same(("settings", task, method), own, f"{task}: two methods are called {method!r}; rename one")
+            if first.setdefault((task, method, trial.seed), (trial.id, run.path)) != (trial.id, run.path):
+                other = first[task, method, trial.seed][1]
+                raise ValueError(f"{task}: {method!r} with seed {trial.seed} is both in {other} and in {run.path}")
+
+
+def final_score(outcome: Outcome) -> float:
+    """The mean of the evaluations in the last tenth of the budget."""
+    return outcome.final_score
+
+
+def after_score(outcome: Outcome) -> float:
+    """The mean of all evaluations after the task's first reset or change."""
+    return outcome.after_score
+
+
+def scores_by_task(
+    tasks: Sequence[str], own: Iterable[Outcome], score: Callable[[Outcome], float] = final_score
+) -> list[Runs]:
+    """One method's scores per task, seeds ascending."""
+    groups: dict[str, list[Outcome]] = {task: [] for task in tasks}
+    for outcome in sorted(own, key=lambda outcome: outcome.seed):
+        groups[outcome.task].append(outcome)
+    return [Runs(np.array([score(o) for o in group]), tuple(o.seed for o in group)) for group in groups.values()]

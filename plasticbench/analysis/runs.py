@@ -1,0 +1,154 @@
+"""A run directory as data: ``plan.json`` and ``records/<trial id>.jsonl``, and nothing else."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from plasticbench.records import read_records
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Trial:
+    """One planned trial; ``settings`` is nested and resolved, steps are agent steps."""
+
+    id: str
+    task: str
+    method: str
+    seed: int
+    reset_steps: tuple[int, ...]
+    change_steps: tuple[int, ...]
+    score_source: str
+    settings: Mapping[str, Any]
+
+    @property
+    def is_control(self) -> bool:
+        """Whether the method leaves the networks alone."""
+        return str(self.settings.get("method", {}).get("kind")) == "none"
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Run:
+    """What a run directory says it holds."""
+
+    path: Path
+    name: str
+    description: str
+    version: str
+    budget_steps: int
+    versions: Mapping[str, str]
+    trials: tuple[Trial, ...]
+
+    @property
+    def tasks(self) -> list[str]:
+        """Tasks in the plan's order."""
+        return list(dict.fromkeys(trial.task for trial in self.trials))
+
+    @property
+    def methods(self) -> list[str]:
+        """Methods in the plan's order."""
+        return list(dict.fromkeys(trial.method for trial in self.trials))
+
+    @property
+    def controls(self) -> set[str]:
+        """Methods that leave the networks alone."""
+        return {trial.method for trial in self.trials if trial.is_control}
+
+    def first_event(self, task: str) -> int | None:
+        """The first reset or scenario change of any method on a task; ``None`` if none is known in advance.
+
+        One step for all methods of a task, so that what lies after it is the same stretch of training for each.
+        """
+        steps = [step for t in self.trials if t.task == task for step in (*t.reset_steps, *t.change_steps)]
+        return min(steps, default=None)
+
+
+def load_run(path: Path) -> Run:
+    """Reads ``plan.json``. Raises ``ValueError`` that names the file for anything else than a plan."""
+    plan_file = Path(path) / "plan.json"
+    if not plan_file.is_file():
+        raise ValueError(f"{plan_file}: there is no such file, so {path} is not a run directory")
+    try:
+        plan = json.loads(plan_file.read_text())
+        return Run(
+            path=Path(path),
+            name=plan["name"],
+            description=plan.get("description") or "",
+            version=plan["version"],
+            budget_steps=int(plan["budget_steps"]),
+            versions=plan.get("versions", {}),
+            trials=tuple(_trial(fields) for fields in plan["trials"]),
+        )
+    except (ValueError, KeyError, TypeError) as error:
+        raise ValueError(f"{plan_file}: this is not a plan: {error!r}") from error
+
+
+def _trial(fields: Mapping[str, Any]) -> Trial:
+    return Trial(
+        id=fields["id"],
+        task=fields["task"],
+        method=fields["method"],
+        seed=int(fields["seed"]),
+        reset_steps=tuple(fields["reset_steps"]),
+        change_steps=tuple(fields["change_steps"]),
+        score_source=fields["score_source"],
+        settings=fields["settings"],
+    )
+
+
+def read_table(run: Run, prefixes: Iterable[str] = ("",)) -> pd.DataFrame:
+    """Records of all trials whose name begins with one of ``prefixes``.
+
+    Columns ``task, method, name`` (categorical), ``seed, step, value``. A trial without a file has no rows: whoever
+    counts trials takes them from the run, never from this table.
+    """
+    wanted = tuple(prefixes)
+    codes: dict[str, int] = {}
+    steps, names, values = [], [], []
+    for trial in run.trials:
+        step, name, value = _columns(run.path / "records" / f"{trial.id}.jsonl", wanted)
+        steps.append(np.asarray(step, dtype=np.int64))
+        names.append(np.asarray([codes.setdefault(key, len(codes)) for key in name], dtype=np.int32))
+        values.append(np.asarray(value, dtype=np.float64))
+    rows = [len(step) for step in steps]
+    return pd.DataFrame(
+        {
+            "task": _repeat([trial.task for trial in run.trials], run.tasks, rows),
+            "method": _repeat([trial.method for trial in run.trials], run.methods, rows),
+            "seed": np.repeat(np.asarray([trial.seed for trial in run.trials], dtype=np.int64), rows),
+            "name": pd.Categorical.from_codes(_join(names, np.int32), list(codes)),
+            "step": _join(steps, np.int64),
+            "value": _join(values, np.float64),
+        }
+    )
+
+
+def _columns(path: Path, prefixes: tuple[str, ...]) -> tuple[list[int], list[str], list[float]]:
+    if not path.is_file():
+        return [], [], []
+    data = path.read_bytes()
+    try:
+        # One call of the JSON parser for the whole file is several times as fast as one call per line.
+        lines = json.loads(b"[" + data[: max(data.rfind(b"\n"), 0)].replace(b"\n", b",") + b"]")
+        rows = [line for line in lines if line["name"].startswith(prefixes)]
+        values = [math.nan if row["value"] is None else float(row["value"]) for row in rows]
+        return [row["step"] for row in rows], [row["name"] for row in rows], values
+    except (ValueError, KeyError, TypeError, AttributeError):
+        records = [record for record in read_records(path) if record.name.startswith(prefixes)]  # names the bad line
+        return [r.step for r in records], [r.name for r in records], [r.value for r in records]
+
+
+def _repeat(labels: Sequence[str], categories: Sequence[str], rows: Sequence[int]) -> pd.Categorical:
+    position = {label: code for code, label in enumerate(categories)}
+    return pd.Categorical.from_codes(np.repeat([position[label] for label in labels], rows), list(categories))
+
+
+def _join(parts: Sequence[np.ndarray], dtype: type) -> np.ndarray:
+    return np.concatenate(parts) if parts else np.empty(0, dtype=dtype)
