@@ -263,10 +263,10 @@ class Trainer:
         self._window.load_state_dict(plain["window"], parents)
         self._last_reset = [plain["last_reset"][parent] for parent in parents]
         self._triggered = list(plain["triggered"]) if list(parents) == list(range(self.num_members)) else []
-        if self.segment.fork and step == self.segment.from_step:
-            return
         self._episodes.load_state_dict(_arrays(tensors, "episodes/"))
-        self._obs = self._env.load_state_dict(_arrays(tensors, "environment/"))
+        self._episodes.select([parent * self.num_envs + i for parent in parents for i in range(self.num_envs)])
+        if not (self.segment.fork and step == self.segment.from_step):
+            self._obs = self._env.load_state_dict(_arrays(tensors, "environment/"))
 
     def close(self) -> None:
         """Frees the environments."""

@@ -1,0 +1,36 @@
+"""Losses against numbers worked out by hand."""
+
+import pytest
+import torch
+
+from plasticbench.agents._losses import double_target, max_target, q_learning_loss
+
+
+def test_max_target_bootstraps_from_the_largest_next_value_unless_terminated():
+    reward = torch.tensor([[1.0, 1.0]])
+    terminated = torch.tensor([[0.0, 1.0]])
+    next_q = torch.tensor([[[2.0, 3.0], [5.0, 7.0]]])
+    target = max_target(reward, terminated, next_q, discount=0.5)
+    assert target.tolist() == [[2.5, 1.0]]
+
+
+def test_double_target_values_the_online_choice_with_the_target_network():
+    online = torch.tensor([[[0.0, 1.0]]])
+    target_q = torch.tensor([[[10.0, 4.0]]])
+    target = double_target(torch.zeros(1, 1), torch.zeros(1, 1), online, target_q, discount=1.0)
+    assert target.tolist() == [[4.0]]
+
+
+def test_q_learning_loss_is_quadratic_up_to_one_and_linear_beyond():
+    q = torch.tensor([[[1.0, 9.0], [0.0, 3.0]]])
+    loss = q_learning_loss(q, torch.tensor([[0, 1]]), torch.tensor([[0.5, 0.0]]))
+    assert loss.item() == pytest.approx((0.5 * 0.25 + 2.5) / 2)
+
+
+def test_q_learning_loss_keeps_members_apart():
+    q = torch.zeros(2, 3, 2, requires_grad=True)
+    targets = torch.stack((torch.ones(3), torch.zeros(3)))
+    q_learning_loss(q, torch.zeros(2, 3, dtype=torch.int64), targets).sum().backward()
+    assert q.grad is not None
+    assert q.grad[0].abs().sum() > 0
+    assert q.grad[1].abs().sum() == 0
