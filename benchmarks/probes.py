@@ -8,6 +8,7 @@ from __future__ import annotations
 import json
 import time
 from collections.abc import Callable, Mapping
+from functools import partial
 
 import torch
 
@@ -51,7 +52,7 @@ def milliseconds(work: Callable[[], object], num_rounds: int) -> float:
 def measure_all(shapes: Shapes, num_members: int, num_rounds: int) -> dict[str, float]:
     view = random_view(shapes, num_members)
     probes = {kind: plugins.config_from("probes", kind, {}).build() for kind in plugins.names("probes")}
-    times = {kind: milliseconds(lambda p=probe: p.measure(view), num_rounds) for kind, probe in probes.items()}
+    times = {kind: milliseconds(partial(probe.measure, view), num_rounds) for kind, probe in probes.items()}
     together = milliseconds(lambda: [probe.measure(view) for probe in probes.values()], num_rounds)
     return {"all": together} | times
 

@@ -126,6 +126,23 @@ def test_activations_are_what_the_next_layer_receives() -> None:
     assert (fc1, out) == (None, None)
 
 
+def test_what_a_layer_received_is_kept_as_it_was_then() -> None:
+    class ChangesItsFeatures(nn.Sequential):
+        def forward(self, obs: Tensor) -> Tensor:
+            hidden = self[0](obs).relu()
+            out: Tensor = self[1](hidden)
+            hidden.zero_()
+            return out
+
+    module = ChangesItsFeatures(nn.Linear(2, 3), nn.Linear(3, 1))
+    view = view_of(module, BATCH)
+    expected = module[0](BATCH).relu()
+    assert view.features is not None
+    assert view.layers[0].activation is not None
+    torch.testing.assert_close(view.features[0], expected)
+    torch.testing.assert_close(view.layers[0].activation[0], expected)
+
+
 def test_a_flattened_convolution_regains_its_positions() -> None:
     module, batch = (
         nn.Sequential(nn.Conv2d(3, 4, 3), nn.ReLU(), nn.Flatten(), nn.Linear(64, 2)),

@@ -99,6 +99,9 @@ def test_a_unit_is_dormant_when_its_score_is_at_most_tau_times_its_layers_mean()
 def test_at_tau_zero_only_units_that_never_fire_are_dormant() -> None:
     view = of_layers(layer("fc", activation=[[0.0, 0.001, 0.0], [0.0, 0.0, 3.0]]))
     assert measure("dormant_ratio", view, tau=0.0)["fc"] == pytest.approx([1 / 3])
+    # A score of rounding size is zero, as with numpy.isclose; a small one is not.
+    view = of_layers(layer("fc", activation=[[1e-9, 1e-6, 1.0, 3.0]]))
+    assert measure("dormant_ratio", view, tau=0.0)["fc"] == [0.25]
 
 
 def test_a_layer_of_silent_units_is_all_dormant() -> None:

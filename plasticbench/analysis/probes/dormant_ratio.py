@@ -5,10 +5,12 @@ Source: Sokar, Agarwal, Castro, Evci, "The dormant neuron phenomenon in deep RL"
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor
+from torch.linalg import vector_norm
 
 from plasticbench.analysis.probes._config import ProbeConfig
 from plasticbench.analysis.probes._totals import pooled
@@ -25,8 +27,9 @@ def scores(activation: Tensor) -> Tensor:
 
     A convolution's unit is a channel; its mean runs over rows and positions.
     """
-    members, _, units = activation.shape[:3]
-    magnitude = activation.abs().mean(1).reshape(members, units, -1).double().mean(-1)
+    dims = [dim for dim in range(activation.ndim) if dim not in (0, 2)]
+    # The 1-norm is the sum of magnitudes, without a copy of all of them.
+    magnitude = vector_norm(activation, ord=1, dim=dims).double() / math.prod(activation.shape[dim] for dim in dims)
     return magnitude / (magnitude.mean(-1, keepdim=True) + _EPSILON)
 
 
