@@ -1,0 +1,62 @@
+"""Full reset: every weight and bias returns to an initial value.
+
+Source: Nikishin et al., ICML 2022, arXiv 2205.07802 (fresh weights, new optimizer). FIRE's DQN code, Han et al., ICLR
+2026, arXiv 2602.08040, rewinds online and target network to their first initialisation and keeps Adam's state.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+
+from plasticbench.agents.reset_policies._selection import reinitialize
+from plasticbench.agents.reset_policies._settings import InitSource, require_rules
+from plasticbench.contracts import (
+    NetworkState,
+    OptimizerRule,
+    ProbeBatch,
+    ResetPolicy,
+    ResetReport,
+    TargetRule,
+)
+from plasticbench.seeding import Streams
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Config:
+    """By default fresh weights, a new optimizer state, and a target network equal to the online network."""
+
+    init_source: InitSource = "fresh"
+    optimizer: OptimizerRule = "reset"
+    target: TargetRule = "sync"
+
+    def __post_init__(self) -> None:
+        require_rules(self)
+
+    def inert(self) -> dict[str, str]:
+        """Every setting always has an effect."""
+        return {}
+
+    def build(self) -> ResetPolicy:
+        """The policy."""
+        return FullReset(self)
+
+
+PRESETS = {
+    "clean": Config(),
+    "fire_paper_dqn": Config(init_source="original", optimizer="keep", target="same_operation"),
+}
+
+
+class FullReset:
+    """Re-initialises all layers."""
+
+    def __init__(self, config: Config) -> None:
+        self.config = config
+
+    @torch.no_grad()
+    def apply(self, net: NetworkState, streams: Sequence[Streams], data: ProbeBatch | None) -> ResetReport:
+        """Copies initial weights and biases ``[m, ...]`` into every layer."""
+        return ResetReport(touched=reinitialize(net.layers, self.config.init_source))

@@ -1,0 +1,50 @@
+"""No reset at all: the control that every other policy is compared with."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from plasticbench.contracts import (
+    NetworkState,
+    OptimizerRule,
+    ProbeBatch,
+    ResetPolicy,
+    ResetReport,
+    TargetRule,
+)
+from plasticbench.seeding import Streams
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Config:
+    """No settings: weights, optimizer and target network go on as they are."""
+
+    @property
+    def optimizer(self) -> OptimizerRule:
+        """Always kept."""
+        return "keep"
+
+    @property
+    def target(self) -> TargetRule:
+        """Always kept."""
+        return "keep"
+
+    def inert(self) -> dict[str, str]:
+        """Nothing can be set, so nothing is inert."""
+        return {}
+
+    def build(self) -> ResetPolicy:
+        """The policy."""
+        return NoReset()
+
+
+PRESETS = {"clean": Config(), "fire_paper_dqn": Config()}
+
+
+class NoReset:
+    """Leaves every byte as it is."""
+
+    def apply(self, net: NetworkState, streams: Sequence[Streams], data: ProbeBatch | None) -> ResetReport:
+        """Touches nothing."""
+        return ResetReport()

@@ -1,0 +1,120 @@
+"""Resets and probes of any ``torch.nn.Module``, in place, for use inside any training script:
+
+plasticbench.reset(q_network, "shrink_perturb", target=target_network, optimizer=optimizer, seed=step)
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.optim import Optimizer
+
+from plasticbench import plugins
+from plasticbench.agents._invariants import check_reset
+from plasticbench.agents._module_state import (
+    copy_to_target,
+    module_state,
+    require_optimizer_of,
+    require_twin,
+    reset_optimizer,
+)
+from plasticbench.contracts import OptimizerRule, ResetReport, TargetRule
+from plasticbench.seeding import Streams, derive_seed
+
+
+def fire_(module: nn.Module, **options: Any) -> ResetReport:
+    """``reset(module, "fire", ...)``: hidden layers become their nearest isometries; takes all that ``reset`` takes."""
+    return reset(module, "fire", **options)
+
+
+@torch.no_grad()
+def reset(
+    module: nn.Module,
+    kind: str,
+    *,
+    initial: nn.Module | Mapping[str, Tensor] | None = None,
+    target: nn.Module | None = None,
+    optimizer: Optimizer | None = None,
+    optimizer_rule: OptimizerRule | None = None,
+    target_rule: TargetRule | None = None,
+    preset: str | None = None,
+    seed: int = 0,
+    **settings: Any,
+) -> ResetReport:
+    """Applies a reset policy to the linear and convolutional layers of a module, writing into their tensors.
+
+    Other parameters, such as those of normalisation layers, stay as they are. Raises ``ValueError`` for bad input
+    before anything is written, and ``RuntimeError`` if the weights are not finite afterwards.
+
+    Args:
+        module: the online network.
+        kind: a reset policy: ``plasticbench list policies``.
+        initial: an untouched copy of the module, or its state dict, for ``init_source="original"``.
+        target: the target network, changed by the policy's target rule.
+        optimizer: of the module's parameters, its state changed by the policy's optimizer rule.
+        optimizer_rule: another rule than the policy's: keep, reset, reset_touched.
+        target_rule: another rule than the policy's: sync, sync_touched, keep, same_operation.
+        preset: a named set of settings, such as ``fire_paper_dqn``, that ``settings`` override.
+        seed: decides the fresh weights; give each reset another one, such as the step, for another draw.
+        settings: fields of the policy's ``Config``.
+    """
+    config = _config(kind, preset, settings, (optimizer, optimizer_rule), (target, target_rule))
+    uses_initial = getattr(config, "init_source", None) == "original" and "init_source" not in config.inert()
+    if initial is not None and not uses_initial:
+        raise ValueError(f"initial: {kind!r} makes no use of it with these settings; init_source='original' would")
+    if optimizer is not None:
+        require_optimizer_of(module, optimizer)
+    if target is not None:
+        require_twin(module, target)
+    originals = initial.state_dict() if isinstance(initial, nn.Module) else initial
+    policy, streams = config.build(), [Streams(seed)]
+    storage = {name: parameter.data_ptr() for name, parameter in _parameters(module, target).items()}
+    state = module_state(module, derive_seed(seed, "reset", "online"), originals, optimizer)
+    report: ResetReport = policy.apply(state, streams, None)
+    if optimizer is not None:
+        reset_optimizer(optimizer, config.optimizer, module, report.touched)
+    if target is not None and config.target == "same_operation":
+        policy.apply(module_state(target, derive_seed(seed, "reset", "target"), originals), streams, None)
+    elif target is not None:
+        copy_to_target(target, config.target, module, report.touched)
+    check_reset(storage, _parameters(module, target))
+    return report
+
+
+def _config(
+    kind: str,
+    preset: str | None,
+    settings: Mapping[str, Any],
+    optimizer: tuple[Optimizer | None, OptimizerRule | None],
+    target: tuple[nn.Module | None, TargetRule | None],
+) -> Any:
+    rules: dict[str, str] = {}
+    for name, (handled, rule) in {"optimizer": optimizer, "target": target}.items():
+        if rule is not None and handled is None:
+            raise ValueError(f"{name}_rule: this setting has no effect without {name}=, got {rule!r}")
+        if rule is not None:
+            rules[name] = rule
+    return plugins.config_from("policies", kind, {**settings, **rules}, preset)
+
+
+def _parameters(module: nn.Module, target: nn.Module | None) -> dict[str, nn.Parameter]:
+    parameters = dict(module.named_parameters())
+    if target is not None:
+        parameters |= {f"target.{name}": parameter for name, parameter in target.named_parameters()}
+    return parameters
+
+
+def probe(
+    module: nn.Module,
+    batch: Any,
+    kinds: Sequence[str] | None = None,
+    *,
+    initial: nn.Module | Mapping[str, Tensor] | None = None,
+) -> dict[str, float]:
+    """Plasticity of a module on a batch of its inputs: see ``plasticbench.analysis.capture.probe_module``."""
+    from plasticbench.analysis.capture import probe_module
+
+    return probe_module(module, batch, kinds, initial=initial)
