@@ -29,7 +29,7 @@ class EnvPoolEnv:
         with warnings.catch_warnings():
             # Gymnasium warns of its own rounding of infinite float64 bounds to float32.
             warnings.filterwarnings("ignore", message=".*precision lowered by casting", category=UserWarning)
-            self._pool = envpool.make(
+            self._pool: Any = envpool.make(
                 pool_task,
                 env_type="gymnasium",
                 num_envs=self.num_envs,
@@ -57,3 +57,4 @@ class EnvPoolEnv:
     def close(self) -> None:
         """Frees threads and memory."""
         self._pool.close()
+        self._pool = None  # EnvPool ends its threads with the last reference, not when it is closed

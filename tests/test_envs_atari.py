@@ -1,0 +1,164 @@
+import ale_py
+import envpool
+import numpy as np
+import pytest
+from ale_py import roms
+
+from plasticbench import plugins
+from plasticbench.contracts import EnvStep, VectorEnv
+from plasticbench.envs import atari
+from plasticbench.envs._ale import average_columns, resize, rom_name
+
+
+def _play(env: VectorEnv, steps: int) -> tuple[np.ndarray, list[EnvStep]]:
+    actions = np.random.default_rng(0).integers(env.spec.actions.count, size=(steps, env.num_envs))  # type: ignore[union-attr]
+    first = env.reset()
+    return first, [env.step(action) for action in actions]
+
+
+def test_scores_are_human_normalised() -> None:
+    assert len(atari.tasks()) == 57
+    for task, low, high in (("Asterix", 210.0, 8503.3), ("BeamRider", 363.9, 16926.5), ("DemonAttack", 152.1, 1971.0)):
+        config = atari.Config(task=task)
+        assert (config.score(low), config.score(high)) == (0.0, 1.0)
+    assert atari.Config(task="Pong").score(-3.05) == pytest.approx(0.5)
+
+
+def _minimal_actions(task: str) -> tuple[int, tuple[int, int]]:
+    ale_py.ALEInterface.setLoggerMode(ale_py.LoggerMode.Error)
+    ale = ale_py.ALEInterface()
+    ale.loadROM(roms.get_rom_path(rom_name(task)))
+    return len(ale.getMinimalActionSet()), ale.getScreenDims()
+
+
+@pytest.mark.parametrize(
+    "task",
+    [
+        pytest.param(task, marks=[] if task in ("Asterix", "BeamRider", "DemonAttack", "UpNDown") else pytest.mark.slow)
+        for task in atari.tasks()
+    ],
+)
+def test_the_table_of_action_counts_agrees_with_both_emulators(task: str) -> None:
+    assert _minimal_actions(task) == (atari.Config(task=task).spec.actions.count, (210, 160))  # type: ignore[union-attr]
+    assert envpool.make_spec(f"{task}-v5").action_space.n == atari.Config(task=task).spec.actions.count  # type: ignore[union-attr]
+
+
+def test_columns_are_averaged_by_covered_shares_in_a_hand_worked_case() -> None:
+    values = np.array([[30, 60, 90], [0, 3, 0]], np.uint8)
+    np.testing.assert_allclose(average_columns(values, 2), [[40.0, 80.0], [1.0, 1.0]])
+    np.testing.assert_allclose(average_columns(np.full((1, 210), 255, np.uint8), 84), 255.0)
+
+
+def test_resize_averages_blocks() -> None:
+    screen = np.arange(16, dtype=np.uint8).reshape(4, 4) * 10
+    assert resize(screen, 2, 2).tolist() == [[25, 45], [105, 125]]
+
+
+@pytest.mark.parametrize(
+    ("task", "sticky_probability"), [("Asterix", 0.0), ("BeamRider", 0.0), ("Breakout", 0.0), ("Breakout", 0.25)]
+)
+def test_both_backends_give_the_same_course(task: str, sticky_probability: float) -> None:
+    """Measured over 400 steps of six games: at most 1 of 255 apart, in 0 to 1.2 pixels of 10,000."""
+    configs = [
+        atari.Config(task=task, backend=backend, sticky_probability=sticky_probability)
+        for backend in ("envpool", "ale")
+    ]
+    (first, ours), (other_first, theirs) = (_play(config.build([5, 6], num_threads=1), 280) for config in configs)
+    np.testing.assert_array_equal(first, other_first)
+    for step, other in zip(ours, theirs, strict=True):
+        np.testing.assert_array_equal(step.raw_reward, other.raw_reward)
+        np.testing.assert_array_equal(step.reward, other.reward)
+        np.testing.assert_array_equal(step.terminated, other.terminated)
+        np.testing.assert_array_equal(step.truncated, other.truncated)
+    apart = np.abs(np.stack([step.obs for step in ours]).astype(np.int16) - np.stack([step.obs for step in theirs]))
+    assert apart.max() <= 1
+    assert (apart > 0).mean() < 1e-4
+    assert sum(step.raw_reward.sum() for step in ours) > 0
+    assert task == "BeamRider" or any(step.terminated.any() for step in ours)
+
+
+def test_both_backends_cut_episodes_at_the_time_limit() -> None:
+    for backend in ("envpool", "ale"):
+        config = atari.Config(task="Pong", backend=backend, max_episode_steps=7)  # type: ignore[arg-type]
+        first, course = _play(config.build([1], num_threads=1), 16)
+        assert [bool(step.truncated[0]) for step in course] == [i % 8 == 7 - 1 for i in range(16)], backend
+        assert not any(step.terminated[0] for step in course)
+        np.testing.assert_array_equal(course[7].obs, first)
+
+
+def test_a_stack_shifts_by_one_frame_per_step_and_starts_with_copies_of_the_first() -> None:
+    first, course = _play(atari.Config(task="Asterix").build([1], num_threads=1), 20)
+    assert (first == first[:, :1]).all()
+    previous = first
+    for step in course:
+        np.testing.assert_array_equal(step.obs[:, :-1], previous[:, 1:])
+        previous = step.obs
+    assert (previous[:, 0] != previous[:, -1]).any()
+
+
+def test_learning_rewards_are_signs_of_the_reported_ones() -> None:
+    _, course = _play(atari.Config(task="Asterix").build([1, 2], num_threads=1), 100)
+    raw = np.stack([step.raw_reward for step in course])
+    assert set(np.unique(raw)) == {0.0, 50.0}
+    np.testing.assert_array_equal(np.stack([step.reward for step in course]), raw / 50.0)
+    _, unclipped = _play(atari.Config(task="Asterix", rewards="raw").build([1, 2], num_threads=1), 100)
+    np.testing.assert_array_equal(np.stack([step.reward for step in unclipped]), raw)
+
+
+def test_a_sticky_action_is_the_last_one_sent_and_an_episode_starts_from_no_action() -> None:
+    sticky = atari.StickyActions(0.25, [1, 2])
+    never, second = np.zeros(2, bool), np.array([False, True])
+    sent = np.stack([sticky.apply(np.full(2, 1 + t % 9), never) for t in range(4000)])
+    wanted = 1 + np.arange(4000) % 9
+    stuck = sent != wanted[:, None]
+    assert stuck.mean() == pytest.approx(0.25, abs=0.02)
+    assert (stuck[:, 0] != stuck[:, 1]).any()
+    np.testing.assert_array_equal(sent[1:][stuck[1:]], sent[:-1][stuck[1:]])
+    assert sticky.apply(np.full(2, 5), second)[1] == 0
+
+
+def test_sticky_actions_depend_on_the_environments_own_seed() -> None:
+    alone, among = atari.StickyActions(0.25, [2]), atari.StickyActions(0.25, [1, 2, 3])
+    for t in range(1500):
+        action = t % 5
+        assert (
+            alone.apply(np.array([action]), np.zeros(1, bool))[0]
+            == among.apply(np.full(3, action), np.zeros(3, bool))[1]
+        )
+
+
+def test_frame_sticky_actions_come_from_the_emulators_own_seeded_chance() -> None:
+    config = atari.Config(task="Asterix", sticky_unit="frame")
+    _, together = _play(config.build([1, 2], num_threads=1), 100)
+    env = config.build([1], num_threads=1)
+    env.reset()
+    actions = np.random.default_rng(0).integers(9, size=(100, 2))
+    alone = [env.step(action[:1]) for action in actions]
+    for step, other in zip(together, alone, strict=True):
+        np.testing.assert_array_equal(step.obs[:1], other.obs)
+
+
+def test_the_fire_preset_is_the_default_protocol_and_can_be_overridden() -> None:
+    config = plugins.config_from("envs", "atari", {"task": "BeamRider"}, preset="fire_paper_dqn")
+    assert config == atari.Config(task="BeamRider")
+    assert plugins.config_from("envs", "atari", {"num_envs": 2}, preset="fire_paper_dqn").num_envs == 2
+
+
+def test_a_sticky_unit_without_stickiness_is_refused() -> None:
+    settings = {"task": "Pong", "sticky_probability": 0.0, "sticky_unit": "frame"}
+    with pytest.raises(ValueError, match="sticky_unit: this setting has no effect: sticky_probability is 0"):
+        plugins.config_from("envs", "atari", settings)
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"backend": "enpool"}, "backend: .*'enpool'. Did you mean 'envpool'"),
+        ({"noop_max_frames": 0}, "noop_max_frames: must be at least 1, got 0"),
+        ({"sticky_probability": -0.1}, "sticky_probability: .*got -0.1"),
+        ({"rewards": "clip"}, "rewards: .*'clip'"),
+    ],
+)
+def test_impossible_settings_are_refused(settings: dict[str, object], message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        atari.Config(task="Pong", **settings)  # type: ignore[arg-type]
