@@ -29,7 +29,8 @@ def scores(activation: Tensor) -> Tensor:
     """
     dims = [dim for dim in range(activation.ndim) if dim not in (0, 2)]
     # The 1-norm is the sum of magnitudes, without a copy of all of them.
-    magnitude = vector_norm(activation, ord=1, dim=dims).double() / math.prod(activation.shape[dim] for dim in dims)
+    sums: Tensor = vector_norm(activation, ord=1, dim=dims)
+    magnitude = sums.double() / math.prod(activation.shape[dim] for dim in dims)
     return magnitude / (magnitude.mean(-1, keepdim=True) + _EPSILON)
 
 
