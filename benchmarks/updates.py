@@ -1,0 +1,167 @@
+"""DQN updates per second: populations of small networks, and Nature-CNN populations against a plain PyTorch loop.
+
+    python benchmarks/updates.py mlp      # MLP 2x128, batch 32, one thread: M = 1 and M = 20, in turn
+    python benchmarks/updates.py nature   # two one-thread populations side by side, against an eager loop
+
+Prints one JSON object. Rates are member-updates per second, best of the rounds; compare ratios of one run only.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import multiprocessing
+import os
+import time
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import torch
+from torch import nn
+
+from plasticbench.agents import dqn
+from plasticbench.agents.networks import mlp, nature_cnn
+from plasticbench.contracts import DiscreteActions, EnvSpec, EnvStep
+from plasticbench.seeding import Streams
+
+VECTOR = EnvSpec(obs_shape=(4,), obs_dtype="float32", actions=DiscreteActions(count=2))
+PIXELS = EnvSpec(
+    obs_shape=(4, 84, 84), obs_dtype="uint8", actions=DiscreteActions(count=9), frame_stack=4, obs_scale=1 / 255
+)
+
+
+def filled_agent(config: dqn.Config, spec: EnvSpec, members: int, steps: int) -> dqn.DQN:
+    agent = config.build(
+        spec=spec,
+        num_envs=1,
+        streams=[Streams(seed) for seed in range(members)],
+        budget_steps=10_000,
+        device=torch.device("cpu"),
+    )
+    rng = np.random.default_rng(0)
+
+    def obs() -> np.ndarray:
+        return (rng.random((members, 1, *spec.obs_shape)) * 255).astype(spec.obs_dtype)
+
+    no = np.zeros((members, 1), dtype=bool)
+    agent.begin(obs())
+    for _ in range(steps):
+        reward = rng.standard_normal((members, 1)).astype(np.float32)
+        agent.observe(rng.integers(0, spec.actions.count, (members, 1)), EnvStep(obs(), reward, reward, no, no))
+    return agent
+
+
+def rate(update: Callable[[], Any], seconds: float) -> float:
+    """Calls per second."""
+    count, start = 0, time.perf_counter()
+    while time.perf_counter() - start < seconds:
+        update()
+        count += 1
+    return count / (time.perf_counter() - start)
+
+
+def bench_mlp(rounds: int, seconds: float) -> dict[str, float]:
+    torch.set_num_threads(1)
+    config = dqn.Config(network=mlp.Config(hidden=(128, 128)), batch_rows=32, capacity_transitions=2_000)
+    agents = {members: filled_agent(config, VECTOR, members, 1_000) for members in (1, 20)}
+    best = dict.fromkeys(agents, 0.0)
+    for agent in agents.values():
+        rate(agent.update, seconds / 4)
+    for _ in range(rounds):
+        for members, agent in agents.items():
+            best[members] = max(best[members], members * rate(agent.update, seconds))
+    return {
+        "member_updates_per_s_m1": round(best[1]),
+        "member_updates_per_s_m20": round(best[20]),
+        "ratio_m20_to_m1": round(best[20] / best[1], 2),
+    }
+
+
+class EagerLoop:
+    """What a careful single-file script does: modules, ``torch.optim.Adam``, a replay of stacked frames."""
+
+    def __init__(self) -> None:
+        self.online, self.target = self._network(), self._network()
+        self.optimizer = torch.optim.Adam(self.online.parameters(), lr=6.25e-5, eps=1.5e-4)
+        rng = np.random.default_rng(0)
+        self.obs = rng.integers(0, 256, (1_000, 4, 84, 84), dtype=np.uint8)
+        self.action, self.reward = rng.integers(0, 9, 1_000), rng.standard_normal(1_000).astype(np.float32)
+        self.rng = rng
+
+    @staticmethod
+    def _network() -> nn.Module:
+        convolutions = (nn.Conv2d(4, 32, 8, 4), nn.ReLU(), nn.Conv2d(32, 64, 4, 2), nn.ReLU(), nn.Conv2d(64, 64, 3))
+        return nn.Sequential(*convolutions, nn.ReLU(), nn.Flatten(), nn.Linear(3136, 512), nn.ReLU(), nn.Linear(512, 9))
+
+    def update(self) -> None:
+        """One gradient step."""
+        rows = self.rng.integers(0, 999, 32)
+        obs, next_obs = (torch.from_numpy(self.obs[i]).float() / 255 for i in (rows, rows + 1))
+        action, reward = torch.from_numpy(self.action[rows]), torch.from_numpy(self.reward[rows])
+        with torch.no_grad():
+            target = reward + 0.99 * self.target(next_obs).amax(dim=1)
+        q = self.online(obs).gather(1, action.unsqueeze(1)).squeeze(1)
+        loss = nn.functional.smooth_l1_loss(q, target)
+        self.optimizer.zero_grad()
+        loss.backward()
+        self.optimizer.step()
+
+
+def _population_worker(members: int, commands: Any, results: Any) -> None:
+    torch.set_num_threads(1)
+    config = dqn.Config(
+        network=nature_cnn.Config(), learning_rate=6.25e-5, adam_eps=1.5e-4, batch_rows=32, capacity_transitions=1_000
+    )
+    agent = filled_agent(config, PIXELS, members, 500)
+    rate(agent.update, 1.0)
+    results.put(0.0)
+    while (seconds := commands.get()) is not None:
+        results.put(members * rate(agent.update, seconds))
+
+
+def bench_nature(rounds: int, seconds: float, members: int) -> dict[str, float]:
+    context = multiprocessing.get_context("spawn")
+    queues = [(context.Queue(), context.Queue()) for _ in range(2)]
+    workers = [context.Process(target=_population_worker, args=(members, *pair)) for pair in queues]
+    for worker in workers:
+        worker.start()
+    for _, results in queues:
+        results.get()
+    eager = EagerLoop()
+    rate(eager.update, 1.0)
+    ours, plain = 0.0, 0.0
+    for _ in range(rounds):
+        plain = max(plain, rate(eager.update, seconds))
+        for commands, _ in queues:
+            commands.put(seconds)
+        ours = max(ours, sum(results.get() for _, results in queues))
+    for commands, _ in queues:
+        commands.put(None)
+    for worker in workers:
+        worker.join()
+    return {
+        "members_per_population": members,
+        "eager_threads": torch.get_num_threads(),
+        "member_updates_per_s_two_populations": round(ours, 1),
+        "updates_per_s_eager_loop": round(plain, 1),
+        "ratio": round(ours / plain, 2),
+    }
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("what", choices=("mlp", "nature"))
+    parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--seconds", type=float, default=2.0, help="per measurement")
+    parser.add_argument("--members", type=int, default=3, help="per Nature-CNN population")
+    args = parser.parse_args()
+    if args.what == "mlp":
+        result = bench_mlp(args.rounds, args.seconds)
+    else:
+        result = bench_nature(args.rounds, args.seconds, args.members)
+    print(json.dumps({"benchmark": f"updates {args.what}", "cores": os.cpu_count(), **result}))
+
+
+if __name__ == "__main__":
+    main()
