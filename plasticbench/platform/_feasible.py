@@ -1,0 +1,103 @@
+"""Values that are right one by one and impossible together."""
+
+from __future__ import annotations
+
+from plasticbench import plugins
+from plasticbench.platform._definition import Benchmark, Environment, Method
+from plasticbench.platform._parsing import Problems
+from plasticbench.plugins import did_you_mean
+from plasticbench.schedules import At, Every, Trigger
+
+_NETWORKS = ("online", "target")
+
+
+def check_feasible(benchmark: Benchmark, problems: Problems) -> None:
+    """Notes everything that would fail, or do nothing, after the start."""
+    _check_evaluation(benchmark, problems)
+    for index, environment in enumerate(benchmark.environments):
+        _check_environment(benchmark, environment, f"environments.{index}", problems)
+        for method in benchmark.methods:
+            shared = method.agent == benchmark.methods[0].agent
+            agent_key = "agent" if shared else f"methods.{method.name}.agent"
+            _check_agent(benchmark, environment, method, agent_key, problems)
+            _check_known_resets(benchmark, environment, method, problems)
+    for method in benchmark.methods:
+        _check_schedule(benchmark, method, problems)
+
+
+def _check_evaluation(benchmark: Benchmark, problems: Problems) -> None:
+    evaluation, budget_steps = benchmark.evaluation, benchmark.budget_steps
+    if evaluation.every_steps > budget_steps:
+        problems.add(
+            "evaluation.every_steps",
+            f"must be at most the budget of {budget_steps} steps, got {evaluation.every_steps}",
+        )
+    if evaluation.steps is not None and evaluation.steps > budget_steps:
+        problems.add(
+            "evaluation.steps", f"one evaluation must not outlast the budget of {budget_steps}, got {evaluation.steps}"
+        )
+
+
+def _check_environment(benchmark: Benchmark, environment: Environment, key: str, problems: Problems) -> None:
+    budget_steps, num_envs = benchmark.budget_steps, environment.config.num_envs
+    if budget_steps % num_envs:
+        problems.add(
+            "budget_steps",
+            f"must be a multiple of {key}.num_envs ({num_envs}), which step together, got {budget_steps}",
+        )
+    with problems.caught(f"{key}.scenario"):
+        environment.scenario.build(environment.config.spec, benchmark.seeds[:1], budget_steps, num_envs)
+
+
+def _check_agent(benchmark: Benchmark, environment: Environment, method: Method, key: str, problems: Problems) -> None:
+    check = getattr(plugins.load("agents", method.agent_kind), "check", None)
+    if check is not None:
+        try:
+            check(method.agent, environment.config.spec)
+        except ValueError as error:
+            problems.add(key, f"does not fit {environment.name!r}: {error}")
+    if (starts := _learning_starts(method)) >= benchmark.budget_steps:
+        problems.add(
+            f"{key}.learning_starts_steps",
+            f"must be less than the budget of {benchmark.budget_steps} steps, got {starts}",
+        )
+
+
+def _learning_starts(method: Method) -> int:
+    starts: int = getattr(method.agent, "learning_starts_steps", 0)
+    return starts
+
+
+def _check_known_resets(benchmark: Benchmark, environment: Environment, method: Method, problems: Problems) -> None:
+    key = f"methods.{method.name}.{'at' if isinstance(method.schedule, At) else 'every'}"
+    starts, budget_steps = _learning_starts(method), benchmark.budget_steps
+    known = method.reset_steps(budget_steps, environment.config.num_envs)
+    if known and known[0] <= starts < budget_steps:
+        problems.add(key, f"the first reset must come after learning starts (step {starts}), got step {known[0]}")
+    if isinstance(method.schedule, At) and len(known) < len(method.schedule.at):
+        got = list(method.schedule.at)
+        problems.add(key, f"each reset must fall on a step of its own inside the budget of {budget_steps}, got {got}")
+
+
+def _check_schedule(benchmark: Benchmark, method: Method, problems: Problems) -> None:
+    key, budget_steps = f"methods.{method.name}", benchmark.budget_steps
+    match method.schedule:
+        case None if method.kind != "none":
+            problems.add(key, "would never act: give it 'at', 'every' or 'when', or give all methods 'resets'")
+        case Every(every=every) if every >= budget_steps:
+            problems.add(f"{key}.every", f"must be less than the budget of {budget_steps} steps, got {every}")
+        case Trigger():
+            _check_trigger(benchmark, method.schedule, f"{key}.when", problems)
+
+
+def _check_trigger(benchmark: Benchmark, trigger: Trigger, key: str, problems: Problems) -> None:
+    if trigger.probe not in (labels := benchmark.probes.labels):
+        answer = did_you_mean(trigger.probe, labels) if labels else "None is measured."
+        problems.add(f"{key}.probe", f"must be one of the measurements in 'probes', got {trigger.probe!r}. {answer}")
+    if trigger.network not in _NETWORKS:
+        problems.add(f"{key}.network", f"must be one of {', '.join(_NETWORKS)}, got {trigger.network!r}")
+    if trigger.at_most_every >= benchmark.budget_steps:
+        problems.add(
+            f"{key}.at_most_every",
+            f"must be less than the budget of {benchmark.budget_steps} steps, got {trigger.at_most_every}",
+        )
