@@ -326,7 +326,8 @@ def test_a_server_that_goes_down_gets_everything_once_when_it_is_back(tmp_path: 
     store_dir, run_dir = tmp_path / "store", tmp_path / "run"
     (hosted,) = make_run(store_dir, seeds=1)
     Mirror(store_dir, None).pump({hosted: write(store_dir, hosted, [1.0])})  # the store that the pages are served for
-    (trial,) = make_run(run_dir, seeds=1)
+    many: dict[str, Any] = {f"knob_{n}": n for n in range(150)}
+    (trial,) = make_run(run_dir, seeds=1, agent={"kind": "dqn"}, label="", **many)
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
@@ -358,3 +359,4 @@ def test_a_server_that_goes_down_gets_everything_once_when_it_is_back(tmp_path: 
     assert rows[2][2] > 1e308
     assert rows[:2] + rows[3:-1] == wanted[:2] + wanted[3:-1]
     assert run.info.status == "FINISHED"
+    assert len(run.data.params) == 153

@@ -188,7 +188,8 @@ class Store:
         found = client.get_experiment_by_name(experiment)
         if found is None:
             location = None if scheme(tracking_uri) == "http" else artifacts.resolve().as_uri()
-            experiment_id = client.create_experiment(experiment, location, {"mlflow.note.content": note})
+            tags = {"mlflow.note.content": note[:_MAX_VALUE_CHARACTERS]} if note else {}
+            experiment_id = client.create_experiment(experiment, location, tags)
         else:
             experiment_id = found.experiment_id
         store = cls(client, experiment_id, run_directory)
