@@ -145,7 +145,7 @@ def connected(address: str | None) -> Iterator[None]:
     where = address or os.environ.get("RAY_ADDRESS") or "local"
     own: dict[str, Any] = {"num_cpus": os.cpu_count(), "include_dashboard": False} if where == "local" else {}
     try:
-        ray.init(address=where, log_to_driver=False, logging_level="ERROR", **own)
+        ray.init(address=where, log_to_driver=False, logging_level=logging.ERROR, **own)
     except (ConnectionError, ValueError, RuntimeError) as error:
         raise BenchmarkError(f"--address: no Ray cluster answers at {where!r}: {error}") from error
     previous = signal.signal(signal.SIGTERM, _interrupt)
@@ -200,7 +200,7 @@ class Scheduler:
         return "failed" if self.failed else "complete"
 
     def _check_resources(self) -> None:
-        cluster = ray.cluster_resources()
+        cluster = ray.cluster_resources()  # type: ignore[no-untyped-call]
         for segment in self.plan.segments:
             for what, wanted in (("CPU", segment.num_cpus), ("GPU", segment.num_gpus)):
                 if wanted > cluster.get(what, 0):

@@ -88,14 +88,15 @@ class Trainer:
             yield records + self._measurements()
 
     def _by_member(self, values: np.ndarray) -> np.ndarray:
-        return values.reshape(self.num_members, self.num_envs, *values.shape[1:])
+        shaped: np.ndarray = values.reshape(self.num_members, self.num_envs, *values.shape[1:])
+        return shaped
 
     def _seen(self, obs: np.ndarray) -> np.ndarray:
-        return self._view(obs, changes_before=self.step + 1)
+        """Raw observations ``[M * E, ...]`` as the agents see them now: ``[M, E, ...]``."""
+        return self.scenario.transform(self._by_member(obs), self._phase(changes_until=self.step))
 
-    def _view(self, obs: np.ndarray, changes_before: int) -> np.ndarray:
-        phase = sum(change < changes_before for change in self.scenario.change_steps)
-        return self.scenario.transform(self._by_member(obs), phase)
+    def _phase(self, changes_until: int) -> int:
+        return sum(change <= changes_until for change in self.scenario.change_steps)
 
     def _is_due(self, every_steps: int) -> bool:
         return self.step // every_steps > (self.step - self.num_envs) // every_steps
@@ -121,9 +122,9 @@ class Trainer:
     def _reset(self, members: list[int], batch: Batch | None) -> list[Record]:
         records = self._probe_records("reset/before", batch, None, members)
         previous = {trained.name: trained.online.flat.clone() for trained in self.agent.trained}
-        for method in {self._methods[m].name: self._methods[m] for m in members}.values():
-            concerned = [m for m in members if self._methods[m] is method]
-            records += self._apply(method, concerned, batch)
+        for method in self.benchmark.methods:
+            if concerned := [m for m in members if self._methods[m] == method]:
+                records += self._apply(method, concerned, batch)
         self._last_reset = [self.step if m in members else last for m, last in enumerate(self._last_reset)]
         self._triggered = []
         return records + self._probe_records("reset/after", batch, previous, members)
@@ -167,7 +168,8 @@ class Trainer:
         evaluation = self.benchmark.evaluation
         result = evaluate(
             self.agent.act_in_evaluation,
-            lambda obs: self._view(obs, changes_before=self.step),
+            # A change at this very step has not happened yet: events come after measurements.
+            lambda obs: self.scenario.transform(obs, self._phase(changes_until=self.step - 1)),
             self.environment.config,
             self.seeds,
             at_step=self.step,
