@@ -83,7 +83,17 @@ def test_both_backends_cut_episodes_at_the_time_limit() -> None:
         first, course = _play(config.build([1], num_threads=1), 16)
         assert [bool(step.truncated[0]) for step in course] == [i % 8 == 7 - 1 for i in range(16)], backend
         assert not any(step.terminated[0] for step in course)
+        np.testing.assert_array_equal(course[6].obs[:, :-1], course[5].obs[:, 1:])  # the cut episode's own last
         np.testing.assert_array_equal(course[7].obs, first)
+
+
+def test_a_game_that_ends_exactly_at_the_time_limit_is_terminated() -> None:
+    _, course = _play(atari.Config(task="Breakout").build([1], num_threads=1), 600)
+    length = next(i for i, step in enumerate(course, start=1) if step.terminated[0])
+    for backend in ("envpool", "ale"):
+        config = atari.Config(task="Breakout", backend=backend, max_episode_steps=length)  # type: ignore[arg-type]
+        _, limited = _play(config.build([1], num_threads=1), length)
+        assert (limited[-1].terminated[0], limited[-1].truncated[0]) == (True, False), backend
 
 
 def test_a_stack_shifts_by_one_frame_per_step_and_starts_with_copies_of_the_first() -> None:
