@@ -219,11 +219,15 @@ class LayerView:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class NetworkView:
-    """One network of all members: ordered layers, input first, and the features that enter the output layer."""
+    """One network of all members: ordered layers, input first, and the features that enter the output layer.
+
+    ``shared`` is where probes leave intermediate results for each other; they die with the view.
+    """
 
     name: str
     layers: tuple[LayerView, ...]
     features: Tensor | None = None  # [M, N, d]
+    shared: dict[str, Tensor] = field(default_factory=dict, compare=False, repr=False)
 
 
 class Probe(Protocol):

@@ -35,6 +35,8 @@ def feature_rank(view: NetworkView, rank: Callable[[Tensor], Tensor]) -> dict[st
     members, rows, width = view.features.shape
     if rows < width:
         return {"": view.features.new_full((members,), torch.nan)}
-    sigma = singular_values(view.features)
+    if "singular_values" not in view.shared:
+        view.shared["singular_values"] = singular_values(view.features)
+    sigma = view.shared["singular_values"]
     total = sigma.sum(-1)
     return {"": torch.where(total > 0.0, rank(sigma), total)}
