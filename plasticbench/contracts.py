@@ -227,7 +227,7 @@ class NetworkView:
     name: str
     layers: tuple[LayerView, ...]
     features: Tensor | None = None  # [M, N, d]
-    shared: dict[str, Tensor] = field(default_factory=dict, compare=False, repr=False)
+    shared: dict[str, Tensor] = field(default_factory=dict, init=False, compare=False, repr=False)
 
 
 class Probe(Protocol):
