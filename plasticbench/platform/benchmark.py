@@ -207,12 +207,14 @@ class _Reader:
         return None
 
     def _distinct(self, names: list[str], key: str, advice: str) -> None:
+        """Names become parts of paths, so they must differ where a file system may not."""
         first: dict[str, str] = {}
         for name in names:
             if not slug(name):
                 self.problems.add(key, f"a name must contain a letter or a digit, got {name!r}")
-            elif (twin := first.setdefault(slug(name), name)) is not name:
+            elif (twin := first.get(slug(name))) is not None:
                 self.problems.add(key, f"names must differ in letters and digits, got {twin!r} and {name!r}: {advice}")
+            first.setdefault(slug(name), name)
 
 
 def _has_schedule(item: Any) -> bool:
