@@ -1,6 +1,8 @@
-"""Resets and probes of any ``torch.nn.Module``, in place, for use inside any training script:
+"""Resets and probes of any ``torch.nn.Module``, in place, for use inside any training script.
 
-plasticbench.reset(q_network, "shrink_perturb", target=target_network, optimizer=optimizer, seed=step)
+Example::
+
+    plasticbench.reset(q_network, "shrink_perturb", target=target_network, optimizer=optimizer, seed=step)
 """
 
 from __future__ import annotations
@@ -71,8 +73,8 @@ def reset(
         require_twin(module, target)
     originals = initial.state_dict() if isinstance(initial, nn.Module) else initial
     policy, streams = config.build(), [Streams(seed)]
-    storage = {name: parameter.data_ptr() for name, parameter in _parameters(module, target).items()}
     state = module_state(module, derive_seed(seed, "reset", "online"), originals, optimizer)
+    storage = {name: parameter.data_ptr() for name, parameter in _parameters(module, target).items()}
     report: ResetReport = policy.apply(state, streams, None)
     if optimizer is not None:
         reset_optimizer(optimizer, config.optimizer, module, report.touched)

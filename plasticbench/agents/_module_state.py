@@ -32,12 +32,12 @@ def module_state(
         torch.default_generator.manual_seed(seed)
         fresh = {name: _redraw(layer) for name, layer in layers.items()}
 
-    def parameter(layer_name: str, kind: str, value: nn.Parameter) -> ParameterState:
+    def parameter(layer_name: str, kind: str, value: Tensor) -> ParameterState:
         name = f"{layer_name}.{kind}"
         state = ParameterState(value=value.detach().unsqueeze(0), fresh=fresh[layer_name][kind].to(value.device)[None])
         if initial is not None:
             state.original = _original(initial, name, value)
-        if optimizer is not None and "exp_avg" in (moments := optimizer.state.get(value, {})):
+        if optimizer is not None and "exp_avg_sq" in (moments := optimizer.state.get(value, {})):
             state.exp_avg, state.exp_avg_sq = (moments[key].unsqueeze(0) for key in ("exp_avg", "exp_avg_sq"))
             state.adam_steps = moments["step"].reshape(1)
         return state

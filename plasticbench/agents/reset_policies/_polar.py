@@ -33,8 +33,9 @@ def project(weights: Sequence[Tensor], *, solver: Solver, iterations: int = 10) 
         groups.setdefault((matrix.shape[-2:], matrix.device, matrix.dtype), []).append(position)
     factors = list(wide)
     for group in groups.values():
-        stack = torch.cat([wide[position].flatten(0, -3) for position in group])
-        solved = _solve(stack, solver, iterations).split([wide[position].shape[:-2].numel() for position in group])
+        stack = torch.cat([wide[position].reshape(-1, *wide[position].shape[-2:]) for position in group])
+        sizes = [wide[position].shape[:-2].numel() for position in group]
+        solved = torch.split(_solve(stack, solver, iterations), sizes)
         for position, factor in zip(group, solved, strict=True):
             factors[position] = factor.view(wide[position].shape)
     transposed = [weight.shape[-2] > weight.shape[-1] for weight in weights]
@@ -46,7 +47,7 @@ def _solve(stack: Tensor, solver: Solver, iterations: int) -> Tensor:
     if solver == "newton_schulz":
         return newton_schulz(precise, iterations)
     u, _, vh = torch.linalg.svd(precise.double(), full_matrices=False)
-    return (u @ vh).to(precise.dtype)
+    return torch.matmul(u, vh).to(precise.dtype)
 
 
 def newton_schulz(x: Tensor, iterations: int) -> Tensor:

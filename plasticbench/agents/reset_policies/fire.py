@@ -127,7 +127,7 @@ class Fire:
 
 
 def project_(weights: Sequence[Tensor], *, solver: Solver, iterations: int, scale: Scale) -> list[Tensor]:
-    """Overwrites weights ``[m, out, in]`` or ``[m, out, in, kh, kw]`` with scaled isometries; returns scales ``[m]``."""
+    """Overwrites weights ``[m, out, in]`` or ``[m, out, in, kh, kw]`` by scaled isometries; returns scales ``[m]``."""
     factors = project([slices(weight) for weight in weights], solver=solver, iterations=iterations)
     scales = [_scale(weight, factor, scale) for weight, factor in zip(weights, factors, strict=True)]
     for weight, factor, factor_scale in zip(weights, factors, scales, strict=True):
@@ -142,7 +142,7 @@ def _scale(weight: Tensor, factor: Tensor, scale: Scale) -> Tensor:
         case "muon":
             return factor.new_full((members,), math.sqrt(out_width / in_width) / positions)
         case "norm_preserving":
-            norm = factor.flatten(1).norm(dim=1)
-            return weight.to(factor.dtype).flatten(1).norm(dim=1) / norm.where(norm > 0, 1.0)
+            energy = factor.flatten(1).square().sum(dim=1)
+            return (weight.to(factor.dtype).flatten(1).square().sum(dim=1) / energy.where(energy > 0, 1.0)).sqrt()
         case "none":
             return factor.new_ones(members)
