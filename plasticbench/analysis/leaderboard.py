@@ -24,7 +24,7 @@ from plasticbench.analysis.runs import load_run, read_table
 
 ALL = "all"
 """The row's task when all tasks are taken together."""
-_BOOTSTRAP_SEED = 20210831
+BOOTSTRAP_SEED = 20210831
 _COLUMNS = (
     "rank",
     "method",
@@ -104,12 +104,10 @@ def rank(found: Sequence[Outcome]) -> list[Row]:
 
 
 def _rows(label: str, tasks: Sequence[str], found: Sequence[Outcome]) -> list[Row]:
-    by_method: dict[str, list[Outcome]] = {}
-    for outcome in found:
-        by_method.setdefault(outcome.method, []).append(outcome)
+    by_method = _by_method(found)
     notes = {method: _note(tasks, own) for method, own in by_method.items()}
     whole = {method: own for method, own in by_method.items() if not notes[method]}
-    finals = {method: scores_by_task(tasks, own) for method, own in whole.items()}
+    finals = complete_scores(tasks, found)
     after = {method: scores_by_task(tasks, own, after_score) for method, own in whole.items()}
     is_after_known = all(np.isfinite(runs.values).all() for own in after.values() for runs in own)
     final_standings = standings(finals)
@@ -147,6 +145,18 @@ def _filled(row: Row, scores: Sequence[Runs], own: Sequence[Outcome], final: Sta
     )
 
 
+def complete_scores(tasks: Sequence[str], found: Sequence[Outcome]) -> dict[str, list[Runs]]:
+    """Final scores per task of the methods that have every trial's final evaluation on every task."""
+    return {m: scores_by_task(tasks, own) for m, own in _by_method(found).items() if not _note(tasks, own)}
+
+
+def _by_method(found: Iterable[Outcome]) -> dict[str, list[Outcome]]:
+    groups: dict[str, list[Outcome]] = {}
+    for outcome in found:
+        groups.setdefault(outcome.method, []).append(outcome)
+    return groups
+
+
 def _note(tasks: Sequence[str], own: Sequence[Outcome]) -> str:
     absent = [task for task in tasks if task not in {outcome.task for outcome in own}]
     missing = sum(not outcome.is_complete for outcome in own)
@@ -169,7 +179,7 @@ def standings(scores: Mapping[str, Sequence[Runs]]) -> dict[str, Standing]:
     plain = {m: Standing(iqm=point[m], rank=order[m], behind=point[leader] - point[m]) for m in point}
     if not all(aggregate.has_interval(tasks) for tasks in scores.values()):
         return plain
-    rng = np.random.Generator(np.random.PCG64(_BOOTSTRAP_SEED))
+    rng = np.random.Generator(np.random.PCG64(BOOTSTRAP_SEED))
     samples = aggregate.bootstrap(scores, aggregate.iqm, rng)
     return {m: _with_intervals(standing, m, leader, samples) for m, standing in plain.items()}
 

@@ -1,0 +1,227 @@
+"""The figures and tables of a report: which curve, distribution and event goes where."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import NamedTuple
+
+import numpy as np
+import pandas as pd
+from markupsafe import Markup
+
+from plasticbench.analysis import aggregate, plots
+from plasticbench.analysis.curves import FINAL_FRACTION, Curve, curves_by_name, curves_over_tasks, recovery
+from plasticbench.analysis.leaderboard import BOOTSTRAP_SEED, Row, complete_scores
+from plasticbench.analysis.outcomes import Outcome
+from plasticbench.analysis.runs import Run
+
+_PROBES = {
+    "dormant_ratio": ("Dormant units", "share of hidden units that hardly respond; lower is healthier"),
+    "srank": ("Feature rank (srank)", "directions that carry 99% of the features; higher is richer"),
+    "gradient_norm": ("Gradient norm", "of the agent's own loss; near zero nothing is learned"),
+    "dfi": ("Deviation from isometry (DfI)", "of the weights; lower keeps signals and gradients alive"),
+    "weight_norm": ("Weight norm", "of all weights; growth makes every step relatively smaller"),
+    "update_ratio": ("Update ratio", "size of an optimizer step relative to the weights"),
+}
+"""The probes that are shown at once, their titles, and how to read them; all others are folded away."""
+
+
+class Panel(NamedTuple):
+    """A figure, its title and a line on how to read it."""
+
+    title: str
+    hint: str
+    svg: Markup
+
+
+class PanelGroup(NamedTuple):
+    """Panels under one heading; those in ``folded`` are behind a click."""
+
+    title: str
+    shown: list[Panel]
+    folded: list[Panel]
+
+
+class RecoveryRow(NamedTuple):
+    """What the first reset or change did to one method: medians over seeds, and how many seeds came back."""
+
+    task: str
+    method: str
+    event_step: int
+    before: float
+    drop: float
+    recovery_steps: float | None
+    num_recovered: int
+    num_seeds: int
+
+
+@dataclass(kw_only=True, slots=True)
+class Panels:
+    """Makes the parts of one run's report; ``table`` holds the records of whole networks."""
+
+    run: Run
+    table: pd.DataFrame
+    colours: Mapping[str, str]
+    _curves: dict[str, dict[str, list[Curve]]] = field(init=False)
+
+    def __post_init__(self) -> None:
+        rng = np.random.Generator(np.random.PCG64(BOOTSTRAP_SEED))
+        by_task = dict(list(self.table.groupby("task", observed=True)))
+        self._curves = {task: curves_by_name(by_task[task], rng) for task in self.run.tasks if task in by_task}
+
+    def learning_curves(self) -> list[PanelGroup]:
+        """Return and score of each task; training records folded; all tasks together first where there are several."""
+        groups = [self._all_tasks()] if len(self.run.tasks) > 1 else []
+        for task, curves in self._curves.items():
+            shown = [
+                ("eval/return", "Return", "mean over the episodes of an evaluation"),
+                ("eval/score", "Score", "the same, normalised: 0 and 1 are the reference returns"),
+            ]
+            rest = sorted(name for name in curves if name.startswith(("train/", "loss/")))
+            groups.append(
+                PanelGroup(
+                    task,
+                    [self._panel(task, name, title, hint) for name, title, hint in shown if name in curves],
+                    [self._panel(task, name, name, "during training, with exploration") for name in rest],
+                )
+            )
+        return [group for group in groups if group.shown or group.folded]
+
+    def plasticity(self) -> list[PanelGroup]:
+        """Probes of each network of each task: the most telling ones shown, the others folded."""
+        groups = []
+        for task, curves in self._curves.items():
+            names = [name.split("/") for name in curves if name.startswith("plasticity/")]
+            networks = sorted({network for _, network, _ in names}, key=lambda network: (network != "online", network))
+            for network in networks:
+                probes = sorted(probe for _, other, probe in names if other == network)
+                shown = [probe for probe in _PROBES if probe in probes]
+                folded = [probe for probe in probes if probe not in _PROBES]
+                title = f"{task}, {network} network" if len(self._curves) > 1 else f"{network.capitalize()} network"
+                made = [[self._probe(task, network, probe) for probe in part] for part in (shown, folded)]
+                main = network == networks[0]
+                groups.append(PanelGroup(title, made[0] if main else [], made[1] if main else made[0] + made[1]))
+        return groups
+
+    def recoveries(self) -> list[RecoveryRow]:
+        """Drop and recovery around the first reset or change of each task."""
+        rows = []
+        for task, curves in self._curves.items():
+            event = self.run.first_event(task)
+            if event is None:
+                continue
+            for curve in curves.get("eval/score", []):
+                window = self.run.budget_steps * FINAL_FRACTION
+                kept = [(curve.steps[np.isfinite(run)], run[np.isfinite(run)]) for run in curve.runs]
+                found = [fate for steps, run in kept if (fate := recovery(steps, run, event, window)) is not None]
+                if found:
+                    back = float(np.median([fate.recovery_steps for fate in found]))
+                    rows.append(
+                        RecoveryRow(
+                            task=task,
+                            method=curve.method,
+                            event_step=event,
+                            before=float(np.median([fate.before for fate in found])),
+                            drop=float(np.median([fate.drop for fate in found])),
+                            recovery_steps=back if np.isfinite(back) else None,
+                            num_recovered=sum(np.isfinite(fate.recovery_steps) for fate in found),
+                            num_seeds=len(found),
+                        )
+                    )
+        return rows
+
+    def distributions(self, found: Sequence[Outcome], rows: Sequence[Row]) -> list[Panel]:
+        """Final scores of all runs of each task."""
+        by_cell = {(row.task, row.method): row for row in rows}
+        panels: list[Panel] = []
+        for task in self.run.tasks:
+            strips = []
+            for method in self.run.methods:
+                own = [o for o in found if (o.task, o.method) == (task, method) and o.is_complete]
+                if own:
+                    values = np.array([outcome.final_score for outcome in own])
+                    row = by_cell[task, method]
+                    centre = float(aggregate.iqm([values]))
+                    strips.append(
+                        plots.Strip(method=method, values=values, centre=centre, low=row.iqm_low, high=row.iqm_high)
+                    )
+            if strips:
+                label = f"Final scores of all runs on {task}: " + _summary([(s.method, s.centre) for s in strips])
+                key = f"d{len(panels)}"
+                svg = plots.distribution_figure(strips, self.colours, key=key, label=label, quantity="final score")
+                panels.append(Panel(task, "dots: seeds; tick: IQM; bar: 95% interval", Markup(svg)))
+        return panels
+
+    def profile(self, found: Sequence[Outcome]) -> Panel | None:
+        """Performance profile of the methods that are complete on all tasks, from ten runs a method on."""
+        scores = complete_scores(self.run.tasks, found)
+        pooled = [np.concatenate([runs.values for runs in tasks]) for tasks in scores.values()]
+        if not pooled or min(map(len, pooled)) < 10 or not all(map(aggregate.has_interval, scores.values())):
+            return None
+        thresholds = np.linspace(min(0.0, *map(np.min, pooled)), max(1.0, *map(np.max, pooled)), 101)
+
+        def share(sample: aggregate.Scores) -> np.ndarray:
+            return aggregate.performance_profile(sample, thresholds)
+
+        rng = np.random.Generator(np.random.PCG64(BOOTSTRAP_SEED))
+        bands = {m: aggregate.interval(s) for m, s in aggregate.bootstrap(scores, share, rng, resamples=500).items()}
+        profiles = [
+            plots.Profile(method=m, thresholds=thresholds, share=share([r.values for r in t]), low=lo, high=hi)
+            for (m, t), (lo, hi) in zip(scores.items(), bands.values(), strict=True)
+        ]
+        svg = plots.profile_figure(profiles, self.colours, key="profile", label="Share of runs above each final score")
+        return Panel(
+            "Performance profile", "share of runs that score more; a curve above another is better", Markup(svg)
+        )
+
+    def _all_tasks(self) -> PanelGroup:
+        rng = np.random.Generator(np.random.PCG64(BOOTSTRAP_SEED))
+        curves = curves_over_tasks(self.table, "eval/score", rng)
+        shown = [self._figure("all", curves, "Score", "IQM over all tasks; faint lines: tasks", ())] if curves else []
+        return PanelGroup("All tasks", shown, [])
+
+    def _probe(self, task: str, network: str, probe: str) -> Panel:
+        title, hint = _PROBES.get(probe, (probe.replace("_", " ").capitalize(), ""))
+        after_reset = self._curves[task].get(f"reset/after/{network}/{probe}", ())
+        return self._panel(task, f"plasticity/{network}/{probe}", title, hint, after_reset)
+
+    def _panel(self, task: str, name: str, title: str, hint: str, after_reset: Sequence[Curve] = ()) -> Panel:
+        key = f"t{self.run.tasks.index(task)}-{re.sub(r'[^a-z0-9]+', '-', name.lower())}"
+        return self._figure(
+            key, self._curves[task][name], title, hint, self._events(task), f"{title} on {task}", after_reset
+        )
+
+    def _figure(
+        self,
+        key: str,
+        curves: Sequence[Curve],
+        title: str,
+        hint: str,
+        events: Sequence[plots.Event],
+        label: str = "Score over all tasks",
+        after_reset: Sequence[Curve] = (),
+    ) -> Panel:
+        ends = [(curve.method, curve.centre[np.isfinite(curve.centre)][-1:]) for curve in curves]
+        svg = plots.curve_figure(
+            curves,
+            self.colours,
+            key=key,
+            label=f"{label} over agent steps; last value: " + _summary([(m, float(e[0])) for m, e in ends if len(e)]),
+            budget_steps=self.run.budget_steps,
+            events=events,
+            after_reset=after_reset,
+        )
+        return Panel(title, hint, Markup(svg))
+
+    def _events(self, task: str) -> list[plots.Event]:
+        trials = [trial for trial in self.run.trials if trial.task == task]
+        resets = {step for trial in trials for step in trial.reset_steps}
+        changes = {step for trial in trials for step in trial.change_steps}
+        labels = {(True, False): "reset", (False, True): "change", (True, True): "change and reset"}
+        return [plots.Event(step=s, label=labels[s in resets, s in changes]) for s in sorted(resets | changes)]
+
+
+def _summary(values: Sequence[tuple[str, float]]) -> str:
+    return ", ".join(f"{method} {value:.3g}" for method, value in values)

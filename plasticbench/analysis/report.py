@@ -1,0 +1,165 @@
+"""Writes a run's report: one HTML file that opens offline, and the leaderboard as JSON and Markdown.
+
+Everything comes from the plan and the records, and the same records give the same bytes.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from jinja2 import Environment, FileSystemLoader, StrictUndefined
+from markupsafe import Markup
+
+from plasticbench.analysis import aggregate, leaderboard
+from plasticbench.analysis.headline import answer
+from plasticbench.analysis.leaderboard import ALL, Row, interval_text, number_text, rank_text
+from plasticbench.analysis.outcomes import Outcome, outcomes
+from plasticbench.analysis.panels import Panels
+from plasticbench.analysis.plots import palette
+from plasticbench.analysis.runs import Run, load_run, read_table
+from plasticbench.analysis.settings import settings_tables
+
+_PREFIXES = ("eval/", "train/return", "loss/", "plasticity/", "reset/after/")
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Board:
+    """The rows of one task, and where 0 and 1 lie on the scale of its interval bars (in percent)."""
+
+    title: str
+    rows: list[Row]
+    low: float
+    high: float
+
+    def percent(self, score: float) -> float:
+        """Where a score lies on the scale."""
+        return round(100 * (score - self.low) / (self.high - self.low), 2)
+
+
+def write_report(run_dir: Path) -> Path:
+    """Writes ``report/index.html``, ``leaderboard.json`` and ``leaderboard.md``; returns the path of the page."""
+    run = load_run(Path(run_dir))
+    table = read_table(run, _PREFIXES)
+    table = table[table["name"].isin([name for name in table["name"].cat.categories if _is_total(name)])]
+    found = outcomes([run], [table[table["name"].isin(["eval/score", "eval/return"])]])
+    rows = leaderboard.rank(found)
+    folder = run.path / "report"
+    folder.mkdir(exist_ok=True)
+    (folder / "leaderboard.json").write_text(json.dumps(leaderboard.to_json(rows), indent=1) + "\n")
+    (folder / "leaderboard.md").write_text(leaderboard.to_markdown(rows))
+    page = folder / "index.html"
+    page.write_text(_template("report.html.j2").render(_context(run, table, found, rows)), encoding="utf-8")
+    return page
+
+
+def write_leaderboard_html(rows: Sequence[Row], path: Path) -> None:
+    """Writes the boards alone as one HTML file, for several runs that are compared."""
+    methods = list(dict.fromkeys(row.method for row in rows))
+    context = {"boards": _boards(rows), "colours": palette(methods, {"none"} & set(methods)), "methods": methods}
+    Path(path).write_text(_template("leaderboard.html.j2").render(context), encoding="utf-8")
+
+
+def _is_total(name: str) -> bool:
+    """Whether a record is of a whole network; those of its layers would fill the page."""
+    levels = {"plasticity": 3, "reset": 4}.get(name.partition("/")[0])
+    return levels is None or name.count("/") < levels
+
+
+def _template(name: str) -> Any:
+    folder = Path(__file__).parent
+    environment = Environment(
+        loader=FileSystemLoader(folder),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    environment.filters |= {"number": number_text, "steps": "{:,}".format}
+    environment.globals |= {
+        "interval": interval_text,
+        "rank": rank_text,
+        "css": Markup((folder / "report.css").read_text(encoding="utf-8")),
+    }
+    return environment.get_template(name)
+
+
+def _context(run: Run, table: pd.DataFrame, found: Sequence[Outcome], rows: Sequence[Row]) -> dict[str, Any]:
+    boards = _boards(rows)
+    panels = Panels(run=run, table=table, colours=palette(run.methods, run.controls))
+    return {
+        "run": run,
+        "answer": answer(boards[0].rows),
+        "boards": boards,
+        "methods": run.methods,
+        "colours": panels.colours,
+        "incomplete": [outcome for outcome in found if not outcome.is_complete],
+        "min_seeds": aggregate.MIN_SEEDS,
+        "resamples": aggregate.RESAMPLES,
+        "fewest_seeds": min((row.n_seeds for row in boards[0].rows), default=0),
+        "seed_counts": _span([_count(run, task, method) for task in run.tasks for method in run.methods]),
+        "curves": panels.learning_curves(),
+        "recoveries": panels.recoveries(),
+        "plasticity": panels.plasticity(),
+        "distributions": panels.distributions(found, rows),
+        "profile": panels.profile(found),
+        "improvement": _improvement(run, found),
+        "settings": settings_tables(run),
+        "score_sources": {trial.task: trial.score_source for trial in run.trials},
+    }
+
+
+def _boards(rows: Sequence[Row]) -> list[Board]:
+    tasks = list(dict.fromkeys(row.task for row in rows))
+    boards = []
+    for task in tasks if len(tasks) != 2 else tasks[1:]:  # "all" says nothing new about a single task
+        own = [row for row in rows if row.task == task]
+        ends = [end for row in own for end in (row.iqm, row.iqm_low, row.iqm_high) if end is not None]
+        low, high = min([0.0, *ends]), max([1.0, *ends])
+        boards.append(Board(title="All tasks" if task == ALL else task, rows=own, low=low, high=high))
+    return boards
+
+
+def _count(run: Run, task: str, method: str) -> int:
+    return sum(trial.task == task and trial.method == method for trial in run.trials)
+
+
+def _span(counts: Sequence[int]) -> str:
+    return str(min(counts)) if min(counts) == max(counts) else f"{min(counts)} to {max(counts)}"
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Improvement:
+    """P(row beats column), its interval, and the colour of its cell."""
+
+    value: float
+    low: float | None
+    high: float | None
+
+    @property
+    def colour(self) -> str:
+        """White at one half, blue towards 1, orange towards 0."""
+        red, green, blue = (0, 114, 178) if self.value > 0.5 else (213, 94, 0)
+        strength = 1.1 * abs(self.value - 0.5)
+        return "#" + "".join(f"{round(255 + (c - 255) * strength):02x}" for c in (red, green, blue))
+
+
+def _improvement(run: Run, found: Sequence[Outcome]) -> dict[tuple[str, str], Improvement]:
+    """All ordered pairs of the methods that are complete on all tasks."""
+    scores = leaderboard.complete_scores(run.tasks, found)
+    bounds: Mapping[tuple[str, str], tuple[Any, Any]] = {}
+    if all(aggregate.has_interval(tasks) for tasks in scores.values()):
+        rng = np.random.Generator(np.random.PCG64(leaderboard.BOOTSTRAP_SEED))
+        samples = aggregate.bootstrap_improvement(scores, rng, resamples=2_000)
+        bounds = {pair: aggregate.interval(values) for pair, values in samples.items()}
+    cells = {}
+    for a, b in ((a, b) for a in scores for b in scores if a != b):
+        x, y = ([runs.values for runs in scores[method]] for method in (a, b))
+        low, high = bounds.get((a, b), (None, None))
+        cells[a, b] = Improvement(value=aggregate.probability_of_improvement(x, y), low=low, high=high)
+    return cells
