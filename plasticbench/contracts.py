@@ -100,6 +100,11 @@ class EnvConfig(Protocol):
         """Environments per member."""
         ...
 
+    @property
+    def spec(self) -> EnvSpec:
+        """Shapes and actions, known without starting an environment."""
+        ...
+
     def build(self, seeds: Sequence[int], num_threads: int) -> VectorEnv:
         """Builds one environment per seed."""
         ...
