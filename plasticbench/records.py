@@ -37,6 +37,12 @@ class Record(NamedTuple):
         return cls(fields["trial"], int(fields["step"]), fields["name"], value, float(fields["time"]))
 
 
+def is_layer_value(name: str) -> bool:
+    """Whether a record holds a probe's value of a single layer, as in ``plasticity/online/dormant_ratio/fc1``."""
+    depth = {"plasticity": 3, "reset": 4}.get(name.partition("/")[0])
+    return depth is not None and name.count("/") >= depth
+
+
 class RecordWriter:
     """Appends records of one trial and knows the length that the next commit must name."""
 

@@ -288,7 +288,7 @@ def test_a_policys_own_setting_changes_only_its_own_trials() -> None:
 def test_trials_carry_their_settings_as_plain_nested_data() -> None:
     settings = plan_of().trials[-1].settings
     assert settings["agent"]["kind"] == "dqn"
-    assert settings["policy"]["kind"] == "fire"
+    assert settings["method"]["kind"] == "fire"
     assert settings["schedule"] == {"at": [0.5]}
     assert json.loads(json.dumps(settings)) == settings
 

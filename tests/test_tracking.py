@@ -360,3 +360,13 @@ def test_a_server_that_goes_down_gets_everything_once_when_it_is_back(tmp_path: 
     assert rows[:2] + rows[3:-1] == wanted[:2] + wanted[3:-1]
     assert run.info.status == "FINISHED"
     assert len(run.data.params) == 153
+
+
+def test_values_of_single_layers_stay_in_the_record_files_where_the_plan_says_totals(run_dir: Path) -> None:
+    (trial,) = make_run(run_dir, seeds=1)
+    plan = json.loads((run_dir / "plan.json").read_text())
+    (run_dir / "plan.json").write_text(json.dumps(plan | {"tracked_probes": "totals"}))
+    for name in ("eval/return", "plasticity/online/dfi", "plasticity/online/dfi/fc1", "reset/after/online/dfi/fc1"):
+        end = write(run_dir, trial, [1.0], name=name)
+    assert Mirror(run_dir, None).pump({trial: end}) == 2
+    assert set(runs(client(run_dir))[trial].data.metrics) == {"eval/return", "plasticity/online/dfi"}

@@ -127,6 +127,20 @@ class Records:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
+class Tracking:
+    """What MLflow shows of the probes: each network's ``totals``, or ``all`` values of single layers as well.
+
+    Record files hold everything in any case; a report never needs MLflow.
+    """
+
+    probes: Literal["totals", "all"] = "totals"
+
+    def __post_init__(self) -> None:
+        if self.probes not in ("totals", "all"):
+            raise ValueError(f"probes: must be totals or all, got {self.probes!r}")
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
 class Checkpoint:
     """Seconds between two commits of a population."""
 
@@ -171,6 +185,7 @@ class Benchmark:
     evaluation: Evaluation
     probes: Probes
     records: Records
+    tracking: Tracking
     checkpoint: Checkpoint
     execution: Execution
 
@@ -196,6 +211,7 @@ class Benchmark:
             "evaluation": self.evaluation.settings(),
             "probes": self.probes.settings(),
             "records": dataclasses.asdict(self.records),
+            "tracking": dataclasses.asdict(self.tracking),
             "checkpoint": dataclasses.asdict(self.checkpoint),
             "execution": dataclasses.asdict(self.execution),
         }

@@ -118,7 +118,7 @@ class Lineage:
         memory_bytes = self._memory_bytes(len(members))
         rows = {member.seed: row for row, member in enumerate(start.members)} if start is not None else {}
         return Segment(
-            id=self._id(members[0], from_step, to_step),
+            id=self._id(members, from_step, to_step),
             task=self.environment.name,
             from_step=from_step,
             to_step=to_step,
@@ -133,9 +133,14 @@ class Lineage:
             disk_bytes=memory_bytes,
         )
 
-    def _id(self, first: Member, from_step: int, to_step: int) -> str:
-        """The first member and the steps tell a segment from all others; a slug holds no double hyphen."""
-        course = slug(first.method) if first.method is not None else f"{slug(self.agent.name)}--shared"
+    def _id(self, members: Sequence[Member], from_step: int, to_step: int) -> str:
+        """The first member, its agent and the steps tell a segment from all others; a slug holds no double hyphen."""
+        first, others = members[0], len({member.method for member in members}) - 1
+        if first.method is not None:
+            course = slug(first.method) + (f"-and-{others}-more" if others else "")
+        else:
+            one_agent = all(method.agent == self.agent.agent for method in self.benchmark.methods)
+            course = "shared" if one_agent else f"shared-{slug(self.agent.name)}"
         return f"{slug(self.environment.name)}--{course}--s{first.seed}--{from_step}-{to_step}"
 
     def _memory_bytes(self, num_members: int) -> int:

@@ -17,6 +17,7 @@ from plasticbench.platform._definition import (
     Method,
     Probes,
     Records,
+    Tracking,
     slug,
 )
 from plasticbench.platform._feasible import check_feasible
@@ -44,13 +45,20 @@ __all__ = [
     "Method",
     "Probes",
     "Records",
+    "Tracking",
     "from_dict",
     "load",
 ]
 
 
 _SCHEDULE_KEYS = ("at", "every", "until", "when")
-_SECTIONS = {"evaluation": Evaluation, "records": Records, "checkpoint": Checkpoint, "execution": Execution}
+_SECTIONS = {
+    "evaluation": Evaluation,
+    "records": Records,
+    "tracking": Tracking,
+    "checkpoint": Checkpoint,
+    "execution": Execution,
+}
 
 
 class _Reader:

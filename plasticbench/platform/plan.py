@@ -11,8 +11,10 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import json
+import platform
 from dataclasses import dataclass
-from typing import Any
+from importlib import metadata
+from typing import Any, Literal
 
 import pydantic
 
@@ -48,7 +50,9 @@ class Plan:
     name: str
     description: str
     version: str
+    versions: dict[str, str]
     budget_steps: int
+    tracked_probes: Literal["totals", "all"]
     trials: tuple[Trial, ...]
     segments: tuple[Segment, ...]
 
@@ -76,10 +80,22 @@ def make_plan(benchmark: Benchmark) -> Plan:
         name=benchmark.name,
         description=benchmark.description,
         version=__version__,
+        versions=_versions(),
         budget_steps=benchmark.budget_steps,
+        tracked_probes=benchmark.tracking.probes,
         trials=tuple(trials),
         segments=tuple(segments),
     )
+
+
+def _versions() -> dict[str, str]:
+    """Of everything that can change what is measured."""
+    packages = ("torch", "numpy", "envpool", "gymnasium", "ale-py", "minatar", "ray", "mlflow")
+    return {
+        "plasticbench": __version__,
+        "python": platform.python_version(),
+        **{package: metadata.version(package) for package in packages},
+    }
 
 
 def _by_agent(benchmark: Benchmark) -> list[list[Method]]:
@@ -93,7 +109,7 @@ def _trial(benchmark: Benchmark, environment: Environment, method: Method, seed:
     settings = {
         "environment": environment.settings(),
         "agent": method.agent_settings(),
-        "policy": method.policy_settings(),
+        "method": method.policy_settings(),
         "schedule": dict(schedule_to_dict(method.schedule)),
         "seed": seed,
         "budget_steps": benchmark.budget_steps,

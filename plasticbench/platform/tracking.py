@@ -27,7 +27,7 @@ from plasticbench.platform._mlflow import (
     session,
 )
 from plasticbench.platform._run_specs import Trial, method_spec, report_spec, trial_spec
-from plasticbench.records import Record, read_records
+from plasticbench.records import Record, is_layer_value, read_records
 
 __all__ = ["Mirror", "RunStatus", "TrackingUnavailable", "check", "ui_command"]
 
@@ -104,11 +104,15 @@ class Mirror:
         for records, position in _windows(self._record_file(trial), start, end):
             store.reopen(self._method_run(store, trial))
             store.reopen(run)
-            store.log(run, records)
+            shown = [record for record in records if self._shows(record.name)]
+            store.log(run, shown)
             self._sent[run] = position
             _write_atomically(self._sent_file, json.dumps(self._sent))
-            count += len(records)
+            count += len(shown)
         return count
+
+    def _shows(self, name: str) -> bool:
+        return self._plan.get("tracked_probes", "all") == "all" or not is_layer_value(name)
 
     def _trial_run(self, store: Store, trial: Trial) -> str:
         if trial["id"] not in self._runs:

@@ -10,9 +10,10 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from plasticbench.agents._agent import Agent
 from plasticbench.agents._replay import Batch
 from plasticbench.agents._resets import apply_reset
-from plasticbench.contracts import ProbeBatch
+from plasticbench.contracts import ProbeBatch, Scenario
 from plasticbench.envs._episodes import EpisodeStatistics
 from plasticbench.envs._journal import JournaledEnv
 from plasticbench.platform.benchmark import Benchmark, Method
@@ -30,14 +31,15 @@ class Trainer:
         self.benchmark, self.segment = benchmark, segment
         self.environment = benchmark.environment(segment.task)
         self.seeds = [member.seed for member in segment.members]
-        self.num_members, self.num_envs = len(self.seeds), self.environment.config.num_envs
-        spec = self.environment.config.spec
-        self.scenario = self.environment.scenario.build(spec, self.seeds, benchmark.budget_steps, self.num_envs)
-        self.agent = benchmark.method(segment.agent_method).agent.build(
+        self.num_members = len(self.seeds)
+        self.num_envs: int = self.environment.config.num_envs
+        spec, budget_steps = self.environment.config.spec, benchmark.budget_steps
+        self.scenario: Scenario = self.environment.scenario.build(spec, self.seeds, budget_steps, self.num_envs)
+        self.agent: Agent = benchmark.method(segment.agent_method).agent.build(
             spec=spec,
             num_envs=self.num_envs,
             streams=[Streams(seed) for seed in self.seeds],
-            budget_steps=benchmark.budget_steps,
+            budget_steps=budget_steps,
             device=torch.device(benchmark.execution.device),
         )
         self.step = segment.from_step
