@@ -131,8 +131,8 @@ def project_(weights: Sequence[Tensor], *, solver: Solver, iterations: int, scal
     factors = project([slices(weight) for weight in weights], solver=solver, iterations=iterations)
     scales = [_scale(weight, factor, scale) for weight, factor in zip(weights, factors, strict=True)]
     for weight, factor, factor_scale in zip(weights, factors, scales, strict=True):
-        scaled = factor * factor_scale[:, None, None, None]
-        weight.copy_(scaled.permute(0, 2, 3, 1).reshape(weight.shape))
+        factor.mul_(factor_scale[:, None, None, None])
+        weight.copy_(factor.permute(0, 2, 3, 1).reshape(weight.shape))
     return scales
 
 
