@@ -86,7 +86,7 @@ def test_every_figure_has_a_text_for_readers_who_do_not_see_it(page):
 
 def test_the_page_holds_networks_as_a_whole_and_leaves_layers_to_the_records(page):
     assert "Dormant units" in page
-    assert "Target network: more probes (1)" in page
+    assert "Target network: figures (1)" in page
     assert "fc1" not in page
 
 

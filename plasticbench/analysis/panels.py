@@ -28,6 +28,9 @@ _PROBES = {
 """The probes that are shown at once, their titles, and how to read them; all others are folded away."""
 
 
+_MAX_OPEN_TASKS = 8
+
+
 class Panel(NamedTuple):
     """A figure, its title and a line on how to read it."""
 
@@ -74,19 +77,15 @@ class Panels:
     def learning_curves(self) -> list[PanelGroup]:
         """Return and score of each task; training records folded; all tasks together first where there are several."""
         groups = [self._all_tasks()] if len(self.run.tasks) > 1 else []
+        training = "during training, with exploration"
         for task, curves in self._curves.items():
             shown = [
                 ("eval/return", "Return", "mean over the episodes of an evaluation"),
                 ("eval/score", "Score", "the same, normalised: 0 and 1 are the reference returns"),
             ]
             rest = sorted(name for name in curves if name.startswith(("train/", "loss/")))
-            groups.append(
-                PanelGroup(
-                    task,
-                    [self._panel(task, name, title, hint) for name, title, hint in shown if name in curves],
-                    [self._panel(task, name, name, "during training, with exploration") for name in rest],
-                )
-            )
+            evaluations = [self._panel(task, name, title, hint) for name, title, hint in shown if name in curves]
+            groups.append(self._group(task, evaluations, [self._panel(task, name, name, training) for name in rest]))
         return [group for group in groups if group.shown or group.folded]
 
     def plasticity(self) -> list[PanelGroup]:
@@ -101,8 +100,9 @@ class Panels:
                 folded = [probe for probe in probes if probe not in _PROBES]
                 title = f"{task}, {network} network" if len(self._curves) > 1 else f"{network.capitalize()} network"
                 made = [[self._probe(task, network, probe) for probe in part] for part in (shown, folded)]
-                main = network == networks[0]
-                groups.append(PanelGroup(title, made[0] if main else [], made[1] if main else made[0] + made[1]))
+                if network != networks[0]:
+                    made = [[], made[0] + made[1]]
+                groups.append(self._group(title, *made))
         return groups
 
     def recoveries(self) -> list[RecoveryRow]:
@@ -175,6 +175,12 @@ class Panels:
         return Panel(
             "Performance profile", "share of runs that score more; a curve above another is better", Markup(svg)
         )
+
+    def _group(self, title: str, shown: list[Panel], folded: list[Panel]) -> PanelGroup:
+        """With many tasks everything of a single task is folded away."""
+        if len(self._curves) > _MAX_OPEN_TASKS:
+            return PanelGroup(title, [], shown + folded)
+        return PanelGroup(title, shown, folded)
 
     def _all_tasks(self) -> PanelGroup:
         rng = np.random.Generator(np.random.PCG64(BOOTSTRAP_SEED))

@@ -20,6 +20,8 @@ from matplotlib.ticker import FuncFormatter, MaxNLocator
 
 from plasticbench.analysis.curves import Curve
 
+MAX_FAINT_LINES = 20
+"""Single runs that are drawn behind a centre; more would be a grey wall."""
 CONTROL_COLOUR = "#5b6470"
 _COLOURS = ("#0072b2", "#d55e00", "#009e73", "#b0419a", "#e69f00", "#56b4e9", "#8c6d46", "#3f3fbf")
 """Told apart with any colour vision (Okabe and Ito 2008), a dark purple and three more added."""
@@ -200,9 +202,10 @@ def _mark_events(axes: Axes, events: Sequence[Event]) -> None:
 
 
 def _as_one_line(curve: Curve) -> tuple[np.ndarray, np.ndarray]:
-    """All runs as one line with gaps between them: one artist is drawn several times as fast as many."""
-    gap = np.full((len(curve.runs), 1), np.nan)
-    return np.tile(np.append(curve.steps, np.nan), len(curve.runs)), _finite(np.hstack([curve.runs, gap])).ravel()
+    """Runs as one line with gaps between them: one artist is drawn several times as fast as many."""
+    runs = _finite(curve.runs[:MAX_FAINT_LINES])
+    gap = np.full((len(runs), 1), np.nan)
+    return np.tile(np.append(curve.steps, np.nan), len(runs)), np.hstack([runs, gap]).ravel()
 
 
 def _finite(values: np.ndarray) -> np.ndarray:
