@@ -1,0 +1,210 @@
+"""Segments: the same records whatever happens, alone or in company, interrupted or not, watched or not."""
+
+import itertools
+import json
+import shutil
+
+import pytest
+import torch
+from small_runs import facts, prepare, run_all, small
+
+from plasticbench.platform.checkpoint import CheckpointError, CheckpointStore
+from plasticbench.platform.rundir import RunDirectory
+from plasticbench.platform.segment import SegmentRun
+from plasticbench.records import read_records
+
+
+@pytest.fixture(scope="module")
+def undisturbed(tmp_path_factory):
+    path = tmp_path_factory.mktemp("undisturbed")
+    return path, run_all(path, small())
+
+
+def _final_weights(path, plan):
+    store = CheckpointStore(RunDirectory(path).checkpoints)
+    commit = store.latest(plan.segments[-1].id)
+    tensors = store.load_tensors(commit.tensors)
+    return {name: tensor for name, tensor in tensors.items() if "/online/" in name}
+
+
+def test_two_runs_of_one_file_agree_bit_for_bit(undisturbed, tmp_path):
+    path, plan = undisturbed
+    again = run_all(tmp_path / "again", small())
+    assert facts(tmp_path / "again", again) == facts(path, plan)
+
+
+def test_methods_share_every_record_before_the_fork_and_differ_after_it(undisturbed):
+    path, plan = undisturbed
+    found = facts(path, plan)
+    for seed in (0, 1):
+        none, fire = found["none", seed], found["fire", seed]
+        before = [fact for fact in none if fact[0] <= 200 and not fact[1].startswith("reset/")]
+        assert before == [fact for fact in fire if fact[0] <= 200 and not fact[1].startswith("reset/")]
+        assert len(before) > 20
+        assert none != fire
+
+
+def test_no_record_is_there_twice(undisturbed):
+    path, plan = undisturbed
+    for own in facts(path, plan).values():
+        keys = [(step, name) for step, name, _ in own]
+        assert len(keys) == len(set(keys))
+
+
+def test_reset_is_measured_before_and_after_on_the_same_sample(undisturbed):
+    path, plan = undisturbed
+    fire = dict(((step, name), float(value)) for step, name, value in facts(path, plan)["fire", 0] if value != "nan")
+    none = dict(((step, name), float(value)) for step, name, value in facts(path, plan)["none", 0] if value != "nan")
+    assert fire[200, "reset/before/online/weight_norm"] == none[200, "reset/before/online/weight_norm"]
+    assert none[200, "reset/before/online/weight_norm"] == none[200, "reset/after/online/weight_norm"]
+    assert fire[200, "reset/after/online/weight_norm"] != fire[200, "reset/before/online/weight_norm"]
+    assert fire[200, "reset/after/online/sfe"] > 0
+    assert none[200, "reset/after/online/sfe"] == 0
+
+
+@pytest.mark.parametrize("iterations", [7, 23])
+def test_stopping_and_going_on_at_any_step_changes_no_record(undisturbed, tmp_path, iterations):
+    path, plan = undisturbed
+    prepare(tmp_path / "run", small())
+    for segment in plan.segments:
+        for _ in itertools.count():
+            run = SegmentRun(tmp_path / "run", segment.id)
+            countdown = itertools.count(1)
+            if run.run(should_stop=lambda countdown=countdown: next(countdown) >= iterations):
+                break
+    assert facts(tmp_path / "run", plan) == facts(path, plan)
+
+
+def test_records_after_the_last_commit_are_cut_off_when_a_dead_segment_goes_on(undisturbed, tmp_path):
+    path, plan = undisturbed
+    prepare(tmp_path / "run", small())
+    for segment in plan.segments:
+        dying = SegmentRun(tmp_path / "run", segment.id)
+        for step, records in enumerate(dying._trainer.advance()):
+            dying._write(records)
+            if step == 40:
+                dying._commit()
+            if step == 70:
+                break
+        dying._close()  # what was written reaches the disk, but no commit names it
+        assert SegmentRun(tmp_path / "run", segment.id).run()
+    assert facts(tmp_path / "run", plan) == facts(path, plan)
+
+
+def test_a_result_does_not_depend_on_who_shares_the_population(undisturbed, tmp_path):
+    path, plan = undisturbed
+    alone = small(methods={"fire": {"kind": "fire"}}, seeds=[1])
+    own = facts(tmp_path / "run", run_all(tmp_path / "run", alone))["fire", 1]
+    shared = facts(path, plan)["fire", 1]
+    assert [fact[:2] for fact in own] == [fact[:2] for fact in shared]
+    for (step, name, mine), (_, _, theirs) in zip(own, shared, strict=True):
+        exact = name.startswith(("eval/", "train/"))
+        assert float(mine) == pytest.approx(
+            float(theirs), rel=0 if exact else 1e-3, abs=0 if exact else 1e-5, nan_ok=True
+        ), (
+            step,
+            name,
+        )
+
+
+def test_evaluation_and_probes_leave_the_training_bit_identical(undisturbed, tmp_path):
+    path, plan = undisturbed
+    unwatched = small(
+        evaluation={"every_steps": 400, "episodes": 2, "num_envs": 1},
+        probes={"every_steps": 400, "batch_rows": 8, "kinds": []},
+        records={"every_steps": 400},
+    )
+    other = run_all(tmp_path / "run", unwatched)
+    watched, unwatched_weights = _final_weights(path, plan), _final_weights(tmp_path / "run", other)
+    assert watched.keys() == unwatched_weights.keys()
+    assert all(torch.equal(watched[name], unwatched_weights[name]) for name in watched)
+
+
+def test_a_triggered_reset_comes_when_the_probe_says_so(tmp_path):
+    when = {"probe": "weight_norm", "above": 0.0, "at_most_every": 150}
+    data = small(methods={"fire": {"kind": "fire", "when": when}}, seeds=2)
+    del data["resets"]
+    plan = run_all(tmp_path / "run", data)
+    steps = [step for step, name, _ in facts(tmp_path / "run", plan)["fire", 0] if name == "reset/after/online/sfe"]
+    assert steps == [200]  # probed at 100, 200, ...: 150 steps have passed at 200; at 400 the budget ends
+
+
+def test_periodic_resets_happen_at_every_multiple(tmp_path):
+    data = small(methods={"fire": {"kind": "fire", "every": 120}}, seeds=1)
+    del data["resets"]
+    plan = run_all(tmp_path / "run", data)
+    steps = [step for step, name, _ in facts(tmp_path / "run", plan)["fire", 0] if name == "reset/after/online/sfe"]
+    assert steps == [120, 240, 360]
+
+
+def test_a_trunk_without_a_fork_goes_on_as_if_never_cut(tmp_path):
+    methods = {"none": {"kind": "none"}, "early": {"kind": "fire", "at": [0.4]}, "late": {"kind": "fire", "at": [0.7]}}
+    data = small(methods=methods, seeds=1)
+    del data["resets"]
+    plan = run_all(tmp_path / "forked", data)
+    assert any(segment.start is not None and not segment.fork for segment in plan.segments)
+    alone = run_all(tmp_path / "alone", small(methods={"none": {"kind": "none"}}, seeds=1, resets=None))
+    forked = facts(tmp_path / "forked", plan)["none", 0]
+    straight = facts(tmp_path / "alone", alone)["none", 0]
+    assert [fact[:2] for fact in forked] == [fact[:2] for fact in straight]
+    returns = [[fact for fact in own if fact[1].startswith(("eval/", "train/"))] for own in (forked, straight)]
+    assert returns[0] == returns[1]
+
+
+@pytest.fixture
+def committed_twice(undisturbed, tmp_path):
+    _, plan = undisturbed
+    prepare(tmp_path / "run", small())
+    first = plan.segments[0].id
+    for _ in range(2):
+        countdown = itertools.count(1)
+        SegmentRun(tmp_path / "run", first).run(should_stop=lambda countdown=countdown: next(countdown) >= 30)
+    return tmp_path / "run", plan, RunDirectory(tmp_path / "run").checkpoints / first
+
+
+def test_a_damaged_commit_falls_back_to_the_one_before(committed_twice, undisturbed, caplog):
+    run, plan, folder = committed_twice
+    newest = sorted(folder.glob("state-*.safetensors"))[-1]
+    newest.write_bytes(newest.read_bytes()[:-7])
+    for segment in plan.segments:
+        assert SegmentRun(run, segment.id).run()
+    assert "falling back" in caplog.text
+    assert newest.name in caplog.text
+    assert facts(run, plan) == facts(*undisturbed)
+
+
+def test_a_segment_without_a_sound_commit_refuses_and_touches_nothing(committed_twice):
+    run, plan, folder = committed_twice
+    for manifest in folder.glob("commit-*.json"):
+        manifest.write_text("{")
+    before = {file: file.read_bytes() for file in run.rglob("*") if file.is_file()}
+    with pytest.raises(CheckpointError, match=r"no sound checkpoint is left .*Remove the folder"):
+        SegmentRun(run, plan.segments[0].id)
+    assert before == {file: file.read_bytes() for file in run.rglob("*") if file.is_file()}
+
+
+def test_a_branch_waits_for_the_end_of_its_prefix(committed_twice):
+    run, plan, _ = committed_twice
+    branch = next(segment for segment in plan.segments if segment.start == plan.segments[0].id)
+    with pytest.raises(CheckpointError, match="is not complete"):
+        SegmentRun(run, branch.id)
+
+
+def test_checkpoints_hold_no_pickles_and_old_ones_are_dropped(undisturbed):
+    path, plan = undisturbed
+    for segment in plan.segments:
+        files = list((RunDirectory(path).checkpoints / segment.id).iterdir())
+        assert {file.suffix for file in files} == {".json", ".safetensors"}
+        assert json.loads(next(file for file in files if file.suffix == ".json").read_text())["complete"]
+
+
+def test_a_record_file_shorter_than_its_commit_is_refused(undisturbed, tmp_path):
+    path, plan = undisturbed
+    shutil.copytree(path, tmp_path / "run")
+    branch = plan.segments[-1]
+    shutil.rmtree(RunDirectory(tmp_path / "run").checkpoints / branch.id)
+    file = RunDirectory(tmp_path / "run").record_file(branch.members[0].trials[0])
+    file.write_bytes(b"")
+    with pytest.raises(ValueError, match="holds 0 bytes, but the checkpoint was committed with"):
+        SegmentRun(tmp_path / "run", branch.id)
+    assert not list(read_records(file))
