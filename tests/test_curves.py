@@ -2,7 +2,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from plasticbench.analysis import curves
+from plasticbench.analysis import aggregate, curves
 
 
 def generator() -> np.random.Generator:
@@ -94,3 +94,11 @@ def test_recovery_uses_the_last_evaluation_when_the_window_holds_none():
 
 def test_recovery_needs_values_on_both_sides():
     assert curves.recovery(np.array([60]), np.array([1.0]), event_step=50, window_steps=5) is None
+
+
+def test_a_band_in_many_parts_is_the_band_in_one(monkeypatch):
+    runs = generator().normal(size=(4, 7))
+    whole = aggregate.bootstrap_band([runs], aggregate.iqm, generator())
+    monkeypatch.setattr(aggregate, "_MAX_ELEMENTS", 4_000)
+    parts = aggregate.bootstrap_band([runs], aggregate.iqm, generator())
+    assert np.array_equal(whole, parts)

@@ -187,6 +187,11 @@ def test_json_and_markdown_hold_every_row(tmp_path):
     assert "All tasks" not in markdown
 
 
+def test_numbers_have_a_true_minus_sign_and_no_negative_zero():
+    texts = [leaderboard.number_text(value) for value in (-0.5, -0.0001, None)]
+    assert texts == ["\N{MINUS SIGN}0.500", "0.000", "\N{EN DASH}"]
+
+
 def test_the_answer_names_a_winner_only_if_the_paired_difference_excludes_zero(tmp_path):
     clear = answer(leaderboard.leaderboard([write_run(tmp_path / "clear", SCORES)])[:3])
     assert clear[0].startswith("At the end of training, fire has the highest score (IQM 0.900), clearly ahead of every")

@@ -19,6 +19,7 @@ MIN_SEEDS = 3
 """With fewer seeds in any task there is no interval: a bootstrap of one or two runs says nothing."""
 RESAMPLES = 10_000
 _CHUNK = 1_000
+_MAX_ELEMENTS = 2_000_000  # of the samples of a band that are in memory at once
 
 
 class Runs(NamedTuple):
@@ -102,8 +103,15 @@ def bootstrap_band(
     tasks: Sequence[np.ndarray], statistic: Statistic, rng: np.random.Generator, resamples: int = 500
 ) -> tuple[np.ndarray, np.ndarray]:
     """Pointwise 95% band (low and high, ``[points]``) from tasks ``[runs, points]``; whole runs are resampled."""
-    sampled = [curves.T[:, rng.integers(len(curves), size=(resamples, len(curves)))] for curves in tasks]
-    return interval(statistic(sampled).T)
+    draws = [rng.integers(len(curves), size=(resamples, len(curves))) for curves in tasks]
+    num_points, per_point = tasks[0].shape[1], sum(draw.size for draw in draws)
+    num_chunks = min(num_points, 1 + num_points * per_point // _MAX_ELEMENTS)
+    bands = []
+    for points in np.array_split(np.arange(num_points), num_chunks):
+        sampled = [curves.T[points][:, draw] for curves, draw in zip(tasks, draws, strict=True)]
+        bands.append(interval(statistic(sampled).T))
+    low, high = (np.concatenate(bounds) for bounds in zip(*bands, strict=True))
+    return low, high
 
 
 def has_interval(tasks: Sequence[Runs]) -> bool:

@@ -247,5 +247,5 @@ def interval_text(value: float | None, low: float | None, high: float | None) ->
 
 
 def number_text(value: float | None, digits: int = 3) -> str:
-    """A number with a true minus sign, or a dash for none."""
-    return "–" if value is None else f"{value:.{digits}f}".replace("-", "\N{MINUS SIGN}")  # noqa: RUF001
+    """A number with a true minus sign and no negative zero, or a dash for none."""
+    return "–" if value is None else f"{value:z.{digits}f}".replace("-", "\N{MINUS SIGN}")  # noqa: RUF001

@@ -21,7 +21,7 @@ _PROBES = {
     "dormant_ratio": ("Dormant units", "share of hidden units that hardly respond; lower is healthier"),
     "srank": ("Feature rank (srank)", "directions that carry 99% of the features; higher is richer"),
     "gradient_norm": ("Gradient norm", "of the agent's own loss; near zero nothing is learned"),
-    "dfi": ("Deviation from isometry (DfI)", "of the weights; lower keeps signals and gradients alive"),
+    "dfi": ("Deviation from isometry (DfI)", "squared distance of the weights from an isometry"),
     "weight_norm": ("Weight norm", "of all weights; growth makes every step relatively smaller"),
     "update_ratio": ("Update ratio", "size of an optimizer step relative to the weights"),
 }

@@ -22,6 +22,7 @@ from plasticbench.analysis.curves import Curve
 
 MAX_FAINT_LINES = 20
 """Single runs that are drawn behind a centre; more would be a grey wall."""
+_MAX_MARKED_POINTS = 12
 CONTROL_COLOUR = "#5b6470"
 _COLOURS = ("#0072b2", "#d55e00", "#009e73", "#b0419a", "#e69f00", "#56b4e9", "#8c6d46", "#3f3fbf")
 """Told apart with any colour vision (Okabe and Ito 2008), a dark purple and three more added."""
@@ -86,7 +87,9 @@ def curve_figure(
             colour, order = colours[curve.method], 2 if colours[curve.method] == CONTROL_COLOUR else 3
             axes.plot(*_as_one_line(curve), color=colour, linewidth=0.7, alpha=0.25, zorder=1)
             axes.fill_between(curve.steps, curve.low, curve.high, color=colour, alpha=0.18, linewidth=0, zorder=order)
-            axes.plot(curve.steps, _finite(curve.centre), color=colour, linewidth=2.0, zorder=order + 2)
+            marker = "o" if len(curve.steps) <= _MAX_MARKED_POINTS else None
+            centre = _finite(curve.centre)
+            axes.plot(curve.steps, centre, color=colour, linewidth=2.0, marker=marker, markersize=4, zorder=order + 2)
         for points in after_reset:
             (ring,) = axes.plot(points.steps, _finite(points.centre), "o", markersize=6, color="white", zorder=6)
             ring.set_markeredgecolor(colours[points.method])

@@ -31,10 +31,10 @@ class SettingsTables:
 
 
 def settings_tables(run: Run) -> SettingsTables:
-    """Sorts every setting; one that depends on task and method stands with the methods."""
+    """Sorts every setting but the seed; one that depends on task and method stands with the methods."""
     trials = {(trial.task, trial.method): dict(flatten(trial.settings)) for trial in run.trials}
     tables = SettingsTables()
-    for key in dict.fromkeys(key for settings in trials.values() for key in settings):
+    for key in dict.fromkeys(key for settings in trials.values() for key in settings if key != "seed"):
         values = {cell: settings.get(key, ABSENT) for cell, settings in trials.items()}
         per_method = [_by_task(values, run.tasks, method) for method in run.methods]
         per_task = [{values[task, m] for m in run.methods if (task, m) in values} for task in run.tasks]
