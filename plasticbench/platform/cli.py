@@ -97,10 +97,13 @@ def plan(config: Config, set_: Overrides = None, as_json: AsJson = False) -> Non
             typer.echo(made.to_json())
             return
     facts = summary(made)
-    table = Table("segment", "from", "to", "members", "starts from", "CPUs", "GPUs", title=f"{made.name}: segments")
+    table = Table("#", "population", "members", "starts from", "CPUs", "GPUs", box=None, title=f"{made.name}: segments")
+    table.columns[1].overflow = "fold"
+    number = {segment.id: str(index) for index, segment in enumerate(made.segments, start=1)}
     for segment in made.segments:
-        cells = (f"{segment.from_step:,}", f"{segment.to_step:,}", str(len(segment.members)), segment.start or "-")
-        table.add_row(segment.id, *cells, f"{segment.num_cpus:g}", f"{segment.num_gpus:g}")
+        start = "step 0" if segment.start is None else f"#{number[segment.start]}"
+        resources = (f"{segment.num_cpus:g}", f"{segment.num_gpus:g}")
+        table.add_row(number[segment.id], segment.id, str(len(segment.members)), start, *resources)
     out.print(table)
     for name, value in facts.items():
         shown = f"{value:,}" if isinstance(value, int | float) and not isinstance(value, bool) else str(value)

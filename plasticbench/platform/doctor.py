@@ -37,7 +37,7 @@ def examine() -> list[Finding]:
         ("cpu", _cpu, ""),
         ("disk", _disk, "free some disk space"),
         ("classic", lambda: _steps("classic", "CartPole-v1"), _REINSTALL),
-        ("minatar", lambda: _steps("minatar", "breakout"), _REINSTALL),
+        ("minatar", lambda: _steps("minatar", "Breakout-MinAtar"), _REINSTALL),
         ("atari", lambda: _steps("atari", "Asterix"), _REINSTALL),
         *((name, lambda name=name: _version(name), _REINSTALL) for name in ("ray", "mlflow", "mujoco", "matplotlib")),
     ]

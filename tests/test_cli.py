@@ -1,0 +1,126 @@
+"""The commands, and one clear message for everything that a user can get wrong."""
+
+import json
+import socket
+
+import pytest
+import yaml
+from small_runs import run_all, small
+from typer.testing import CliRunner
+
+from plasticbench.platform.cli import app
+
+runner = CliRunner(env={"COLUMNS": "100"})
+
+
+def _config(tmp_path, **changes):
+    path = tmp_path / "small.yaml"
+    path.write_text(yaml.safe_dump(small(**changes)))
+    return path
+
+
+def _fails(*arguments) -> str:
+    result = runner.invoke(app, [str(argument) for argument in arguments])
+    assert result.exit_code == 2, result.output
+    assert "Traceback" not in result.output
+    return " ".join(result.output.split())
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"seeds": 0}, "seeds"),
+        ({"budget_steps": 40}, "learning_starts_steps"),
+        ({"resets": {"at": [1.5]}}, "strictly between 0 and 1"),
+        ({"methods": {"fire": {"kind": "fyre"}}}, "Did you mean 'fire'?"),
+        ({"methods": {"fire": {"kind": "fire", "iterations": 3}}}, "has no effect"),
+        ({"bugdet_steps": 3}, "Did you mean 'budget_steps'?"),
+        ({"environments": [{"kind": "atari", "task": "Asterx"}]}, "Did you mean 'Asterix'?"),
+        ({"environments": [{"kind": "classic", "task": "Pendulum-v1"}]}, "dqn needs discrete actions"),
+        ({"evaluation": {"every_steps": "often", "episodes": 2}}, "evaluation.every_steps"),
+    ],
+)
+def test_bad_settings_get_one_message_before_anything_starts(tmp_path, changes, message):
+    config, out = _config(tmp_path, **changes), tmp_path / "run"
+    output = _fails("run", config, "--out", out)
+    assert message in output
+    assert "small.yaml" in output
+    assert not out.exists()
+
+
+def test_unknown_override_is_refused(tmp_path):
+    assert "Did you mean 'seeds'?" in _fails("run", _config(tmp_path), "--set", "seed=3")
+
+
+def test_missing_files_are_named(tmp_path):
+    assert "nowhere.yaml" in _fails("run", tmp_path / "nowhere.yaml")
+    assert "not a run directory" in _fails("resume", tmp_path)
+    assert "not a run directory" in _fails("report", tmp_path / "nowhere")
+
+
+def test_a_directory_with_another_benchmark_is_left_alone(tmp_path):
+    run_all(tmp_path / "run", small())
+    before = {file: file.read_bytes() for file in (tmp_path / "run").rglob("*") if file.is_file()}
+    output = _fails("run", _config(tmp_path, seeds=1), "--out", tmp_path / "run")
+    assert "holds another benchmark" in output
+    after = {file: file.read_bytes() for file in (tmp_path / "run").rglob("*") if file.is_file()}
+    assert {file: data for file, data in after.items() if file.name != "lock"} == before
+
+
+def test_a_foreign_directory_is_left_alone(tmp_path):
+    (tmp_path / "thesis").mkdir()
+    (tmp_path / "thesis" / "chapter.tex").write_text("years of work")
+    assert "not empty" in _fails("run", _config(tmp_path), "--out", tmp_path / "thesis")
+    assert [file.name for file in (tmp_path / "thesis").iterdir() if file.name != "lock"] == ["chapter.tex"]
+
+
+def test_a_tracking_server_that_is_down_is_found_before_anything_starts(tmp_path):
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    uri = f"http://127.0.0.1:{port}"
+    output = _fails("run", _config(tmp_path), "--out", tmp_path / "run", "--tracking-uri", uri)
+    assert uri in output
+    assert not list(tmp_path.glob("run/records/*"))
+
+
+def test_plan_shows_segments_and_costs_as_text_and_json(tmp_path):
+    text = runner.invoke(app, ["plan", str(_config(tmp_path))])
+    assert text.exit_code == 0
+    assert "shared" in text.output
+    assert "member steps" in text.output
+    data = json.loads(runner.invoke(app, ["plan", str(_config(tmp_path)), "--json"]).output)
+    assert {trial["method"] for trial in data["trials"]} == {"none", "fire"}
+
+
+@pytest.mark.parametrize("group", ["agents", "envs", "networks", "policies", "probes", "scenarios"])
+def test_list_names_every_plug_in_with_a_sentence(group):
+    rows = json.loads(runner.invoke(app, ["list", group, "--json"]).output)
+    assert rows
+    assert all(row["name"] and len(row["summary"]) > 10 for row in rows)
+    assert rows[0]["name"] in runner.invoke(app, ["list", group]).output
+
+
+def test_list_of_an_unknown_group_suggests_the_nearest():
+    assert "Did you mean 'policies'?" in _fails("list", "polices")
+
+
+def test_report_and_leaderboard_come_from_records_alone(tmp_path):
+    run_all(tmp_path / "run", small())
+    assert runner.invoke(app, ["report", str(tmp_path / "run")]).exit_code == 0
+    assert (tmp_path / "run" / "report" / "index.html").exists()
+    rows = json.loads(runner.invoke(app, ["leaderboard", str(tmp_path / "run"), "--json"]).output)
+    assert {row["method"] for row in rows} == {"none", "fire"}
+    assert {row["rank"] for row in rows} <= {1, 2}
+    html = tmp_path / "board.html"
+    text = runner.invoke(app, ["leaderboard", str(tmp_path / "run"), "--html", str(html)])
+    assert "fire" in text.output
+    assert "fire" in html.read_text()
+
+
+def test_doctor_finds_this_machine_healthy():
+    result = runner.invoke(app, ["doctor", "--json"])
+    findings = {finding["name"]: finding for finding in json.loads(result.output)}
+    assert result.exit_code == 0, result.output
+    assert findings["classic"]["works"]
+    assert findings["atari"]["works"]
