@@ -107,7 +107,7 @@ def distribution_figure(
 ) -> str:
     """Every run as a dot, the IQM as a tick on its 95% interval; one line per method, the first on top."""
     with _style():
-        height = 0.75 + 0.42 * len(strips)
+        height = max(_HEIGHT_INCHES, 0.75 + 0.42 * len(strips))
         figure, axes = _panel(height_inches=height, left_inches=1.45, top_inches=0.08)
         for row, strip in enumerate(strips):
             colour = colours[strip.method]
