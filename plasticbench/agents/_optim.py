@@ -35,7 +35,8 @@ class PopulationAdam:
         self.exp_avg_sq = torch.zeros_like(network.flat)
         self.steps = torch.zeros(len(network.slots), network.num_members, dtype=torch.int64)
         self._stretches: list[tuple[int, int]] = []
-        self._stretch_steps: list[Tensor] = []
+        self._stretch_counts = torch.empty(0)
+        self._stretch_steps: list[Tensor] = []  # views of the counts
         self._buffers: list[list[Tensor]] = []
         self.rebuild()
 
@@ -52,12 +53,13 @@ class PopulationAdam:
                     stretches.append((begin, begin + size, count))
         device = self.network.flat.device
         self._stretches = [(start, stop) for start, stop, _ in stretches]
-        self._stretch_steps = [torch.tensor(float(count), device=device) for _, _, count in stretches]
+        self._stretch_counts = torch.tensor([float(count) for _, _, count in stretches], device=device)
+        self._stretch_steps = list(self._stretch_counts.unbind())
         self._buffers = self._split([self.network.flat, self.network.flat_grad, self.exp_avg, self.exp_avg_sq])
 
     def step(self) -> None:
         """One update from the gradients in ``network.flat_grad``."""
-        torch._foreach_add_(self._stretch_steps, 1)
+        self._stretch_counts += 1
         self.steps += 1
         self._fused(self._buffers, self._stretch_steps)
 

@@ -19,7 +19,7 @@ from plasticbench.contracts import BoxActions, EnvSpec, EnvStep
 
 
 class Batch(NamedTuple):
-    """Transitions ``[M, B]``; ``frames`` ``[M, B, stack + 1, ...]`` are observation and next observation, overlapping."""
+    """Transitions ``[M, B]``; ``frames`` ``[M, B, stack + 1, ...]`` are observation and next one, overlapping."""
 
     frames: Tensor
     action: Tensor

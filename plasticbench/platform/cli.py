@@ -106,8 +106,8 @@ def plan(config: Config, set_: Overrides = None, as_json: AsJson = False) -> Non
         table.add_row(number[segment.id], segment.id, str(len(segment.members)), start, *resources)
     out.print(table)
     for name, value in facts.items():
-        shown = f"{value:,}" if isinstance(value, int | float) and not isinstance(value, bool) else str(value)
-        out.print(f"{name.replace('_', ' ')}: {shown}", highlight=False)
+        shown = f"{value / 2**20:,.0f} MiB" if name.endswith("_bytes") else f"{value:,}"
+        out.print(f"{name.removesuffix('_bytes').replace('_', ' ')}: {shown}", highlight=False)
 
 
 @app.command()

@@ -33,6 +33,7 @@ _MAX_RETRIES = 3
 _POLL_S = 0.5
 _STOP_TIMEOUT_S = 120.0
 _MIRROR_TIMEOUT_S = 600.0
+_TRACKER_NICENESS = 15  # the mirror may lag, training may not
 
 Outcome = Literal["complete", "failed", "interrupted"]
 
@@ -63,6 +64,7 @@ class Tracker:
     """Ray actor: mirrors committed records to MLflow in the background; what it must know after a crash is on disk."""
 
     def __init__(self, run_dir: str, tracking_uri: str | None) -> None:
+        os.nice(_TRACKER_NICENESS)
         self._directory = RunDirectory(Path(run_dir))
         self._mirror = Mirror(Path(run_dir), tracking_uri)
         self._committed = committed_bytes(self._directory, self._directory.plan())
@@ -132,6 +134,7 @@ def prepare_environment(address: str | None) -> None:
         "RAY_USAGE_STATS_ENABLED": "0",
         "RAY_SCHEDULER_EVENTS": "0",
         "RAY_DEDUP_LOGS": "0",
+        "RAY_worker_niceness": "0",  # Ray's 15 starves training beside anything else that runs; the tracker yields
     }.items():
         os.environ.setdefault(name, value)
 
