@@ -55,7 +55,8 @@ def apply_reset(
     """
     policy = config.build()
     index = torch.tensor(list(members), device=trained.online.flat.device)
-    storage = {name: parameter.data_ptr() for name, parameter in trained.online.parameters.items()}
+    networks = (trained.online, trained.target)
+    storage = [{name: p.data_ptr() for name, p in network.parameters.items()} for network in networks]
     state = _state(trained, trained.online, index, streams, with_moments=True)
     report = policy.apply(state, streams, data)
     _write_back(trained, trained.online, state, index)
@@ -66,8 +67,8 @@ def apply_reset(
         _write_back(trained, trained.target, own, index)
     else:
         _copy_to_target(trained, config.target, report.touched, index)
-    check_reset(storage, trained.online.parameters)
-    check_reset({name: p.data_ptr() for name, p in trained.target.parameters.items()}, trained.target.parameters)
+    for addresses, network in zip(storage, networks, strict=True):
+        check_reset(addresses, network.parameters)
     return report
 
 
