@@ -8,7 +8,7 @@ export RAY_USAGE_STATS_ENABLED ?= 0
 export RAY_AUTH_MODE ?= disabled
 export MLFLOW_DISABLE_TELEMETRY ?= true
 
-.PHONY: setup demo test test-fast check lock clean
+.PHONY: setup demo test test-slow check lock clean
 
 setup: $(INSTALLED)
 
@@ -22,10 +22,10 @@ demo: $(INSTALLED)
 	$(BIN)/plasticbench run configs/quickstart.yaml --out runs/quickstart
 
 test: $(INSTALLED)
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest -n 2 -m "not slow"
 
-test-fast: $(INSTALLED)
-	$(BIN)/python -m pytest -m "not slow"
+test-slow: $(INSTALLED)
+	$(BIN)/python -m pytest -m slow
 
 check: $(INSTALLED)
 	$(BIN)/ruff format --check .
