@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Protocol
 
 from rich.console import Console
@@ -11,6 +11,7 @@ from rich.live import Live
 from rich.progress_bar import ProgressBar
 from rich.table import Table
 
+from plasticbench.analysis.leaderboard import ALL, Row
 from plasticbench.platform.segment import Progress
 
 _PLAIN_PERIOD_S = 15.0
@@ -145,6 +146,34 @@ class PlainDisplay:
 
     def stop(self) -> None:
         """Nothing to give back."""
+
+
+def standings(rows: Sequence[Row]) -> Iterator[Table]:
+    """The leaderboard for a terminal: one table per task, and one for all if there are several."""
+    tasks = list(dict.fromkeys(row.task for row in rows))
+    for task in [task for task in tasks if task != ALL] if len(tasks) == 2 else tasks:
+        own = [row for row in rows if row.task == task]
+        table = Table(title=f"\n{'all tasks' if task == ALL else task}", title_justify="left", box=None, pad_edge=False)
+        for heading in ("rank", "method", "final score", "after the reset", "return", "seeds"):
+            table.add_column(heading, justify="left" if heading == "method" else "right")
+        for row in own:
+            table.add_row(
+                "-" if row.rank is None else str(row.rank),
+                row.method,
+                _estimate(row.iqm, row.iqm_low, row.iqm_high),
+                _estimate(row.after_reset_iqm, row.after_reset_low, row.after_reset_high),
+                "-" if row.mean_return is None else f"{row.mean_return:.1f}",
+                str(row.n_seeds),
+            )
+        table.caption = "; ".join(["IQM of scores [95% interval]", *sorted({row.note for row in own if row.note})])
+        table.caption = table.caption.replace("[", r"\[")
+        yield table
+
+
+def _estimate(value: float | None, low: float | None, high: float | None) -> str:
+    if value is None:
+        return "-"
+    return f"{value:.3f}" if low is None or high is None else rf"{value:.3f} \[{low:.3f}, {high:.3f}]"
 
 
 class QuietDisplay:

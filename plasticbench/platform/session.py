@@ -6,12 +6,11 @@ import shlex
 from pathlib import Path
 
 from rich.console import Console
-from rich.markdown import Markdown
 
 from plasticbench.analysis import leaderboard
 from plasticbench.analysis.report import write_report
 from plasticbench.platform import runner
-from plasticbench.platform.display import Display, make_display
+from plasticbench.platform.display import Display, make_display, standings
 from plasticbench.platform.rundir import RunDirectory
 from plasticbench.platform.tracking import Mirror, TrackingUnavailable, check
 
@@ -72,9 +71,8 @@ def _farewell(
         return
     if report is None:
         return
-    rows = leaderboard.leaderboard([directory.path]) if outcome == "complete" else []
-    if rows:
-        console.print(Markdown(leaderboard.to_markdown(rows)))
+    for table in standings(leaderboard.leaderboard([directory.path])):
+        console.print(table)
     console.print(f"Report: {report}", highlight=False, markup=False, soft_wrap=True)
     console.print(f"MLflow: plasticbench ui {where}", highlight=False, markup=False, soft_wrap=True)
 
