@@ -11,7 +11,7 @@ def max_target(reward: Tensor, terminated: Tensor, next_target_q: Tensor, discou
 
     ``reward``, ``terminated``: ``[M, B]``; ``next_target_q``: ``[M, B, actions]``. Truncation still bootstraps.
     """
-    return reward + discount * (1 - terminated) * next_target_q.amax(dim=-1)
+    return torch.addcmul(reward, 1 - terminated, next_target_q.amax(dim=-1), value=discount)
 
 
 def double_target(
@@ -19,7 +19,7 @@ def double_target(
 ) -> Tensor:
     """Double Q-learning target: the online network chooses, the target network values (van Hasselt et al. 2016)."""
     choice = next_online_q.argmax(dim=-1, keepdim=True)
-    return reward + discount * (1 - terminated) * next_target_q.gather(-1, choice).squeeze(-1)
+    return torch.addcmul(reward, 1 - terminated, next_target_q.gather(-1, choice).squeeze(-1), value=discount)
 
 
 def q_learning_loss(q: Tensor, action: Tensor, target: Tensor) -> Tensor:

@@ -1,13 +1,15 @@
 """Networks of M members: ordered layers over one flat buffer.
 
 Every parameter is a view ``[M, ...]`` of one buffer, parameter after parameter, so that the optimizer and target copies
-act on all members and layers in one call while each layer still sees an ordinary contiguous tensor.
+act on all members and layers in one call. Weights of linear layers are ``[M, out, in]`` to everybody, but lie in memory
+as ``[M, in, out]``: that is the layout in which backward passes produce their gradients, and adding those up across
+layouts was measured to cost a fifth of an update.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Literal, NamedTuple
 
@@ -68,6 +70,14 @@ class ParameterSlot:
     stop: int
     shape: tuple[int, ...]  # [M, ...]
 
+    def view(self, flat: Tensor) -> Tensor:
+        """The parameter's values in a flat buffer; shares its memory."""
+        values = flat[self.start : self.stop]
+        if len(self.shape) == 3:
+            members, out_features, in_features = self.shape
+            return values.view(members, in_features, out_features).transpose(1, 2)
+        return values.view(self.shape)
+
 
 def population_linear(x: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
     """``[M, B, in]`` times ``[M, out, in]`` plus ``[M, out]`` -> ``[M, B, out]``."""
@@ -99,13 +109,20 @@ class PopulationNetwork:
         self.flat_grad = torch.zeros_like(self.flat)
         self.parameters: dict[str, nn.Parameter] = {}
         for slot, gradient in zip(self.slots, self.views(self.flat_grad).values(), strict=True):
-            parameter = nn.Parameter(self.flat[slot.start : slot.stop].view(slot.shape))
+            parameter = nn.Parameter(slot.view(self.flat))
             parameter.grad = gradient
             self.parameters[slot.name] = parameter
 
     def views(self, flat: Tensor) -> dict[str, Tensor]:
         """A flat buffer as named tensors ``[M, ...]`` that share its memory."""
-        return {slot.name: flat[slot.start : slot.stop].view(slot.shape) for slot in self.slots}
+        return {slot.name: slot.view(flat) for slot in self.slots}
+
+    def flatten(self, values: Iterable[Tensor]) -> Tensor:
+        """Tensors ``[M, ...]`` in the order of the parameters as a new flat buffer."""
+        flat = torch.empty_like(self.flat)
+        for slot, value in zip(self.slots, values, strict=True):
+            slot.view(flat).copy_(value)
+        return flat
 
     def draw(self, streams: Sequence[np.random.Generator]) -> dict[str, Tensor]:
         """New values for all parameters of ``len(streams)`` members, member m from its own stream, layers in order."""

@@ -54,6 +54,7 @@ class PopulationReplay:
         self._head = np.zeros(num_members, dtype=np.int64)
         self._tail = np.zeros(num_members, dtype=np.int64)
         self._members = np.arange(num_members)[:, None]
+        self._offsets = np.arange(1 - self._stack, 2)  # rows of the frames of an observation and of the next
         self._current_age = np.zeros((num_members, num_envs), dtype=np.uint8)
         self._ended = np.zeros((num_members, num_envs), dtype=bool)
         self.rows = 0  # written since the beginning
@@ -104,10 +105,11 @@ class PopulationReplay:
         slots = self._queue.shape[1]
         nth = (uniforms * self.sizes[:, None]).astype(np.int64)
         slot = self._queue[self._members, (self._head[:, None] + nth) % slots]
-        back = np.minimum(np.arange(self._stack - 1, -1, -1), self._age[self._members, slot][..., None])
-        offsets = np.concatenate((-back, np.ones((*slot.shape, 1), dtype=np.int64)), axis=-1) * self.num_envs
+        # An episode younger than the stack repeats its first frame.
+        past = -self._age[self._members, slot].astype(np.int64)
+        frame_slot = (slot[..., None] + np.maximum(self._offsets, past[..., None]) * self.num_envs) % slots
         base = self._members * slots
-        frame_index = torch.from_numpy(base[..., None] + (slot[..., None] + offsets) % slots).to(self.device)
+        frame_index = torch.from_numpy(base[..., None] + frame_slot).to(self.device)
         index = torch.from_numpy(base + slot).to(self.device).flatten()
         shape = slot.shape
         frames = self._frames.flatten(0, 1).index_select(0, frame_index.flatten())

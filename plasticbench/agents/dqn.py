@@ -217,9 +217,8 @@ class DQN:
         with torch.enable_grad():
             loss, _ = self._loss(batch)
             gradients = torch.autograd.grad(loss.sum(), list(online.parameters.values()))
-        flat = torch.cat([gradient.flatten() for gradient in gradients])
         obs = self.probe_obs(batch)
-        return self.q.view(obs, flat, previous["q"] if previous else None), self.q.target_view(obs)
+        return self.q.view(obs, online.flatten(gradients), previous["q"] if previous else None), self.q.target_view(obs)
 
     def state_dict(self) -> tuple[dict[str, Tensor], dict[str, Any]]:
         """Tensors ``[M, ...]`` and plain data, the replay left out (it is saved in chunks)."""
