@@ -217,7 +217,9 @@ class SAC:
         return self._scaled(torch.from_numpy(obs).to(self.device))
 
     def _scaled(self, obs: Tensor) -> Tensor:
-        return self._norm.apply(obs.float()) if self._norm is not None else obs.float() * self.spec.obs_scale
+        if self._norm is not None:
+            return self._norm.apply(obs.float())
+        return obs.float() * self.spec.obs_scale if self.spec.obs_scale != 1.0 else obs.float()
 
     def _policy(self, obs: Tensor, noise: Tensor) -> tuple[Tensor, Tensor]:
         mean, raw = self.actor.online.forward(obs).chunk(2, dim=-1)
@@ -243,11 +245,12 @@ class SAC:
         """One gradient step of every network of every member on a batch of its own."""
         batch = self.replay.sample(self._draws["batches"].draw())
         noise = torch.from_numpy(self._draws["policy"].draw()).to(self.device)
-        loss, log_prob = self._actor_loss(batch, noise[:, 0])
+        obs, next_obs = self._observations(batch)
+        loss, log_prob = self._actor_loss(obs, noise[:, 0])
         self.actor.descend(loss)
         log_prob = log_prob.detach()
         temperature_loss = self.temperature.update(log_prob, self._target_entropy)
-        critic_losses = self._critic_losses(batch, noise[:, 1])
+        critic_losses = self._critic_losses(batch, obs, next_obs, noise[:, 1])
         for critic, critic_loss in zip(self.critics, critic_losses, strict=True):
             critic.descend(critic_loss)
             critic.move_target(self.config.target_tau)
@@ -261,15 +264,13 @@ class SAC:
             "policy/temperature": self.temperature.value,
         }
 
-    def _actor_loss(self, batch: Batch, noise: Tensor) -> tuple[Tensor, Tensor]:
+    def _actor_loss(self, obs: Tensor, noise: Tensor) -> tuple[Tensor, Tensor]:
         """The loss ``[M]`` and the log densities ``[M, B]`` of the actions that ``noise`` leads to."""
-        obs, _ = self._observations(batch)
         action, log_prob = self._policy(obs, noise)
         q = self._smallest([critic.online.forward(_joined(obs, action)) for critic in self.critics])
         return policy_loss(q, log_prob, self.temperature.value), log_prob
 
-    def _critic_losses(self, batch: Batch, noise: Tensor) -> list[Tensor]:
-        obs, next_obs = self._observations(batch)
+    def _critic_losses(self, batch: Batch, obs: Tensor, next_obs: Tensor, noise: Tensor) -> list[Tensor]:
         with torch.no_grad():
             next_action, next_log_prob = self._policy(next_obs, noise)
             next_inputs = _joined(next_obs, next_action)
@@ -301,10 +302,11 @@ class SAC:
     def views(self, batch: Batch, previous: Mapping[str, Tensor] | None = None) -> tuple[NetworkView, ...]:
         """Actor, critics and targets as probes see them; ``previous`` maps network names to flat earlier weights."""
         noise = self._probe_noise(batch.action.shape[1])
+        obs, next_obs = self._observations(batch)
         with torch.enable_grad():
-            losses = [self._actor_loss(batch, noise[:, 0])[0], *self._critic_losses(batch, noise[:, 1])]
+            critic_losses = self._critic_losses(batch, obs, next_obs, noise[:, 1])
+            losses = [self._actor_loss(obs, noise[:, 0])[0], *critic_losses]
             gradients = [trained.gradient(loss) for trained, loss in zip(self.trained, losses, strict=True)]
-        obs = self.probe_obs(batch)
         joined = _joined(obs, batch.action)
         online = tuple(
             trained.view(
