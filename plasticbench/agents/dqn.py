@@ -107,7 +107,7 @@ def check(config: Config, spec: EnvSpec) -> None:
 class DQN:
     """M members in lockstep. ``act`` and ``observe`` take ``[M, E, ...]``; ``learn`` trains after each of them."""
 
-    temperature = None  # values are not softened by entropy
+    temperature: None = None  # actions are weighed by value alone
 
     def __init__(
         self,

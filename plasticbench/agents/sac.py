@@ -332,8 +332,11 @@ class SAC:
 
     def load_state_dict(self, tensors: dict[str, Tensor], plain: dict[str, Any], parents: Sequence[int]) -> None:
         """Member i continues as the saved member ``parents[i]``: the identity resumes, anything else forks."""
-        for part in (*self.trained, self.temperature, *([self._norm] if self._norm is not None else [])):
-            part.load_state_dict(tensors, parents)
+        for trained in self.trained:
+            trained.load_state_dict(tensors, parents)
+        self.temperature.load_state_dict(tensors, parents)
+        if self._norm is not None:
+            self._norm.load_state_dict(tensors, parents)
         for name, draw in self._draws.items():
             draw.load_state_dict(plain["draws"][name], parents)
         for streams, parent in zip(self.streams, parents, strict=True):

@@ -44,9 +44,10 @@ Scale = Literal["muon", "norm_preserving", "none"]
 class Config:
     """Weights of ``layers`` (encoder, head, hidden, all, or a glob pattern on layer names) are projected.
 
-    Biases and normalisations are never touched. A convolution is projected at each kernel position by itself, and its scale is
-    divided by their number. ``scale``: muon is sqrt(out / in), norm_preserving gives each layer the Frobenius norm that
-    it had, none leaves singular values of 1. ``iterations`` are steps of Newton-Schulz. ``rest``: the other layers.
+    Biases and normalisations are never touched. A convolution is projected at each kernel position by itself, and its
+    scale is divided by their number. ``scale``: muon is sqrt(out / in), norm_preserving gives each layer the Frobenius
+    norm that it had, none leaves singular values of 1. ``iterations`` are steps of Newton-Schulz. ``rest``: the other
+    layers.
     """
 
     solver: Solver = "svd"
