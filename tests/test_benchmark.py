@@ -408,7 +408,8 @@ def test_a_benchmark_names_its_parts() -> None:
 def test_a_temperature_rule_for_an_agent_without_temperature_is_an_error() -> None:
     data = variant(methods__b={"kind": "fire", "temperature": "reset"})
     assert "methods.b.temperature: has no effect, because 'dqn' has none. Remove it" in problems_of(data)
-    assert from_dict(variant(methods__b={"kind": "full_reset"})).methods[-1].policy.temperature == "reset"
+    own_default = variant(methods__b={"kind": "full_reset", "at": [0.5]})
+    assert "temperature" not in from_dict(own_default).methods[-1].policy_settings()
 
 
 def test_a_temperature_rule_and_a_trigger_on_one_critic_are_fine_for_sac() -> None:
