@@ -251,6 +251,12 @@ def test_a_choice_of_actions_is_refused_with_advice():
         sac.check(CONFIG, spec)
 
 
+def test_unbounded_actions_are_refused():
+    spec = EnvSpec(obs_shape=(3,), obs_dtype="float32", actions=BoxActions(low=(-1.0,), high=(float("inf"),)))
+    with pytest.raises(ValueError, match="sac needs finite bounds"):
+        sac.check(CONFIG, spec)
+
+
 @pytest.mark.parametrize(
     "setting",
     [

@@ -112,7 +112,7 @@ class Config:
 
 
 PRESETS = {
-    # isaac7778/FIRE rl/sac: constants in section 2.5 of the fact sheet; the bounds of log std are SimBa's.
+    # isaac7778/FIRE rl/sac/configs/agent/simba.yaml; log std and observation statistics as in SonyResearch/simba.
     "fire_paper_sac": Config(
         actor_network=simba.Config(num_blocks=1, width=128),
         critic_network=simba.Config(num_blocks=2, width=512),
@@ -134,6 +134,10 @@ def _actions(spec: EnvSpec) -> BoxActions:
         raise ValueError(
             f"sac needs continuous actions, but this task's actions are a choice among {spec.actions.count}. Choose dqn"
         )
+    if not all(
+        -math.inf < low < high < math.inf for low, high in zip(spec.actions.low, spec.actions.high, strict=True)
+    ):
+        raise ValueError(f"sac needs finite bounds with low below high for every action, got {spec.actions}")
     return spec.actions
 
 
@@ -163,7 +167,7 @@ class SAC:
     ) -> None:
         self.config, self.spec, self.streams, self.device = config, spec, streams, device
         self.num_members, self.num_envs = len(streams), num_envs
-        low, high = (np.array(bound, dtype=np.float32) for bound in (_actions(spec).low, _actions(spec).high))
+        low, high = np.array([_actions(spec).low, _actions(spec).high], dtype=np.float32)
         self._centre, self._reach = (low + high) / 2, (high - low) / 2
         self._target_entropy = config.target_entropy_coefficient * len(low)
         adam = AdamConfig(learning_rate=config.learning_rate, weight_decay=config.weight_decay)
@@ -175,8 +179,8 @@ class SAC:
         self.temperature = Temperature(
             config.temperature_start, config.temperature_learning_rate, self.num_members, device
         )
-        running = config.observation_norm == "running"
-        self._norm = RunningNorm(self.num_members, spec.obs_shape, device) if running else None
+        uses_norm = config.observation_norm == "running"
+        self._norm = RunningNorm(self.num_members, spec.obs_shape, device) if uses_norm else None
         self.replay = PopulationReplay(spec, self.num_members, num_envs, config.capacity_transitions, device)
         self._draws = {
             "exploration": MemberNormals(streams, "exploration", (num_envs, len(low))),
