@@ -175,7 +175,7 @@ class PopulationNetwork:
             if spec.wiring == "closes_residual":
                 x = x + kept
             if spec.activation == "relu":
-                x = x.relu_()  # nothing else needs the value before it, and a second buffer would cost time
+                x = x.relu()
             if activations is not None:
                 activations.append(x)
         outputs = [self._transform(spec, x) for spec in self.outputs]
