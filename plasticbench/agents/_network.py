@@ -175,7 +175,8 @@ class PopulationNetwork:
             if spec.wiring == "closes_residual":
                 x = x + kept
             if spec.activation == "relu":
-                x = x.relu()
+                # In place saves SAC an eighth of its update; but a convolution's maps may be views, where it costs.
+                x = x.relu_() if x.ndim == 3 else x.relu()
             if activations is not None:
                 activations.append(x)
         outputs = [self._transform(spec, x) for spec in self.outputs]
