@@ -20,7 +20,6 @@ from plasticbench.contracts import (
     ResetPolicy,
     ResetReport,
     TargetRule,
-    TemperatureRule,
 )
 from plasticbench.seeding import Streams
 
@@ -36,11 +35,6 @@ class PolicyConfig(Protocol):
     @property
     def target(self) -> TargetRule:
         """What happens to the target network."""
-        ...
-
-    @property
-    def temperature(self) -> TemperatureRule:
-        """What happens to the entropy temperature of an agent that has one."""
         ...
 
     def build(self) -> ResetPolicy:

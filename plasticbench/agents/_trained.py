@@ -44,15 +44,19 @@ class TrainedNetwork:
         trained = cls(name, online, PopulationAdam(online, adam), twin)
         online.load(trained.draw(streams))
         trained.original.copy_(online.flat)
-        trained.move_target(1.0)
+        trained.sync_target()
         return trained
 
     def draw(self, streams: Sequence[Streams]) -> dict[str, Tensor]:
         """New initial values for members with these streams; every call gives different ones."""
         return self.online.draw([member[f"init/{self.name}"] for member in streams])
 
+    def sync_target(self) -> None:
+        """Copies the online network of every member into its target."""
+        self.move_target(1.0)
+
     def move_target(self, tau: float) -> None:
-        """Every member's target <- tau online + (1 - tau) target; 1 copies."""
+        """Every member's target <- tau online + (1 - tau) target, where there is one."""
         if self.target is not None:
             self.target.flat.lerp_(self.online.flat, tau)
 

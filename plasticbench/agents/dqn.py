@@ -181,7 +181,7 @@ class DQN:
             for _ in range(int(step * config.replay_ratio) - int(before * config.replay_ratio)):
                 yield self.update()
         if step // config.target_period_steps > before // config.target_period_steps:
-            self.q.move_target(1.0)
+            self.q.sync_target()
 
     def update(self) -> dict[str, Tensor]:
         """One gradient step of every member on a batch of its own."""

@@ -139,7 +139,7 @@ class Trainer:
             report = apply_reset(trained, members, method.policy, streams, data)
             for name, values in report.measurements.items():
                 records += self._records(f"reset/{trained.name}/{name}", values.tolist(), members)
-        if self.agent.temperature is not None and method.policy.temperature == "reset":
+        if self.agent.temperature is not None and getattr(method.policy, "temperature", "keep") == "reset":
             self.agent.temperature.reset(members)
         return records
 
