@@ -43,9 +43,15 @@ class Method:
     agent_kind: str
     agent: Any
 
+    @property
+    def has_temperature(self) -> bool:
+        """Whether the agent weighs entropy by a temperature, which a reset may concern."""
+        return hasattr(self.agent, "temperature_start")
+
     def policy_settings(self) -> dict[str, Any]:
-        """Plain data of the policy alone."""
-        return to_dict(self.kind, self.policy)
+        """Plain data of the policy alone, without a rule for a temperature that the agent lacks."""
+        settings = to_dict(self.kind, self.policy)
+        return {name: value for name, value in settings.items() if name != "temperature" or self.has_temperature}
 
     def agent_settings(self) -> dict[str, Any]:
         """Plain data of the agent."""

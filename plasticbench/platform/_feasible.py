@@ -8,8 +8,6 @@ from plasticbench.platform._parsing import Problems
 from plasticbench.plugins import did_you_mean
 from plasticbench.schedules import At, Every, Trigger
 
-_NETWORKS = ("online", "target")
-
 
 def check_feasible(benchmark: Benchmark, problems: Problems) -> None:
     """Notes everything that would fail, or do nothing, after the start."""
@@ -87,15 +85,17 @@ def _check_schedule(benchmark: Benchmark, method: Method, problems: Problems) ->
         case Every(every=every) if every >= budget_steps:
             problems.add(f"{key}.every", f"must be less than the budget of {budget_steps} steps, got {every}")
         case Trigger():
-            _check_trigger(benchmark, method.schedule, f"{key}.when", problems)
+            _check_trigger(benchmark, method.schedule, method.agent.networks, f"{key}.when", problems)
 
 
-def _check_trigger(benchmark: Benchmark, trigger: Trigger, key: str, problems: Problems) -> None:
+def _check_trigger(
+    benchmark: Benchmark, trigger: Trigger, networks: tuple[str, ...], key: str, problems: Problems
+) -> None:
     if trigger.probe not in (labels := benchmark.probes.labels):
         answer = did_you_mean(trigger.probe, labels) if labels else "None is measured."
         problems.add(f"{key}.probe", f"must be one of the measurements in 'probes', got {trigger.probe!r}. {answer}")
-    if trigger.network not in _NETWORKS:
-        problems.add(f"{key}.network", f"must be one of {', '.join(_NETWORKS)}, got {trigger.network!r}")
+    if trigger.network not in networks:
+        problems.add(f"{key}.network", f"must be one of {', '.join(networks)}, got {trigger.network!r}")
     if trigger.at_most_every >= benchmark.budget_steps:
         problems.add(
             f"{key}.at_most_every",

@@ -179,9 +179,12 @@ class _Reader:
             agent = read_plugin("agents", merge_agent(base_data or {}, override), f"{key}.agent", self.problems)
         if policy is None or agent is None:
             return None
-        return Method(
+        method = Method(
             name=name, kind=policy[0], policy=policy[1], schedule=schedule, agent_kind=agent[0], agent=agent[1]
         )
+        if "temperature" in data and not method.has_temperature:
+            self.problems.add(f"{key}.temperature", f"has no effect, because {agent[0]!r} has none. Remove it")
+        return method
 
     def _schedule(self, value: Any, key: str) -> Schedule | None:
         if value is None:

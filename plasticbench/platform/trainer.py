@@ -139,6 +139,8 @@ class Trainer:
             report = apply_reset(trained, members, method.policy, streams, data)
             for name, values in report.measurements.items():
                 records += self._records(f"reset/{trained.name}/{name}", values.tolist(), members)
+        if self.agent.temperature is not None and getattr(method.policy, "temperature", "keep") == "reset":
+            self.agent.temperature.reset(members)
         return records
 
     # -- measurements: what is looked at after a step, leaving no trace in the training --------------------------
