@@ -1,0 +1,42 @@
+"""MuJoCo models of the tasks, to step and to look at."""
+
+from __future__ import annotations
+
+from functools import cache
+from pathlib import Path
+from typing import Any, Literal
+
+import mujoco
+
+from plasticbench.envs.humanoid._robot import keep_hulls_only, robot_spec
+from plasticbench.envs.humanoid._scenes import SCENES, Scene, add_floor
+
+Physics = Literal["published", "fast"]
+
+
+@cache
+def physics_model(task: str, physics: Physics, ankle_meshes: Path | None) -> Any:
+    """The compiled ``MjModel`` that environments of one process share; it is never written to."""
+    spec = _spec(task, ankle_meshes)
+    keep_hulls_only(spec, ankle_meshes)
+    model = spec.compile()
+    # Islands came to MuJoCo after the published results, and cost time where there is one robot.
+    model.opt.disableflags |= int(mujoco.mjtDisableBit.mjDSBL_ISLAND)
+    if physics == "published":
+        model.opt.disableflags |= int(mujoco.mjtDisableBit.mjDSBL_NATIVECCD)
+    return model
+
+
+@cache
+def visual_model(task: str) -> Any:
+    """The compiled ``MjModel`` with all meshes, for pictures."""
+    return _spec(task, ankle_meshes=None).compile()
+
+
+def _spec(task: str, ankle_meshes: Path | None) -> Any:
+    spec = robot_spec(ankle_meshes)
+    add_floor(spec)
+    scene = SCENES.get(task, Scene())
+    if scene.add:
+        scene.add(spec)
+    return spec
