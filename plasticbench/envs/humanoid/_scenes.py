@@ -125,9 +125,7 @@ def _board_on_sphere(spec: Any) -> Any:
     board.add_freejoint()
     board.add_geom(name="board", type=_BOX, size=(0.15, 0.55, 0.03), rgba=_GREY)
     sphere = spec.worldbody.add_body(name="sphere", pos=(0, 0, 0.17))
-    sphere.add_geom(
-        name="sphere", type=mujoco.mjtGeom.mjGEOM_SPHERE, size=(0.17, 0, 0), rgba=(0.3, 0.3, 0.3, 1)
-    )
+    sphere.add_geom(name="sphere", type=mujoco.mjtGeom.mjGEOM_SPHERE, size=(0.17, 0, 0), rgba=(0.3, 0.3, 0.3, 1))
     return sphere
 
 

@@ -28,8 +28,8 @@ class Simulation:
         self.datas = [mujoco.MjData(model) for _ in range(num_envs)]
         # Views into MuJoCo's memory, made once: attribute access costs more than the copy.
         self._views = {name: [getattr(data, name) for data in self.datas] for name in _ARRAYS}
-        low, high = model.actuator_ctrlrange.astype(np.float32).astype(float).T  # rounded as a Gymnasium space does
-        self._control_low, self._control_width = low, high - low
+        # In single precision, as the public package computes controls from actions.
+        self._control_low, self._control_high = model.actuator_ctrlrange.astype(np.float32).T
         self._sites = {name: model.site(name).id for name in SITES}
         self._pelvis, self._torso = model.body("pelvis").id, model.body("torso_link").id
         self._chair = mujoco.mj_name2id(model, mujoco.mjtObj.mjOBJ_BODY, "chair")
@@ -51,7 +51,8 @@ class Simulation:
 
     def step(self, actions: np.ndarray, active: np.ndarray) -> None:
         """One environment step of the robots that ``active`` [N] marks; ``actions`` [N, 19]."""
-        controls = (actions + 1) / 2 * self._control_width + self._control_low
+        actions = actions.astype(np.float32, copy=False)
+        controls = (actions + 1) / 2 * (self._control_high - self._control_low) + self._control_low
         indices = np.flatnonzero(active)
         if self._pool is None:
             self._step_each(indices, controls)
