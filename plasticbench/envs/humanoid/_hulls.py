@@ -113,8 +113,10 @@ _FRAMES = {
 
 _BOX_CORNERS = np.array([(x, y, z) for x in (-1, 1) for y in (-2, 2) for z in (-4, 4)]) / 1024
 _BOX_FACES = np.array(
-    [(0, 1, 3), (0, 3, 2), (4, 6, 7), (4, 7, 5), (0, 4, 5), (0, 5, 1), (2, 3, 7), (2, 7, 6), (0, 2, 6), (0, 6, 4)]
-    + [(1, 5, 7), (1, 7, 3)]
+    [
+        *((0, 1, 3), (0, 3, 2), (4, 6, 7), (4, 7, 5), (0, 4, 5), (0, 5, 1)),
+        *((2, 3, 7), (2, 7, 6), (0, 2, 6), (0, 6, 4), (1, 5, 7), (1, 7, 3)),
+    ]
 )
 """A box of a few millimetres in powers of two: as the only faces of a mesh it gives it exactly its own frame."""
 
@@ -152,7 +154,8 @@ def _extract(model: Any, mesh: int, ankle_meshes: Path | None) -> Hull:
     rank[np.sort(corners)] = np.arange(count)
     graph[2 + count : 2 + 2 * count] = rank[corners]
     graph[2 + 3 * count + 3 * faces :] = rank[graph[2 + 3 * count + 3 * faces :]]
-    return Hull(((exact - frame.position) @ frame.axes).astype(np.float32), graph)
+    centred = (exact - frame.position).astype(np.float32)  # MuJoCo 3.1.6 rounded after each of the two steps
+    return Hull((centred.astype(float) @ frame.axes).astype(np.float32), graph)
 
 
 @cache

@@ -4,15 +4,14 @@ from __future__ import annotations
 
 from functools import cache
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import mujoco
 
 from plasticbench.envs.humanoid._hulls import compile_with_hulls
 from plasticbench.envs.humanoid._robot import robot_spec
 from plasticbench.envs.humanoid._scenes import SCENES, Scene, add_floor
-
-Physics = Literal["published", "fast"]
+from plasticbench.envs.humanoid._tasks import Physics
 
 
 @cache

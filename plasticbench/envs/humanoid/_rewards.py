@@ -9,6 +9,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
+from numpy.typing import NDArray
+
+Floats = NDArray[np.float64]
 
 _HEAD_HEIGHT_M = 1.65
 _BOARD_HEIGHT_M = 0.37
@@ -29,97 +32,97 @@ class Readings:
     velocities, forces and contacts at the beginning of the last substep, as in the public package.
     """
 
-    qpos: np.ndarray  # [N, nq]
-    qvel: np.ndarray  # [N, nv]
-    pelvis: np.ndarray  # [N, 3]
-    pelvis_quaternion: np.ndarray  # [N, 4]
-    pelvis_upright: np.ndarray  # [N] cosine to the vertical
-    torso_upright: np.ndarray  # [N]
-    head: np.ndarray  # [N, 3]
-    imu: np.ndarray  # [N, 3]
-    left_foot: np.ndarray  # [N, 3]
-    right_foot: np.ndarray  # [N, 3]
-    left_hand: np.ndarray  # [N, 3]
-    velocity: np.ndarray  # [N, 3] of the centre of mass, m/s
-    torque: np.ndarray  # [N, 19] of the actuators, N m
-    touches: np.ndarray  # [N] bool: two geoms touch that the task wants apart
-    chair: np.ndarray  # [N, 3], zeros without one
-    goal: np.ndarray  # [N, 3], zeros without one
-    stage: np.ndarray  # [N] int: checkpoints that were passed before this step
+    qpos: Floats  # [N, nq]
+    qvel: Floats  # [N, nv]
+    pelvis: Floats  # [N, 3]
+    pelvis_quaternion: Floats  # [N, 4]
+    pelvis_upright: Floats  # [N] cosine to the vertical
+    torso_upright: Floats  # [N]
+    head: Floats  # [N, 3]
+    imu: Floats  # [N, 3]
+    left_foot: Floats  # [N, 3]
+    right_foot: Floats  # [N, 3]
+    left_hand: Floats  # [N, 3]
+    velocity: Floats  # [N, 3] of the centre of mass, m/s
+    torque: Floats  # [N, 19] of the actuators, N m
+    touches: NDArray[np.bool_]  # [N] bool: two geoms touch that the task wants apart
+    chair: Floats  # [N, 3], zeros without one
+    goal: Floats  # [N, 3], zeros without one
+    stage: NDArray[np.int64]  # [N] int: checkpoints that were passed before this step
 
 
-def _excess(value: np.ndarray, low: float, high: float) -> np.ndarray:
+def _excess(value: Floats, low: float, high: float) -> Floats:
     """Distance to the interval, 0 inside it."""
     return np.asarray(np.maximum(low - value, 0) + np.maximum(value - high, 0))
 
 
-def gaussian(value: np.ndarray, low: float = 0.0, high: float = 0.0, *, margin: float) -> np.ndarray:
+def gaussian(value: Floats, low: float = 0.0, high: float = 0.0, *, margin: float) -> Floats:
     """1 inside the interval, 0.1 at ``margin`` from it, falling like a Gaussian."""
     return np.asarray(0.1 ** (_excess(value, low, high) / margin) ** 2)
 
 
-def linear(value: np.ndarray, low: float = 0.0, high: float = 0.0, *, margin: float) -> np.ndarray:
+def linear(value: Floats, low: float = 0.0, high: float = 0.0, *, margin: float) -> Floats:
     """1 inside the interval, 0 from ``margin`` on, linear in between."""
     return np.maximum(1 - _excess(value, low, high) / margin, 0)
 
 
-def quadratic(value: np.ndarray, *, margin: float) -> np.ndarray:
+def quadratic(value: Floats, *, margin: float) -> Floats:
     """1 at zero, 0 from ``margin`` on, a parabola in between."""
     return np.maximum(1 - (value / margin) ** 2, 0)
 
 
-def _small_control(r: Readings) -> np.ndarray:
+def _small_control(r: Readings) -> Floats:
     return np.asarray((4 + quadratic(r.torque, margin=10).mean(axis=1)) / 5)
 
 
-def _stand(r: Readings, *, height: float = _HEAD_HEIGHT_M, upright: float = 0.9) -> np.ndarray:
+def _stand(r: Readings, *, height: float = _HEAD_HEIGHT_M, upright: float = 0.9) -> Floats:
     standing = gaussian(r.head[:, 2], height, np.inf, margin=_HEAD_HEIGHT_M / 4)
     return standing * linear(r.torso_upright, upright, np.inf, margin=1.9)
 
 
-def _still(r: Readings) -> np.ndarray:
+def _still(r: Readings) -> Floats:
     return np.asarray(gaussian(r.velocity[:, :2], margin=2).mean(axis=1))
 
 
-def _move(r: Readings, speed: float) -> np.ndarray:
+def _move(r: Readings, speed: float) -> Floats:
     return np.asarray((5 * linear(r.velocity[:, 0], speed, np.inf, margin=speed) + 1) / 6)
 
 
-def _discount(r: Readings) -> np.ndarray:
+def _discount(r: Readings) -> Floats:
     return np.where(r.touches, _COLLISION_DISCOUNT, 1.0)
 
 
-def walk(r: Readings) -> np.ndarray:
+def walk(r: Readings) -> Floats:
     """Standing, upright and moving forward with at least 1 m/s."""
     return _small_control(r) * _stand(r) * _move(r, 1)
 
 
-def run(r: Readings) -> np.ndarray:
+def run(r: Readings) -> Floats:
     """As ``walk``, with 5 m/s."""
     return _small_control(r) * _stand(r) * _move(r, 5)
 
 
-def stand(r: Readings) -> np.ndarray:
+def stand(r: Readings) -> Floats:
     """Standing upright without moving."""
     return _small_control(r) * _stand(r) * _still(r)
 
 
-def balance(r: Readings) -> np.ndarray:
+def balance(r: Readings) -> Floats:
     """As ``stand``, on top of the board."""
     return _small_control(r) * _stand(r, height=_HEAD_HEIGHT_M + _BOARD_HEIGHT_M) * _still(r)
 
 
-def hurdle(r: Readings) -> np.ndarray:
+def hurdle(r: Readings) -> Floats:
     """As ``run``, leaning further, without touching the barriers at the sides."""
     return _small_control(r) * _stand(r, upright=0.8) * _move(r, 5) * _discount(r)
 
 
-def pole(r: Readings) -> np.ndarray:
+def pole(r: Readings) -> Floats:
     """Walking with at least 0.5 m/s without touching a pole."""
     return (0.5 * _small_control(r) * _stand(r) + 0.5 * _move(r, 0.5)) * _discount(r)
 
 
-def climb(r: Readings) -> np.ndarray:
+def climb(r: Readings) -> Floats:
     """Walking over stairs and slides: the head counts from the feet."""
     head = r.head[:, 2]
     standing = gaussian(head - r.left_foot[:, 2], 1.2, np.inf, margin=0.45)
@@ -127,7 +130,7 @@ def climb(r: Readings) -> np.ndarray:
     return standing * linear(r.torso_upright, 0.5, np.inf, margin=1.9) * _small_control(r) * _move(r, 1)
 
 
-def crawl(r: Readings) -> np.ndarray:
+def crawl(r: Readings) -> Floats:
     """Moving forward on all fours inside the tunnel."""
     height = np.minimum(*(gaussian(site[:, 2], *_CRAWL_HEIGHT_M, margin=1) for site in (r.imu, r.head)))
     posture = gaussian(np.linalg.norm(r.pelvis_quaternion - _CRAWL_POSTURE, axis=1), margin=1)
@@ -135,7 +138,7 @@ def crawl(r: Readings) -> np.ndarray:
     return (0.1 * _small_control(r) + 0.25 * height + 0.4 * _move(r, 1) + 0.25 * posture) * inside
 
 
-def sit(r: Readings) -> np.ndarray:
+def sit(r: Readings) -> Floats:
     """Sitting upright on the chair without moving."""
     height = gaussian(r.qpos[:, 2], 0.68, 0.72, margin=0.2)
     offset = r.qpos[:, :2] - r.chair[:, :2]
@@ -145,19 +148,21 @@ def sit(r: Readings) -> np.ndarray:
     return _small_control(r) * (0.5 * height + 0.5 * on_chair) * upright * posture * _still(r)
 
 
-def reach(r: Readings) -> np.ndarray:
+def reach(r: Readings) -> Floats:
     """The left hand at the goal, with the pelvis upright and little motion."""
     distance = np.linalg.norm(r.left_hand - r.goal, axis=1)
-    return 5 * r.pelvis_upright - 1e-4 * (r.qvel**2).sum(axis=1) + 5 * (distance < 1) + 10 * (distance < 0.05)
+    motion: Floats = (r.qvel**2).sum(axis=1)
+    return 5 * r.pelvis_upright - 1e-4 * motion + 5 * (distance < 1) + 10 * (distance < 0.05)
 
 
-def next_stage(r: Readings) -> np.ndarray:
+def next_stage(r: Readings) -> NDArray[np.int64]:
     """The maze's stage ``[N]`` after this step: one more within reach of the next checkpoint, 4 at most."""
     distance = np.linalg.norm(r.pelvis[:, :2] - CHECKPOINTS_M[r.stage], axis=1)
-    return np.minimum(r.stage + (distance < _CHECKPOINT_RADIUS_M), len(CHECKPOINTS_M) - 1)
+    stage: NDArray[np.int64] = np.minimum(r.stage + (distance < _CHECKPOINT_RADIUS_M), len(CHECKPOINTS_M) - 1)
+    return stage
 
 
-def maze(r: Readings) -> np.ndarray:
+def maze(r: Readings) -> Floats:
     """From checkpoint to checkpoint with 2 m/s without touching the walls; 100 times its number for each one."""
     stage = next_stage(r)
     surplus = r.velocity[:, :2] - _MAZE_SPEED_M_S * _MAZE_DIRECTIONS[stage]
@@ -167,26 +172,26 @@ def maze(r: Readings) -> np.ndarray:
     return shaped * _discount(r) + 100.0 * stage * (stage > r.stage)
 
 
-def never(r: Readings) -> np.ndarray:
+def never(r: Readings) -> NDArray[np.bool_]:
     """No end but the time limit."""
     return np.zeros(len(r.qpos), bool)
 
 
-def pelvis_below_20_cm(r: Readings) -> np.ndarray:
+def pelvis_below_20_cm(r: Readings) -> NDArray[np.bool_]:
     """The robot lies."""
     return r.qpos[:, 2] < 0.2
 
 
-def pelvis_below_50_cm(r: Readings) -> np.ndarray:
+def pelvis_below_50_cm(r: Readings) -> NDArray[np.bool_]:
     """The robot has sunk to its knees."""
     return r.qpos[:, 2] < 0.5
 
 
-def torso_tilted(r: Readings) -> np.ndarray:
+def torso_tilted(r: Readings) -> NDArray[np.bool_]:
     """The torso is nearly horizontal."""
     return r.torso_upright < 0.1
 
 
-def off_board(r: Readings) -> np.ndarray:
+def off_board(r: Readings) -> NDArray[np.bool_]:
     """The pelvis is below 80 cm, or something touches that should not."""
     return (r.qpos[:, 2] < 0.8) | r.touches

@@ -138,7 +138,8 @@ def _touching(prefix: str) -> Callable[[list[str]], np.ndarray]:
 
     def forbidden(names: list[str]) -> np.ndarray:
         is_obstacle = np.array([name.startswith(prefix) for name in names])
-        return is_obstacle[:, None] | is_obstacle
+        pairs: np.ndarray = np.logical_or.outer(is_obstacle, is_obstacle)
+        return pairs
 
     return forbidden
 

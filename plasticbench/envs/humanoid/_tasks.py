@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import NamedTuple
+from typing import Literal, NamedTuple
 
 import numpy as np
 
@@ -11,6 +11,7 @@ from plasticbench.envs._scores import Reference
 from plasticbench.envs.humanoid import _rewards
 from plasticbench.envs.humanoid._rewards import Readings
 
+Physics = Literal["published", "fast"]
 Measure = Callable[[Readings], np.ndarray]
 
 NUM_ACTIONS = 19
@@ -97,3 +98,11 @@ def draw_start(task: Task, rng: np.random.Generator) -> tuple[np.ndarray, np.nda
         qpos[3:7] = (np.cos(half_angle), 0.0, 0.0, np.sin(half_angle))
     goal = rng.uniform(*task.goal_range) if task.goal_range else np.zeros(3)
     return qpos, goal
+
+
+def observe(task: Task, readings: Readings) -> np.ndarray:
+    """Observations ``[N, obs_size]`` float32."""
+    parts = [readings.qpos, readings.qvel]
+    if task.goal_range:
+        parts += [readings.left_hand, readings.goal]
+    return np.concatenate(parts, axis=1, dtype=np.float32, casting="same_kind")

@@ -8,10 +8,10 @@ from pathlib import Path
 import numpy as np
 
 from plasticbench.contracts import EnvSpec, EnvStep
-from plasticbench.envs.humanoid._model import Physics, physics_model
+from plasticbench.envs.humanoid._model import physics_model
 from plasticbench.envs.humanoid._rewards import Readings
 from plasticbench.envs.humanoid._simulation import Simulation
-from plasticbench.envs.humanoid._tasks import TASKS, draw_start
+from plasticbench.envs.humanoid._tasks import TASKS, Physics, draw_start, observe
 from plasticbench.seeding import derive_generator
 
 
@@ -46,7 +46,7 @@ class HumanoidEnv:
     def reset(self) -> np.ndarray:
         """First observations."""
         self._start(np.ones(self.num_envs, bool))
-        return self._observe(self._read())
+        return observe(self._task, self._read())
 
     def step(self, actions: np.ndarray) -> EnvStep:
         """Steps all environments; an action is held for ``action_repeat`` environment steps or until the end."""
@@ -67,7 +67,7 @@ class HumanoidEnv:
         truncated = (self._elapsed >= self._max_episode_steps) & ~terminated
         self._ended = terminated | truncated
         raw_reward = reward.astype(np.float32)
-        return EnvStep(self._observe(readings), raw_reward, raw_reward, terminated, truncated)
+        return EnvStep(observe(self._task, readings), raw_reward, raw_reward, terminated, truncated)
 
     def positions(self, index: int) -> tuple[np.ndarray, np.ndarray]:
         """Copies of one robot's ``qpos`` and goal, for pictures."""
@@ -78,7 +78,7 @@ class HumanoidEnv:
         self._simulation.close()
 
     def _start(self, which: np.ndarray) -> None:
-        for index in np.flatnonzero(which):
+        for index in np.flatnonzero(which).tolist():
             qpos, self._goal[index] = draw_start(self._task, self._generators[index])
             self._simulation.place(index, qpos)
         self._elapsed[which] = 0
@@ -86,9 +86,3 @@ class HumanoidEnv:
 
     def _read(self) -> Readings:
         return self._simulation.read(self._goal, self._stage)
-
-    def _observe(self, readings: Readings) -> np.ndarray:
-        parts = [readings.qpos, readings.qvel]
-        if self._task.goal_range:
-            parts += [readings.left_hand, readings.goal]
-        return np.concatenate(parts, axis=1, dtype=np.float32, casting="same_kind")
