@@ -152,7 +152,8 @@ def reach(r: Readings) -> Floats:
     """The left hand at the goal, with the pelvis upright and little motion."""
     distance = np.linalg.norm(r.left_hand - r.goal, axis=1)
     motion: Floats = (r.qvel**2).sum(axis=1)
-    return 5 * r.pelvis_upright - 1e-4 * motion + 5 * (distance < 1) + 10 * (distance < 0.05)
+    near: Floats = 5.0 * (distance < 1) + 10.0 * (distance < 0.05)
+    return 5 * r.pelvis_upright - 1e-4 * motion + near
 
 
 def next_stage(r: Readings) -> NDArray[np.int64]:

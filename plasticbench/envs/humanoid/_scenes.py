@@ -178,7 +178,16 @@ SCENES = {
 
 
 def add_floor(spec: Any) -> None:
-    """A checkered floor and light from above."""
+    """A checkered floor under a bright sky."""
+    spec.visual.headlight.ambient, spec.visual.headlight.diffuse = (0.4, 0.4, 0.4), (0.6, 0.6, 0.6)
+    spec.add_texture(
+        type=mujoco.mjtTexture.mjTEXTURE_SKYBOX,
+        builtin=mujoco.mjtBuiltin.mjBUILTIN_GRADIENT,
+        width=100,
+        height=600,
+        rgb1=(0.95, 0.97, 1.0),
+        rgb2=(0.8, 0.85, 0.9),
+    )
     spec.add_texture(
         name="floor",
         type=mujoco.mjtTexture.mjTEXTURE_2D,

@@ -50,7 +50,9 @@ class Camera:
         self._model = visual_model(task)
         self._model.vis.global_.offwidth, self._model.vis.global_.offheight = width, height
         self._data = mujoco.MjData(self._model)
+        self._model.vis.quality.offsamples = 0  # without a GPU, smooth edges and shadows cost most of the time
         self._scene = mujoco.MjvScene(self._model, maxgeom=1000)
+        self._scene.flags[mujoco.mjtRndFlag.mjRND_SHADOW] = False
         self._view, self._options = mujoco.MjvCamera(), mujoco.MjvOption()
         self._view.type = mujoco.mjtCamera.mjCAMERA_FIXED
         self._view.fixedcamid = self._model.camera(self._task.camera).id
