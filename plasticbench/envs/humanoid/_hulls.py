@@ -199,6 +199,8 @@ def compile_with_hulls(spec: Any, ankle_meshes: Path | None) -> Any:
             mesh.uservert, mesh.userface = points.ravel(), _BOX_FACES.ravel()
         elif mesh.file:
             spec.delete(mesh)
+    for unseen in (*spec.cameras, *spec.lights):
+        spec.delete(unseen)
     model = spec.compile()
     for name, hull in known.items():
         _write(model, model.mesh(name).id, hull)
