@@ -10,7 +10,13 @@ from plasticbench.contracts import DiscreteActions, EnvConfig, EnvSpec, EnvStep
 from plasticbench.envs._journal import JournaledEnv, select_envs
 
 FAMILIES = plugins.names("envs")
-SHORT_TASKS = {"atari": "Asterix", "minatar": "Asterix-MinAtar", "classic": "CartPole-v1", "mujoco": "Hopper-v4"}
+SHORT_TASKS = {
+    "atari": "Asterix",
+    "minatar": "Asterix-MinAtar",
+    "classic": "CartPole-v1",
+    "humanoid": "h1-balance_simple-v0",
+    "mujoco": "Hopper-v4",
+}
 
 
 def _tasks(kind: str) -> tuple[str, ...]:
@@ -37,10 +43,11 @@ def _actions(spec: EnvSpec, seeds: list[int], steps: int) -> np.ndarray:
     return np.stack(draws, axis=1)
 
 
-def _extremes(spec: EnvSpec) -> tuple[np.ndarray, np.ndarray]:
+def _extreme_actions(spec: EnvSpec) -> tuple[np.ndarray, np.ndarray]:
+    """The first and the last of the actions, for one environment."""
     if isinstance(spec.actions, DiscreteActions):
-        return np.array(0), np.array(spec.actions.count - 1)
-    return np.array(spec.actions.low, np.float32), np.array(spec.actions.high, np.float32)
+        return np.array([0]), np.array([spec.actions.count - 1])
+    return np.array([spec.actions.low], np.float32), np.array([spec.actions.high], np.float32)
 
 
 def _course(config: EnvConfig, seeds: list[int], steps: int) -> tuple[np.ndarray, list[EnvStep]]:
@@ -108,13 +115,13 @@ def test_the_step_after_an_end_resets_and_ignores_its_action(kind: str) -> None:
             break
     assert step.terminated[0]
     assert not step.truncated[0]
-    resets = [env.step(action[None]) for env, action in zip(envs, _extremes(spec), strict=True)]
+    resets = [env.step(action) for env, action in zip(envs, _extreme_actions(spec), strict=True)]
     for reset in resets:
         assert (reset.reward[0], reset.raw_reward[0], reset.terminated[0], reset.truncated[0]) == (0, 0, False, False)
     np.testing.assert_array_equal(resets[0].obs, resets[1].obs)
     if spec.frame_stack > 1:
         assert (resets[0].obs == resets[0].obs[:, :1]).all()  # what a replay rebuilds by repeating the first frame
-    following = [env.step(_extremes(spec)[1][None]) for env in envs]
+    following = [env.step(_extreme_actions(spec)[1]) for env in envs]
     _assert_equal(following[:1], following[1:], slice(None))
 
 
