@@ -6,9 +6,9 @@ Shape legend: ``M`` members of a population, ``m`` members that one reset concer
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Literal, NamedTuple, Protocol
+from typing import Literal, NamedTuple, Protocol, runtime_checkable
 
 import numpy as np
 from torch import Tensor
@@ -116,6 +116,29 @@ class EnvConfig(Protocol):
     @property
     def score_source(self) -> str:
         """Where the two reference returns come from."""
+        ...
+
+
+@runtime_checkable
+class DrawnConfig(Protocol):
+    """What the ``Config`` of an environment family offers besides where its tasks can be drawn."""
+
+    @property
+    def step_s(self) -> float:
+        """Simulated seconds of one agent step."""
+        ...
+
+    def check_pictures(self) -> None:
+        """Raises ``RuntimeError`` where this machine cannot draw, ``ValueError`` where these settings cannot be."""
+        ...
+
+    def render(
+        self, act: Callable[[np.ndarray], np.ndarray], seed: int, num_steps: int, width: int, height: int
+    ) -> np.ndarray:
+        """Pictures ``[T, height, width, 3]`` uint8 of one episode, T at most ``num_steps``.
+
+        ``act`` maps observations ``[1, *obs_shape]`` to actions ``[1, ...]``.
+        """
         ...
 
 

@@ -122,6 +122,7 @@ def test_settings_without_effect_do_not_make_benchmarks_differ() -> None:
 # -- round trips ----------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.usefixtures("graphics_library")
 @pytest.mark.parametrize("path", CONFIGS, ids=lambda path: path.stem)
 def test_resolved_data_reads_back_as_the_same_benchmark(path: Path) -> None:
     benchmark = load(path)

@@ -324,6 +324,7 @@ def test_forking_k_methods_at_fraction_f_costs_f_plus_k_times_the_rest() -> None
     assert facts["trials"] == 6
 
 
+@pytest.mark.usefixtures("graphics_library")
 @pytest.mark.parametrize("path", CONFIGS, ids=lambda path: path.stem)
 def test_shipped_configs_make_plans(path: Path) -> None:
     plan = make_plan(load(path))
@@ -357,6 +358,7 @@ def test_fire_atari_is_the_papers_protocol() -> None:
     assert "last_layers" in [method.name for method in benchmark.methods]
 
 
+@pytest.mark.usefixtures("graphics_library")
 @pytest.mark.skipif("humanoid" not in plugins.names("envs"), reason="the humanoid environments are not there")
 def test_fire_humanoid_is_the_papers_protocol() -> None:
     path = next(path for path in CONFIGS if path.stem == "fire_humanoid")

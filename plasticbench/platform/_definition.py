@@ -147,6 +147,21 @@ class Tracking:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
+class Pictures:
+    """Films of the final policies, ``num_steps`` agent steps each, of the first seed; they change no result."""
+
+    num_steps: int = 150
+    width: int = 320
+    height: int = 240
+
+    def __post_init__(self) -> None:
+        _at_least_one(self, "num_steps")
+        for name in ("width", "height"):
+            if not 16 <= (pixels := getattr(self, name)) <= 1920:
+                raise ValueError(f"{name}: must be 16 to 1920 pixels, got {pixels}")
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
 class Checkpoint:
     """Seconds between two commits of a population."""
 
@@ -194,6 +209,7 @@ class Benchmark:
     tracking: Tracking
     checkpoint: Checkpoint
     execution: Execution
+    pictures: Pictures | None = None
 
     def environment(self, name: str) -> Environment:
         """The environment with this label."""
@@ -220,6 +236,7 @@ class Benchmark:
             "tracking": dataclasses.asdict(self.tracking),
             "checkpoint": dataclasses.asdict(self.checkpoint),
             "execution": dataclasses.asdict(self.execution),
+            **({} if self.pictures is None else {"pictures": dataclasses.asdict(self.pictures)}),
         }
 
 

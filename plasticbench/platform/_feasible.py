@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from plasticbench import plugins
+from plasticbench.contracts import DrawnConfig
 from plasticbench.platform._definition import Benchmark, Environment, Method
 from plasticbench.platform._parsing import Problems
 from plasticbench.plugins import did_you_mean
@@ -21,6 +22,8 @@ def check_feasible(benchmark: Benchmark, problems: Problems) -> None:
             _check_known_resets(benchmark, environment, method, problems)
     for method in benchmark.methods:
         _check_schedule(benchmark, method, problems)
+    if benchmark.pictures is not None:
+        _check_pictures(benchmark, problems)
 
 
 def _check_evaluation(benchmark: Benchmark, problems: Problems) -> None:
@@ -101,3 +104,21 @@ def _check_trigger(
             f"{key}.at_most_every",
             f"must be less than the budget of {benchmark.budget_steps} steps, got {trigger.at_most_every}",
         )
+
+
+def _check_pictures(benchmark: Benchmark, problems: Problems) -> None:
+    unseen = {one.kind: None for one in benchmark.environments if not isinstance(one.config, DrawnConfig)}
+    if unseen:
+        drawn = [kind for kind in plugins.names("envs") if hasattr(plugins.load("envs", kind).Config, "render")]
+        problems.add(
+            "pictures",
+            f"every environment must be of a kind that can be drawn ({', '.join(drawn)}), got {', '.join(unseen)}. "
+            "Remove 'pictures', or give the other kinds a file of their own",
+        )
+    for index, environment in enumerate(benchmark.environments):
+        if isinstance(environment.config, DrawnConfig):
+            with problems.caught(f"environments.{index}"):
+                try:
+                    environment.config.check_pictures()
+                except RuntimeError as error:
+                    problems.add("pictures", f"{error}, or remove 'pictures'")

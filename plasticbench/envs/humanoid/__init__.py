@@ -16,11 +16,13 @@ comparable with published ones. The foot is rebuilt from its measured profile; w
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 from typing import Literal, get_args
+
+import numpy as np
 
 from plasticbench.contracts import BoxActions, EnvSpec, VectorEnv
 from plasticbench.envs._checks import check_at_least, check_choice
@@ -28,6 +30,8 @@ from plasticbench.envs._gymnasium_ids import register_humanoids
 from plasticbench.envs.humanoid._tasks import NUM_ACTIONS, SCORE_SOURCE, TASKS, Physics
 
 Backend = Literal["builtin", "official"]
+
+_ENVIRONMENT_STEP_S = 0.02
 
 
 def tasks() -> tuple[str, ...]:
@@ -118,6 +122,26 @@ class Config:
             action_repeat=self.action_repeat,
             max_episode_steps=self.max_episode_steps,
         )
+
+    @property
+    def step_s(self) -> float:
+        """Simulated seconds of one agent step."""
+        return _ENVIRONMENT_STEP_S * self.action_repeat
+
+    def check_pictures(self) -> None:
+        """Raises ``RuntimeError`` without a graphics library, ``ValueError`` for the official backend."""
+        from plasticbench.envs.humanoid.rendering import check_drawable, check_rendering
+
+        check_drawable(self)
+        check_rendering()
+
+    def render(
+        self, act: Callable[[np.ndarray], np.ndarray], seed: int, num_steps: int, width: int, height: int
+    ) -> np.ndarray:
+        """Pictures ``[T, height, width, 3]`` uint8 of one episode; see ``rendering.render_rollout``."""
+        from plasticbench.envs.humanoid.rendering import render_rollout
+
+        return render_rollout(self, act, seed, num_steps, width, height)
 
 
 PRESETS = {"fire_paper_sac": Config(task="h1-walk-v0", action_repeat=2)}

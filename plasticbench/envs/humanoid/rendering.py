@@ -39,6 +39,12 @@ def check_rendering() -> str:
     )
 
 
+def check_drawable(config: Config) -> None:
+    """Raises ``ValueError`` for a backend whose robots cannot be drawn."""
+    if config.backend != "builtin":
+        raise ValueError(f"backend: must be 'builtin' for pictures, got {config.backend!r}")
+
+
 class Camera:
     """Draws states of one task with all meshes, seen from the task's own camera."""
 
@@ -95,8 +101,7 @@ def render_rollout(
         width: in pixels.
         height: in pixels.
     """
-    if config.backend != "builtin":
-        raise ValueError(f"backend: must be 'builtin' for pictures, got {config.backend!r}")
+    check_drawable(config)
     camera = Camera(config.task, width, height)
     env = config.build([seed], num_threads=1)
     assert isinstance(env, HumanoidEnv)
