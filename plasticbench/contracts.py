@@ -133,11 +133,19 @@ class DrawnConfig(Protocol):
         ...
 
     def render(
-        self, act: Callable[[np.ndarray], np.ndarray], seed: int, num_steps: int, width: int, height: int
+        self,
+        act: Callable[[np.ndarray], np.ndarray],
+        seed: int,
+        num_steps: int,
+        width: int,
+        height: int,
+        *,
+        every: int = 1,
     ) -> np.ndarray:
-        """Pictures ``[T, height, width, 3]`` uint8 of one episode, T at most ``num_steps``.
+        """Pictures ``[T, height, width, 3]`` uint8 of one episode, ``num_steps`` agent steps at most.
 
-        ``act`` maps observations ``[1, *obs_shape]`` to actions ``[1, ...]``.
+        ``every``: agent steps from one picture to the next. ``act`` maps observations ``[1, *obs_shape]`` to actions
+        ``[1, ...]``.
         """
         ...
 

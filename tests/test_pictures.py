@@ -145,8 +145,8 @@ def test_each_member_acts_as_it_would_alone_and_training_does_not_notice(tmp_pat
 
 
 def test_a_film_plays_as_fast_as_the_robot_moves_and_rests_at_the_end(tmp_path: Path) -> None:
-    shots = np.random.default_rng(0).integers(0, 255, (9, 48, 64, 3), np.uint8)
-    write_film(tmp_path / "pictures" / "film.webp", shots, step_s=0.04)
+    shots = np.random.default_rng(0).integers(0, 255, (5, 48, 64, 3), np.uint8)
+    write_film(tmp_path / "pictures" / "film.webp", shots, apart_s=0.08)
     durations_ms = []
     with Image.open(tmp_path / "pictures" / "film.webp") as film:
         for frame in range(film.n_frames):
@@ -197,7 +197,7 @@ def test_a_report_without_films_says_nothing_of_them(tmp_path: Path) -> None:
 def test_a_driver_that_fails_costs_a_warning_and_no_result(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    def fail(*_: Any) -> np.ndarray:
+    def fail(*_: Any, **__: Any) -> np.ndarray:
         raise RuntimeError("no device")
 
     monkeypatch.setattr(humanoid.Config, "render", fail)

@@ -39,15 +39,16 @@ def _film(trainer: Trainer, index: int, path: Path) -> None:
     assert pictures is not None
     assert isinstance(config, DrawnConfig)
     seed = derive_seed(trainer.seeds[index], "picture")
-    shots = config.render(trainer.policy(index), seed, pictures.num_steps, pictures.width, pictures.height)
-    write_film(path, shots, config.step_s)
+    every = max(1, round(1 / (_PICTURES_PER_S * config.step_s)))
+    size = pictures.width, pictures.height
+    shots = config.render(trainer.policy(index), seed, pictures.num_steps, *size, every=every)
+    write_film(path, shots, every * config.step_s)
 
 
-def write_film(path: Path, shots: np.ndarray, step_s: float) -> None:
-    """Writes pictures ``[T, height, width, 3]`` that lie ``step_s`` apart as a WebP that plays at their own speed."""
-    stride = max(1, round(1 / (_PICTURES_PER_S * step_s)))
-    first, *others = (Image.fromarray(shot) for shot in shots[::stride])
-    durations_ms = [round(1000 * stride * step_s)] * len(others) + [_LAST_PICTURE_MS]
+def write_film(path: Path, shots: np.ndarray, apart_s: float) -> None:
+    """Writes pictures ``[T, height, width, 3]`` that lie ``apart_s`` apart as a WebP that plays at their own speed."""
+    first, *others = (Image.fromarray(shot) for shot in shots)
+    durations_ms = [round(1000 * apart_s)] * len(others) + [_LAST_PICTURE_MS]
     path.parent.mkdir(exist_ok=True)
     temporary = path.with_suffix(".new")
     first.save(temporary, "WEBP", save_all=True, append_images=others, duration=durations_ms, loop=0, quality=_QUALITY)

@@ -136,12 +136,19 @@ class Config:
         check_rendering()
 
     def render(
-        self, act: Callable[[np.ndarray], np.ndarray], seed: int, num_steps: int, width: int, height: int
+        self,
+        act: Callable[[np.ndarray], np.ndarray],
+        seed: int,
+        num_steps: int,
+        width: int,
+        height: int,
+        *,
+        every: int = 1,
     ) -> np.ndarray:
         """Pictures ``[T, height, width, 3]`` uint8 of one episode; see ``rendering.render_rollout``."""
         from plasticbench.envs.humanoid.rendering import render_rollout
 
-        return render_rollout(self, act, seed, num_steps, width, height)
+        return render_rollout(self, act, seed, num_steps, width, height, every=every)
 
 
 PRESETS = {"fire_paper_sac": Config(task="h1-walk-v0", action_repeat=2)}

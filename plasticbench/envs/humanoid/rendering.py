@@ -89,7 +89,14 @@ class Camera:
 
 
 def render_rollout(
-    config: Config, act: Callable[[np.ndarray], np.ndarray], seed: int, num_steps: int, width: int, height: int
+    config: Config,
+    act: Callable[[np.ndarray], np.ndarray],
+    seed: int,
+    num_steps: int,
+    width: int,
+    height: int,
+    *,
+    every: int = 1,
 ) -> np.ndarray:
     """Pictures ``[T, height, width, 3]`` uint8 of one episode of ``num_steps`` agent steps at most.
 
@@ -97,17 +104,19 @@ def render_rollout(
         config: the task; the built-in backend alone can be drawn.
         act: maps observations ``[1, obs]`` to actions ``[1, 19]``.
         seed: of the environment.
-        num_steps: pictures, at least one; fewer if the episode ends before.
+        num_steps: at least one; fewer if the episode ends before.
         width: in pixels.
         height: in pixels.
+        every: steps from one picture to the next; without a GPU, drawing takes most of the time.
     """
     check_drawable(config)
     camera = Camera(config.task, width, height)
     env = config.build([seed], num_threads=1)
     assert isinstance(env, HumanoidEnv)
     obs, pictures = env.reset(), []
-    for _ in range(num_steps):
-        pictures.append(camera.picture(*env.positions(0)))
+    for index in range(num_steps):
+        if index % every == 0:
+            pictures.append(camera.picture(*env.positions(0)))
         step = env.step(act(obs))
         obs = step.obs
         if step.terminated[0] or step.truncated[0]:
