@@ -6,9 +6,9 @@ Shape legend: ``M`` members of a population, ``m`` members that one reset concer
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Literal, NamedTuple, Protocol
+from typing import Literal, NamedTuple, Protocol, runtime_checkable
 
 import numpy as np
 from torch import Tensor
@@ -119,6 +119,37 @@ class EnvConfig(Protocol):
         ...
 
 
+@runtime_checkable
+class DrawnConfig(Protocol):
+    """What the ``Config`` of an environment family offers besides where its tasks can be drawn."""
+
+    @property
+    def step_s(self) -> float:
+        """Simulated seconds of one agent step."""
+        ...
+
+    def check_pictures(self) -> None:
+        """Raises ``RuntimeError`` where this machine cannot draw, ``ValueError`` where these settings cannot be."""
+        ...
+
+    def render(
+        self,
+        act: Callable[[np.ndarray], np.ndarray],
+        seed: int,
+        num_steps: int,
+        width: int,
+        height: int,
+        *,
+        every: int = 1,
+    ) -> np.ndarray:
+        """Pictures ``[T, height, width, 3]`` uint8 of one episode, ``num_steps`` agent steps at most.
+
+        ``every``: agent steps from one picture to the next. ``act`` maps observations ``[1, *obs_shape]`` to actions
+        ``[1, ...]``.
+        """
+        ...
+
+
 class Scenario(Protocol):
     """How a task changes over the budget. ``phase`` counts the changes that have happened (0 before the first)."""
 
@@ -151,7 +182,7 @@ class ParameterState:
 
 @dataclass(slots=True)
 class LayerState:
-    """A linear ``[m, out, in]`` or convolutional ``[m, out, in, kh, kw]`` layer."""
+    """A linear ``[m, out, in]`` or convolutional ``[m, out, in, kh, kw]`` layer, or a normalisation ``[m, units]``."""
 
     name: str
     role: Role
@@ -170,9 +201,13 @@ class LayerState:
 
 @dataclass(slots=True)
 class NetworkState:
-    """The ordered layers of the m members that a reset concerns, input first."""
+    """The ordered layers of the m members that a reset concerns, input first.
+
+    Normalisations stand apart in ``norms``, so that a policy that is about weight matrices need not know of them.
+    """
 
     layers: list[LayerState]
+    norms: list[LayerState] = field(default_factory=list)
 
 
 class ProbeBatch(NamedTuple):
@@ -201,6 +236,8 @@ OptimizerRule = Literal["keep", "reset", "reset_touched"]
 TargetRule = Literal["sync", "sync_touched", "keep", "same_operation"]
 """What a reset does to the target network: copy all of the online network, copy only the rewritten parameters,
 leave it alone, or apply the same policy to the target's own weights."""
+TemperatureRule = Literal["keep", "reset"]
+"""What a reset does to an entropy temperature: leave it alone, or back to its start with a new optimizer state."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -214,7 +251,7 @@ class LayerView:
     initial_bias: Tensor | None = None
     previous_weight: Tensor | None = None  # just before the reset that is being measured
     activation: Tensor | None = (
-        None  # [M, N, units] or [M, N, channels, h, w], after the nonlinearity; None for the output
+        None  # [M, N, units] or [M, N, channels, h, w], after the nonlinearity; None where none follows
     )
     weight_gradient: Tensor | None = None  # of the agent's own loss on the probe batch
     bias_gradient: Tensor | None = None
@@ -226,7 +263,8 @@ class LayerView:
 class NetworkView:
     """One network of all members: ordered layers, input first, and the features that enter the output layer.
 
-    ``shared`` is where probes leave intermediate results for each other; they die with the view.
+    The layers are linear or convolutional; normalisations are left out. ``shared`` is where probes leave intermediate
+    results for each other; they die with the view.
     """
 
     name: str

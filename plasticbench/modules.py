@@ -93,6 +93,8 @@ def _config(
     optimizer: tuple[Optimizer | None, OptimizerRule | None],
     target: tuple[nn.Module | None, TargetRule | None],
 ) -> Any:
+    if "temperature" in settings:
+        raise ValueError(f"temperature: a module has none to reset, got {settings['temperature']!r}")
     rules: dict[str, str] = {}
     for name, (handled, rule) in {"optimizer": optimizer, "target": target}.items():
         if rule is not None and handled is None:

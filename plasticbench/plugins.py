@@ -43,11 +43,10 @@ def _installed(group: str) -> dict[str, str]:
 
 
 def names(group: str) -> list[str]:
-    """All plug-ins of a group: the files of its folder, and installed entry points."""
+    """All plug-ins of a group: the files and packages of its folder that are no group, and installed entry points."""
     package = importlib.import_module(PACKAGES[group])
-    found = {
-        module.name for module in pkgutil.iter_modules(package.__path__) if not (module.name[0] == "_" or module.ispkg)
-    }
+    modules = {module.name for module in pkgutil.iter_modules(package.__path__) if module.name[0] != "_"}
+    found = {name for name in modules if f"{package.__name__}.{name}" not in PACKAGES.values()}
     return sorted(found | _installed(group).keys())
 
 

@@ -122,6 +122,7 @@ def test_settings_without_effect_do_not_make_benchmarks_differ() -> None:
 # -- round trips ----------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.usefixtures("graphics_library")
 @pytest.mark.parametrize("path", CONFIGS, ids=lambda path: path.stem)
 def test_resolved_data_reads_back_as_the_same_benchmark(path: Path) -> None:
     benchmark = load(path)
@@ -403,3 +404,27 @@ def test_a_benchmark_names_its_parts() -> None:
     assert benchmark.environment("Acrobot-v1").config.task == "Acrobot-v1"
     with pytest.raises(StopIteration):
         benchmark.method("fire")
+
+
+def test_a_temperature_rule_for_an_agent_without_temperature_is_an_error() -> None:
+    data = variant(methods__b={"kind": "fire", "temperature": "reset"})
+    assert "methods.b.temperature: has no effect, because 'dqn' has none. Remove it" in problems_of(data)
+    own_default = variant(methods__b={"kind": "full_reset", "at": [0.5]})
+    assert "temperature" not in from_dict(own_default).methods[-1].policy_settings()
+
+
+def test_a_temperature_rule_and_a_trigger_on_one_critic_are_fine_for_sac() -> None:
+    when = {"probe": "srank", "above": 1.0, "at_most_every": 9, "network": "critic2"}
+    data = variant(
+        environments__0__task="Pendulum-v1",
+        agent={"kind": "sac", "batch_rows": 8, "learning_starts_steps": 8},
+        methods__b={"kind": "fire", "temperature": "reset", "when": when},
+    )
+    assert from_dict(data).methods[-1].policy.temperature == "reset"
+    data["agent"]["critics"] = "single"
+    assert "must be one of actor, critic1, critic1_target, got 'critic2'" in problems_of(data)
+
+
+def test_an_agent_for_vectors_is_refused_for_a_choice_of_actions() -> None:
+    message = problems_of(variant(agent={"kind": "sac"}))
+    assert "agent: does not fit 'Acrobot-v1': sac needs continuous actions" in message

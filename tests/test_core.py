@@ -112,7 +112,7 @@ def test_unknown_plug_ins_settings_and_presets_suggest_the_nearest():
         plugins.load("policies", "fir")
     with pytest.raises(ValueError, match="Did you mean 'iterations'"):
         plugins.config_from("policies", "fire", {"iteration": 3})
-    with pytest.raises(ValueError, match="Did you mean 'fire_paper_dqn'"):
+    with pytest.raises(ValueError, match="Did you mean 'fire_paper_"):
         plugins.config_from("policies", "fire", {}, preset="fire_paper")
 
 

@@ -10,7 +10,13 @@ from plasticbench.contracts import DiscreteActions, EnvConfig, EnvSpec, EnvStep
 from plasticbench.envs._journal import JournaledEnv, select_envs
 
 FAMILIES = plugins.names("envs")
-SHORT_TASKS = {"atari": "Asterix", "minatar": "Asterix-MinAtar", "classic": "CartPole-v1"}
+SHORT_TASKS = {
+    "atari": "Asterix",
+    "minatar": "Asterix-MinAtar",
+    "classic": "CartPole-v1",
+    "humanoid": "h1-balance_simple-v0",
+    "mujoco": "Hopper-v4",
+}
 
 
 def _tasks(kind: str) -> tuple[str, ...]:
@@ -35,6 +41,13 @@ def _actions(spec: EnvSpec, seeds: list[int], steps: int) -> np.ndarray:
     low, high = spec.actions.low, spec.actions.high
     draws = [generator.uniform(low, high, (steps, len(low))).astype(np.float32) for generator in generators]
     return np.stack(draws, axis=1)
+
+
+def _extreme_actions(spec: EnvSpec) -> tuple[np.ndarray, np.ndarray]:
+    """The first and the last of the actions, for one environment."""
+    if isinstance(spec.actions, DiscreteActions):
+        return np.array([0]), np.array([spec.actions.count - 1])
+    return np.array([spec.actions.low], np.float32), np.array([spec.actions.high], np.float32)
 
 
 def _course(config: EnvConfig, seeds: list[int], steps: int) -> tuple[np.ndarray, list[EnvStep]]:
@@ -102,14 +115,13 @@ def test_the_step_after_an_end_resets_and_ignores_its_action(kind: str) -> None:
             break
     assert step.terminated[0]
     assert not step.truncated[0]
-    assert isinstance(spec.actions, DiscreteActions)
-    resets = [env.step(np.array([action])) for env, action in zip(envs, (0, spec.actions.count - 1), strict=True)]
+    resets = [env.step(action) for env, action in zip(envs, _extreme_actions(spec), strict=True)]
     for reset in resets:
         assert (reset.reward[0], reset.raw_reward[0], reset.terminated[0], reset.truncated[0]) == (0, 0, False, False)
     np.testing.assert_array_equal(resets[0].obs, resets[1].obs)
     if spec.frame_stack > 1:
         assert (resets[0].obs == resets[0].obs[:, :1]).all()  # what a replay rebuilds by repeating the first frame
-    following = [env.step(np.array([1])) for env in envs]
+    following = [env.step(_extreme_actions(spec)[1]) for env in envs]
     _assert_equal(following[:1], following[1:], slice(None))
 
 

@@ -3,7 +3,15 @@
 import pytest
 import torch
 
-from plasticbench.agents._losses import double_target, max_target, q_learning_loss
+from plasticbench.agents._losses import (
+    double_target,
+    entropy_target,
+    max_target,
+    policy_loss,
+    q_learning_loss,
+    squared_loss,
+    temperature_loss,
+)
 
 
 def test_max_target_bootstraps_from_the_largest_next_value_unless_terminated():
@@ -34,3 +42,25 @@ def test_q_learning_loss_keeps_members_apart():
     assert q.grad is not None
     assert q.grad[0].abs().sum() > 0
     assert q.grad[1].abs().sum() == 0
+
+
+def test_entropy_target_adds_the_weighted_surprise_of_the_next_action_unless_terminated():
+    reward, terminated = torch.tensor([[1.0, 1.0]]), torch.tensor([[0.0, 1.0]])
+    next_q, log_prob = torch.tensor([[4.0, 9.0]]), torch.tensor([[-2.0, -2.0]])
+    target = entropy_target(reward, terminated, next_q, log_prob, torch.tensor([0.5]), discount=0.5)
+    assert target.tolist() == [[1 + 0.5 * (4 + 0.5 * 2), 1.0]]
+
+
+def test_squared_loss_is_half_the_mean_squared_error_of_each_member():
+    q, target = torch.tensor([[1.0, 5.0], [0.0, 0.0]]), torch.tensor([[2.0, 2.0], [0.0, 4.0]])
+    assert squared_loss(q, target).tolist() == [0.5 * (1 + 9) / 2, 0.5 * 16 / 2]
+
+
+def test_policy_loss_weighs_log_density_by_each_members_temperature():
+    q, log_prob = torch.tensor([[1.0, 3.0], [1.0, 3.0]]), torch.tensor([[2.0, 4.0], [2.0, 4.0]])
+    assert policy_loss(q, log_prob, torch.tensor([0.5, 2.0])).tolist() == [1.5 - 2, 6.0 - 2]
+
+
+def test_temperature_loss_vanishes_at_the_target_entropy_and_rises_above_it():
+    log_prob = torch.tensor([[1.0, 3.0], [-4.0, -2.0]])  # entropies of -2 and 3 nats
+    assert temperature_loss(torch.tensor([0.5, 0.5]), log_prob, -2.0).tolist() == [0.0, 2.5]

@@ -323,3 +323,8 @@ def test_probe_measures_the_isometry_that_fire_restores() -> None:
     batch = torch.randn(16, 5)
     plasticbench.fire_(module, scale="none", layers="all")
     assert plasticbench.probe(module, batch, ["dfi"])["dfi"] == pytest.approx(0.0, abs=1e-8)
+
+
+def test_a_temperature_rule_is_refused_because_a_module_has_none() -> None:
+    with pytest.raises(ValueError, match="temperature: a module has none to reset, got 'reset'"):
+        plasticbench.reset(mlp(), "full_reset", temperature="reset")

@@ -9,7 +9,7 @@ from torch import nn
 
 from plasticbench import plugins
 from plasticbench.agents._network import LayerSpec, PopulationNetwork, draw_bias, draw_weight
-from plasticbench.agents.networks import minatar_cnn, mlp, nature_cnn
+from plasticbench.agents.networks import minatar_cnn, mlp, nature_cnn, simba
 
 CPU = torch.device("cpu")
 
@@ -111,3 +111,64 @@ def test_networks_refuse_observations_that_do_not_fit():
         minatar_cnn.Config().layers((7,), 2)
     with pytest.raises(ValueError, match="hidden"):
         mlp.Config(hidden=())
+
+
+class PlainSimba(nn.Module):
+    """Two blocks of width 6 as the paper draws them."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.embed, self.norm, self.out = nn.Linear(5, 6), nn.LayerNorm(6, eps=1e-6), nn.Linear(6, 3)
+        for i in (1, 2):
+            setattr(self, f"block{i}_norm", nn.LayerNorm(6, eps=1e-6))
+            setattr(self, f"block{i}_fc1", nn.Linear(6, 24))
+            setattr(self, f"block{i}_fc2", nn.Linear(24, 6))
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        x = self.embed(x)
+        for i in (1, 2):
+            norm, fc1, fc2 = (getattr(self, f"block{i}_{part}") for part in ("norm", "fc1", "fc2"))
+            x = x + fc2(torch.relu(fc1(norm(x))))
+        return self.out(self.norm(x))
+
+
+def test_every_member_of_simba_computes_what_plain_residual_blocks_compute():
+    network = PopulationNetwork(simba.Config(num_blocks=2, width=6).layers((5,), 3), 2, CPU)
+    generator = torch.Generator().manual_seed(0)
+    network.load({name: torch.randn(p.shape, generator=generator) for name, p in network.parameters.items()})
+    obs = torch.randn(2, 7, 5, generator=generator)
+    output = network.forward(obs)
+    output.square().sum().backward()
+    for member in range(2):
+        plain = PlainSimba()
+        plain.load_state_dict({name: p[member].detach() for name, p in network.parameters.items()})
+        expected = plain(obs[member])
+        torch.testing.assert_close(output[member], expected, rtol=1e-5, atol=1e-4)
+        expected.square().sum().backward()
+        for name, gradient in network.views(network.flat_grad).items():
+            torch.testing.assert_close(gradient[member], plain.get_parameter(name).grad, rtol=1e-3, atol=1e-2)
+
+
+def test_siblings_read_the_same_features_and_stand_side_by_side():
+    *hidden, last = mlp.Config(hidden=(4,)).layers((3,), 2)
+    specs = [*hidden, last._replace(name="left"), last._replace(name="right", wiring="sibling")]
+    network = PopulationNetwork(specs, 1, CPU)
+    network.load(network.draw([np.random.default_rng(0)]))
+    obs, passed_on = torch.rand(1, 6, 3), []
+    left, right = network.forward(obs, passed_on).chunk(2, dim=-1)
+    assert len(passed_on) == 1
+    for name, output in (("left", left), ("right", right)):
+        torch.testing.assert_close(output, passed_on[0] @ network.parameters[f"{name}.weight"].mT)
+
+
+def test_a_normalisation_starts_as_the_identity_and_draws_no_random_number():
+    spec, rng = LayerSpec("norm", "encoder", (5,)), np.random.default_rng(0)
+    assert draw_weight(spec, rng).tolist() == [1.0] * 5
+    assert draw_bias(spec, rng).tolist() == [0.0] * 5
+    assert rng.random() == np.random.default_rng(0).random()
+
+
+def test_he_normal_has_the_wanted_deviation_and_no_tails():
+    weight = draw_weight(LayerSpec("fc", "encoder", (400, 200), 1, "he_normal"), np.random.default_rng(0))
+    assert weight.std() == pytest.approx(0.1, rel=0.01)  # sqrt(2 / 200)
+    assert np.abs(weight).max() <= 0.1 * 2 / 0.87962566 + 1e-6

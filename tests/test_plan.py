@@ -9,6 +9,8 @@ from typing import Any
 
 import pytest
 
+from plasticbench import plugins
+from plasticbench.agents import sac
 from plasticbench.platform._lineage import balanced
 from plasticbench.platform.benchmark import from_dict, load
 from plasticbench.platform.plan import Plan, Segment, make_plan, summary
@@ -322,6 +324,7 @@ def test_forking_k_methods_at_fraction_f_costs_f_plus_k_times_the_rest() -> None
     assert facts["trials"] == 6
 
 
+@pytest.mark.usefixtures("graphics_library")
 @pytest.mark.parametrize("path", CONFIGS, ids=lambda path: path.stem)
 def test_shipped_configs_make_plans(path: Path) -> None:
     plan = make_plan(load(path))
@@ -353,3 +356,23 @@ def test_fire_atari_is_the_papers_protocol() -> None:
     assert {trial.reset_steps for trial in plan.trials} == {(1_250_000,)}
     assert len(plan.trials) == 3 * 5 * 5
     assert "last_layers" in [method.name for method in benchmark.methods]
+
+
+@pytest.mark.usefixtures("graphics_library")
+@pytest.mark.skipif("humanoid" not in plugins.names("envs"), reason="the humanoid environments are not there")
+def test_fire_humanoid_is_the_papers_protocol() -> None:
+    path = next(path for path in CONFIGS if path.stem == "fire_humanoid")
+    benchmark, plan = load(path), make_plan(load(path))
+    assert [environment.config.task for environment in benchmark.environments] == [
+        "h1-balance_simple-v0",
+        "h1-walk-v0",
+        "h1-run-v0",
+    ]
+    assert {environment.config.num_envs for environment in benchmark.environments} == {1}
+    agent = benchmark.method("fire").agent
+    assert agent == sac.PRESETS["fire_paper_sac"]
+    assert agent.replay_ratio * benchmark.budget_steps == 1_000_000
+    assert {trial.reset_steps for trial in plan.trials} == {(250_000,)}
+    assert len(plan.trials) == 75
+    assert benchmark.method("full_reset").policy.init_source == "original"
+    assert {benchmark.method(name).policy.temperature for name in ("full_reset", "shrink_perturb", "fire")} == {"reset"}

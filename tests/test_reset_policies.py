@@ -17,7 +17,7 @@ SHAPES = {"conv1": (6, 3, 2, 2), "conv2": (6, 6, 2, 2), "fc1": (8, 24), "fc2": (
 
 
 def network(streams: Sequence[Streams], with_originals: bool = True) -> NetworkState:
-    """Two convolutions and two linear layers; current, original and fresh values all differ."""
+    """Two convolutions, two linear layers, a normalisation; current, original and fresh values all differ."""
 
     def draw(name: str, shape: tuple[int, ...]) -> Tensor:
         drawn = [torch.from_numpy(stream[name].standard_normal(shape, dtype="float32")) for stream in streams]
@@ -37,7 +37,8 @@ def network(streams: Sequence[Streams], with_originals: bool = True) -> NetworkS
                 bias=parameter(shape[:1]),
             )
             for name, shape in SHAPES.items()
-        ]
+        ],
+        norms=[LayerState(name="norm", role="encoder", is_output=False, weight=parameter((8,)), bias=parameter((8,)))],
     )
 
 
@@ -46,7 +47,8 @@ def streams_of(count: int) -> list[Streams]:
 
 
 def parameters(net: NetworkState) -> dict[str, ParameterState]:
-    return {name: parameter for layer in net.layers for name, parameter in layer.parameters.items()}
+    layers = (*net.layers, *net.norms)
+    return {name: parameter for layer in layers for name, parameter in layer.parameters.items()}
 
 
 def values(net: NetworkState) -> dict[str, Tensor]:
@@ -166,7 +168,7 @@ def test_fire_paper_preset_rewinds_the_head_and_keeps_convolution_biases() -> No
     net = network(streams_of(2))
     before = values(net)
     report = apply(net, "fire", "fire_paper_dqn")
-    assert report.touched == set(before) - {"conv1.bias", "conv2.bias"}
+    assert report.touched == set(before) - {"conv1.bias", "conv2.bias", "norm.weight", "norm.bias"}
     for name in ("fc1.weight", "fc1.bias", "fc2.weight", "fc2.bias"):
         assert torch.equal(parameters(net)[name].value, parameters(net)[name].original)
 
@@ -216,7 +218,7 @@ def test_shrink_perturb_with_all_kept_and_no_noise_is_the_identity() -> None:
 @pytest.mark.parametrize("source", ["fresh", "original"])
 def test_shrink_perturb_with_nothing_kept_and_full_noise_is_a_full_reset(source) -> None:
     net, reset = network(streams_of(2)), network(streams_of(2))
-    apply(net, "shrink_perturb", keep=0.0, noise=1.0, layers="all", init_source=source)
+    apply(net, "shrink_perturb", keep=0.0, noise=1.0, layers="all", norms="blend", init_source=source)
     apply(reset, "full_reset", init_source=source)
     assert all(torch.equal(value, values(reset)[name]) for name, value in values(net).items())
 
@@ -304,14 +306,15 @@ def test_settings_without_effect_are_errors(kind, settings, name) -> None:
 
 # -- contract over every policy on disk -------------------------------------------------------------------------------
 
-PRESETS = [(kind, preset) for kind in POLICIES for preset in ("clean", "fire_paper_dqn")]
+PRESETS = [(kind, preset) for kind in POLICIES for preset in plugins.load("policies", kind).PRESETS]
 
 
 @pytest.mark.parametrize("kind", POLICIES)
 def test_presets_exist_and_clean_is_the_default(kind) -> None:
     module = plugins.load("policies", kind)
-    assert set(module.PRESETS) >= {"clean", "fire_paper_dqn"}
     assert module.PRESETS["clean"] == module.Config()
+    if kind in ("none", "full_reset", "shrink_perturb", "fire", "last_layers"):
+        assert module.PRESETS.keys() >= {"fire_paper_dqn", "fire_paper_sac"}
     assert plugins.summary("policies", kind).endswith(".")
 
 
@@ -320,7 +323,8 @@ def test_configs_are_frozen_state_their_rules_and_list_only_their_own_settings_a
     config = plugins.config_from("policies", kind, {}, preset)
     assert config.optimizer in ("keep", "reset", "reset_touched")
     assert config.target in ("sync", "sync_touched", "keep", "same_operation")
-    assert config.inert().keys() <= {field.name for field in dataclasses.fields(config)}
+    assert getattr(config, "temperature", "keep") in ("keep", "reset")
+    assert getattr(config, "inert", dict)().keys() <= {field.name for field in dataclasses.fields(config)}
     assert config.__dataclass_params__.frozen
 
 
@@ -376,3 +380,42 @@ def test_two_fresh_resets_differ_and_replay_from_restored_streams(kind) -> None:
     replayed = applied()
     assert all(torch.equal(replayed[name], value) for name, value in first.items())
     assert not torch.equal(first["fc2.weight"], second["fc2.weight"])
+
+
+@pytest.mark.parametrize(
+    ("kind", "preset", "moves"),
+    [
+        ("none", "fire_paper_sac", False),
+        ("fire", "clean", False),
+        ("fire", "fire_paper_sac", False),
+        ("last_layers", "fire_paper_sac", False),
+        ("shrink_perturb", "clean", False),
+        ("shrink_perturb", "fire_paper_sac", True),
+        ("full_reset", "clean", True),
+        ("full_reset", "fire_paper_sac", True),
+    ],
+)
+def test_each_policy_treats_normalisations_as_documented(kind, preset, moves) -> None:
+    net = network(streams_of(2))
+    before = values(net)
+    report = apply(net, kind, preset)
+    for name in ("norm.weight", "norm.bias"):
+        assert (name in report.touched) is moves
+        assert torch.equal(parameters(net)[name].value, before[name]) is not moves
+
+
+def test_fire_paper_sac_gives_every_linear_layer_heads_included_the_scale_of_its_shape() -> None:
+    net = network(streams_of(2))
+    net.layers = [layer for layer in net.layers if layer.name.startswith("fc")]
+    apply(net, "fire", "fire_paper_sac")
+    for name, scale in (("fc1", math.sqrt(8 / 24)), ("fc2", math.sqrt(3 / 8))):
+        sigma = torch.linalg.svdvals(parameters(net)[f"{name}.weight"].value)
+        torch.testing.assert_close(sigma, torch.full_like(sigma, scale), rtol=1e-2, atol=0)
+
+
+def test_shrink_perturb_of_fire_paper_sac_keeps_a_fifth_of_everything() -> None:
+    net = network(streams_of(2))
+    before = values(net)
+    apply(net, "shrink_perturb", "fire_paper_sac")
+    for name, parameter in parameters(net).items():
+        torch.testing.assert_close(parameter.value, 0.2 * before[name] + 0.8 * parameter.original)

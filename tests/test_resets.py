@@ -46,8 +46,10 @@ def _reset(kind, members, settings=None, preset=None, count=3, trained=None):
     return trained, before, _snapshot(trained), report
 
 
-@pytest.mark.parametrize("kind", plugins.names("policies"))
-@pytest.mark.parametrize("preset", ["clean", "fire_paper_dqn"])
+PRESETS = [(kind, preset) for kind in plugins.names("policies") for preset in plugins.load("policies", kind).PRESETS]
+
+
+@pytest.mark.parametrize("kind, preset", PRESETS)
 def test_members_that_are_not_concerned_keep_every_bit(kind, preset):
     _, before, after, _ = _reset(kind, [0, 2], preset=preset)
     for name in before:

@@ -9,6 +9,7 @@ import numpy as np
 from torch import Tensor
 
 from plasticbench.agents._replay import Batch, PopulationReplay
+from plasticbench.agents._temperature import Temperature
 from plasticbench.agents._trained import TrainedNetwork
 from plasticbench.contracts import EnvStep, NetworkView
 from plasticbench.seeding import Streams
@@ -23,6 +24,11 @@ class Agent(Protocol):
     @property
     def trained(self) -> tuple[TrainedNetwork, ...]:
         """The networks that resets and probes concern."""
+        ...
+
+    @property
+    def temperature(self) -> Temperature | None:
+        """The weight of entropy beside reward, in agents that have one."""
         ...
 
     def begin(self, obs: np.ndarray) -> None:

@@ -29,3 +29,35 @@ def q_learning_loss(q: Tensor, action: Tensor, target: Tensor) -> Tensor:
     """
     chosen = q.gather(-1, action.unsqueeze(-1)).squeeze(-1)
     return torch.nn.functional.smooth_l1_loss(chosen, target, reduction="none").mean(dim=1)
+
+
+def entropy_target(
+    reward: Tensor, terminated: Tensor, next_q: Tensor, next_log_prob: Tensor, temperature: Tensor, discount: float
+) -> Tensor:
+    """One-step target of SAC: ``r + discount (1 - terminated) (Q'(s', a') - alpha log pi(a'|s'))``.
+
+    Haarnoja et al. 2018 (arXiv 1812.05905), eq. 2 and 3. All ``[M, B]`` but ``temperature`` ``[M]``.
+    """
+    soft_value = next_q - temperature.unsqueeze(1) * next_log_prob
+    return reward + discount * (1 - terminated) * soft_value
+
+
+def squared_loss(q: Tensor, target: Tensor) -> Tensor:
+    """Half the squared error of ``[M, B]``, mean over the batch: ``[M]`` (Haarnoja et al. 2018, eq. 5)."""
+    return 0.5 * (q - target).square().mean(dim=1)
+
+
+def policy_loss(q: Tensor, log_prob: Tensor, temperature: Tensor) -> Tensor:
+    """``alpha log pi(a|s) - Q(s, a)`` of the policy's own actions, mean over the batch: ``[M]`` (ibid., eq. 7).
+
+    ``q``, ``log_prob``: ``[M, B]``; ``temperature``: ``[M]``.
+    """
+    return (temperature.unsqueeze(1) * log_prob - q).mean(dim=1)
+
+
+def temperature_loss(temperature: Tensor, log_prob: Tensor, target_entropy: float) -> Tensor:
+    """``-alpha (log pi + target entropy)``, mean over the batch: ``[M]`` (ibid., eq. 18), from ``[M]`` and ``[M, B]``.
+
+    Positive, so that alpha falls, where the policy is more random than the target.
+    """
+    return -temperature * (log_prob.mean(dim=1) + target_entropy)

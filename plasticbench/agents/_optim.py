@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Protocol
 
 import torch
 from torch import Tensor
 
-from plasticbench.agents._network import PopulationNetwork
+from plasticbench.agents._network import ParameterSlot
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -21,6 +22,15 @@ class AdamConfig:
     weight_decay: float = 0.0
 
 
+class FlatParameters(Protocol):
+    """Parameters of M members as one buffer, with the gradients in another: a network, or a temperature."""
+
+    flat: Tensor
+    flat_grad: Tensor
+    slots: list[ParameterSlot]
+    num_members: int
+
+
 class PopulationAdam:
     """Agrees with ``torch.optim.Adam`` on every member, also after single parameters of single members were reset.
 
@@ -28,7 +38,7 @@ class PopulationAdam:
     has touched only a part of the population.
     """
 
-    def __init__(self, network: PopulationNetwork, config: AdamConfig) -> None:
+    def __init__(self, network: FlatParameters, config: AdamConfig) -> None:
         self.network = network
         self.config = config
         self.exp_avg = torch.zeros_like(network.flat)

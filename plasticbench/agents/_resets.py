@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from plasticbench.agents._invariants import check_reset
-from plasticbench.agents._network import PopulationNetwork
+from plasticbench.agents._network import LayerSpec, PopulationNetwork
 from plasticbench.agents._trained import TrainedNetwork
 from plasticbench.contracts import (
     LayerState,
@@ -55,21 +55,25 @@ def apply_reset(
     """
     policy = config.build()
     index = torch.tensor(list(members), device=trained.online.flat.device)
-    networks = (trained.online, trained.target)
-    storage = [{name: p.data_ptr() for name, p in network.parameters.items()} for network in networks]
+    networks = (trained.online,) if trained.target is None else (trained.online, trained.target)
+    storage = [(network, _storage(network)) for network in networks]
     state = _state(trained, trained.online, index, streams, with_moments=True)
     report = policy.apply(state, streams, data)
     _write_back(trained, trained.online, state, index)
     _apply_optimizer_rule(trained, config.optimizer, report.touched, index)
-    if config.target == "same_operation":
+    if trained.target is not None and config.target == "same_operation":
         own = _state(trained, trained.target, index, streams, with_moments=False)
         policy.apply(own, streams, data)
         _write_back(trained, trained.target, own, index)
-    else:
-        _copy_to_target(trained, config.target, report.touched, index)
-    for addresses, network in zip(storage, networks, strict=True):
-        check_reset(addresses, network.parameters)
+    elif trained.target is not None:
+        _copy_to_target(trained.online, trained.target, config.target, report.touched, index)
+    for network, before in storage:
+        check_reset(before, network.parameters)
     return report
+
+
+def _storage(network: PopulationNetwork) -> dict[str, int]:
+    return {name: parameter.data_ptr() for name, parameter in network.parameters.items()}
 
 
 def _state(
@@ -88,18 +92,18 @@ def _state(
             state.adam_steps = steps[name].index_select(0, index.cpu())
         return state
 
-    last = network.specs[-1].name
+    def layer(spec: LayerSpec) -> LayerState:
+        return LayerState(
+            name=spec.name,
+            role=spec.role,
+            is_output=spec in network.outputs,
+            weight=parameter(f"{spec.name}.weight"),
+            bias=parameter(f"{spec.name}.bias"),
+        )
+
     return NetworkState(
-        layers=[
-            LayerState(
-                name=spec.name,
-                role=spec.role,
-                is_output=spec.name == last,
-                weight=parameter(f"{spec.name}.weight"),
-                bias=parameter(f"{spec.name}.bias"),
-            )
-            for spec in network.specs
-        ]
+        layers=[layer(spec) for spec in network.specs if not spec.is_norm],
+        norms=[layer(spec) for spec in network.specs if spec.is_norm],
     )
 
 
@@ -107,7 +111,7 @@ def _write_back(trained: TrainedNetwork, network: PopulationNetwork, state: Netw
     exp_avg, exp_avg_sq = network.views(trained.optimizer.exp_avg), network.views(trained.optimizer.exp_avg_sq)
     rows = {slot.name: row for row, slot in enumerate(network.slots)}
     with torch.no_grad():
-        for layer in state.layers:
+        for layer in (*state.layers, *state.norms):
             for name, parameter in layer.parameters.items():
                 network.parameters[name].index_copy_(0, index, parameter.value)
                 if parameter.exp_avg is None or parameter.exp_avg_sq is None or parameter.adam_steps is None:
@@ -128,8 +132,10 @@ def _apply_optimizer_rule(trained: TrainedNetwork, rule: OptimizerRule, touched:
     optimizer.rebuild()
 
 
-def _copy_to_target(trained: TrainedNetwork, rule: TargetRule, touched: set[str], index: Tensor) -> None:
+def _copy_to_target(
+    online: PopulationNetwork, target: PopulationNetwork, rule: TargetRule, touched: set[str], index: Tensor
+) -> None:
     with torch.no_grad():
-        for name, parameter in trained.target.parameters.items():
+        for name, parameter in target.parameters.items():
             if rule == "sync" or (rule == "sync_touched" and name in touched):
-                parameter.index_copy_(0, index, trained.online.parameters[name].index_select(0, index))
+                parameter.index_copy_(0, index, online.parameters[name].index_select(0, index))

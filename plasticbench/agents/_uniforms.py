@@ -1,4 +1,4 @@
-"""Uniform numbers for all members at once, each member's from its own stream."""
+"""Random numbers for all members at once, each member's from its own stream."""
 
 from __future__ import annotations
 
@@ -34,8 +34,11 @@ class MemberUniforms:
     def _refill(self) -> None:
         generators = [streams[self._name] for streams in self._streams]
         self._states = [generator.bit_generator.state for generator in generators]
-        self._block = np.stack([generator.random((_BLOCK_DRAWS, *self._shape)) for generator in generators], axis=1)
+        self._block = np.stack([self._numbers(g, (_BLOCK_DRAWS, *self._shape)) for g in generators], axis=1)
         self._cursor = 0
+
+    def _numbers(self, generator: np.random.Generator, shape: tuple[int, ...]) -> np.ndarray:
+        return generator.random(shape)
 
     def state_dict(self) -> dict[str, Any]:
         """Plain data: the state of each stream before the current block, and the position in it."""
@@ -48,3 +51,10 @@ class MemberUniforms:
                 streams[self._name].bit_generator.state = state["states"][parent]
             self._refill()
         self._cursor = state["cursor"]
+
+
+class MemberNormals(MemberUniforms):
+    """Draws float32 standard normal numbers instead."""
+
+    def _numbers(self, generator: np.random.Generator, shape: tuple[int, ...]) -> np.ndarray:
+        return generator.standard_normal(shape, dtype=np.float32)

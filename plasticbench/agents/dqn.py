@@ -58,6 +58,11 @@ class Config:
                 f"got {self.learning_starts_steps}"
             )
 
+    @property
+    def networks(self) -> tuple[str, ...]:
+        """Names of the networks as probes see them."""
+        return ("online", "target")
+
     def build(
         self, *, spec: EnvSpec, num_envs: int, streams: Sequence[Streams], budget_steps: int, device: torch.device
     ) -> DQN:
@@ -101,6 +106,8 @@ def check(config: Config, spec: EnvSpec) -> None:
 
 class DQN:
     """M members in lockstep. ``act`` and ``observe`` take ``[M, E, ...]``; ``learn`` trains after each of them."""
+
+    temperature: None = None  # actions are weighed by value alone
 
     def __init__(
         self,
@@ -180,15 +187,13 @@ class DQN:
         """One gradient step of every member on a batch of its own."""
         batch = self.replay.sample(self._batches.draw())
         loss, q = self._loss(batch)
-        self.q.online.flat_grad.zero_()
-        loss.sum().backward()  # type: ignore[no-untyped-call]
-        self.q.optimizer.step()
+        self.q.descend(loss)
         return {"loss/td": loss.detach(), "q/mean": q.detach().mean(dim=(1, 2))}
 
     def _loss(self, batch: Batch) -> tuple[Tensor, Tensor]:
         obs, next_obs = self._observations(batch)
         with torch.no_grad():
-            next_q = self.q.target.forward(next_obs)
+            next_q = self.q.forward_target(next_obs)
             if self.config.bootstrap == "max":
                 target = max_target(batch.reward, batch.terminated, next_q, self.config.discount)
             else:
@@ -213,12 +218,10 @@ class DQN:
 
     def views(self, batch: Batch, previous: Mapping[str, Tensor] | None = None) -> tuple[NetworkView, ...]:
         """Online and target network as probes see them; ``previous`` maps network names to flat earlier weights."""
-        online = self.q.online
         with torch.enable_grad():
-            loss, _ = self._loss(batch)
-            gradients = torch.autograd.grad(loss.sum(), list(online.parameters.values()))
-        obs = self.probe_obs(batch)
-        return self.q.view(obs, online.flatten(gradients), previous["q"] if previous else None), self.q.target_view(obs)
+            gradient = self.q.gradient(self._loss(batch)[0])
+        obs, earlier = self.probe_obs(batch), previous["q"] if previous else None
+        return self.q.view("online", obs, gradient, earlier), self.q.target_view("target", obs)
 
     def state_dict(self) -> tuple[dict[str, Tensor], dict[str, Any]]:
         """Tensors ``[M, ...]`` and plain data, the replay left out (it is saved in chunks)."""

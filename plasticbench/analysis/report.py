@@ -1,6 +1,6 @@
 """Writes a run's report: one HTML file that opens offline, and the leaderboard as JSON and Markdown.
 
-Everything comes from the plan and the records, and the same records give the same bytes.
+Everything comes from the plan, the records and the films, and the same of these give the same bytes.
 """
 
 from __future__ import annotations
@@ -17,6 +17,7 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
 
 from plasticbench.analysis import aggregate, leaderboard
+from plasticbench.analysis.films import films_by_task
 from plasticbench.analysis.headline import answer
 from plasticbench.analysis.leaderboard import ALL, Row, interval_text, number_text, rank_text
 from plasticbench.analysis.outcomes import Outcome, outcomes
@@ -104,6 +105,7 @@ def _context(run: Run, table: pd.DataFrame, found: Sequence[Outcome], rows: Sequ
         "resamples": aggregate.RESAMPLES,
         "fewest_seeds": min((row.n_seeds for row in boards[0].rows), default=0),
         "seed_counts": _span([_count(run, task, method) for task in run.tasks for method in run.methods]),
+        "films": films_by_task(run),
         "curves": panels.learning_curves(),
         "recoveries": panels.recoveries(),
         "plasticity": panels.plasticity(),

@@ -42,7 +42,10 @@ class EnvPoolEnv:
     def reset(self) -> np.ndarray:
         """First observations."""
         obs, _ = self._pool.reset()
-        return np.asarray(obs)
+        return self._typed(obs)
+
+    def _typed(self, obs: np.ndarray) -> np.ndarray:
+        return obs.astype(self.spec.obs_dtype, copy=False)  # MuJoCo tasks give float64
 
     def step(self, actions: np.ndarray) -> EnvStep:
         """Steps all environments."""
@@ -52,7 +55,7 @@ class EnvPoolEnv:
             game_over = info["terminated"].astype(bool)
             terminated, truncated = terminated | game_over, truncated & ~game_over
         raw_reward = reward.astype(np.float32, copy=False)
-        return EnvStep(obs, raw_reward, raw_reward, terminated, truncated)
+        return EnvStep(self._typed(obs), raw_reward, raw_reward, terminated, truncated)
 
     def close(self) -> None:
         """Frees threads and memory."""

@@ -43,9 +43,15 @@ class Method:
     agent_kind: str
     agent: Any
 
+    @property
+    def has_temperature(self) -> bool:
+        """Whether the agent weighs entropy by a temperature, which a reset may concern."""
+        return hasattr(self.agent, "temperature_start")
+
     def policy_settings(self) -> dict[str, Any]:
-        """Plain data of the policy alone."""
-        return to_dict(self.kind, self.policy)
+        """Plain data of the policy alone, without a rule for a temperature that the agent lacks."""
+        settings = to_dict(self.kind, self.policy)
+        return {name: value for name, value in settings.items() if name != "temperature" or self.has_temperature}
 
     def agent_settings(self) -> dict[str, Any]:
         """Plain data of the agent."""
@@ -141,6 +147,21 @@ class Tracking:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
+class Pictures:
+    """Films of the final policies, ``num_steps`` agent steps each, of the first seed; they change no result."""
+
+    num_steps: int = 150
+    width: int = 320
+    height: int = 240
+
+    def __post_init__(self) -> None:
+        _at_least_one(self, "num_steps")
+        for name in ("width", "height"):
+            if not 16 <= (pixels := getattr(self, name)) <= 1920:
+                raise ValueError(f"{name}: must be 16 to 1920 pixels, got {pixels}")
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
 class Checkpoint:
     """Seconds between two commits of a population."""
 
@@ -188,6 +209,7 @@ class Benchmark:
     tracking: Tracking
     checkpoint: Checkpoint
     execution: Execution
+    pictures: Pictures | None = None
 
     def environment(self, name: str) -> Environment:
         """The environment with this label."""
@@ -214,6 +236,7 @@ class Benchmark:
             "tracking": dataclasses.asdict(self.tracking),
             "checkpoint": dataclasses.asdict(self.checkpoint),
             "execution": dataclasses.asdict(self.execution),
+            **({} if self.pictures is None else {"pictures": dataclasses.asdict(self.pictures)}),
         }
 
 

@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 from plasticbench import plugins
+from plasticbench.contracts import DrawnConfig
 from plasticbench.platform._definition import Benchmark, Environment, Method
 from plasticbench.platform._parsing import Problems
 from plasticbench.plugins import did_you_mean
 from plasticbench.schedules import At, Every, Trigger
-
-_NETWORKS = ("online", "target")
 
 
 def check_feasible(benchmark: Benchmark, problems: Problems) -> None:
@@ -23,6 +22,8 @@ def check_feasible(benchmark: Benchmark, problems: Problems) -> None:
             _check_known_resets(benchmark, environment, method, problems)
     for method in benchmark.methods:
         _check_schedule(benchmark, method, problems)
+    if benchmark.pictures is not None:
+        _check_pictures(benchmark, problems)
 
 
 def _check_evaluation(benchmark: Benchmark, problems: Problems) -> None:
@@ -87,17 +88,37 @@ def _check_schedule(benchmark: Benchmark, method: Method, problems: Problems) ->
         case Every(every=every) if every >= budget_steps:
             problems.add(f"{key}.every", f"must be less than the budget of {budget_steps} steps, got {every}")
         case Trigger():
-            _check_trigger(benchmark, method.schedule, f"{key}.when", problems)
+            _check_trigger(benchmark, method.schedule, method.agent.networks, f"{key}.when", problems)
 
 
-def _check_trigger(benchmark: Benchmark, trigger: Trigger, key: str, problems: Problems) -> None:
+def _check_trigger(
+    benchmark: Benchmark, trigger: Trigger, networks: tuple[str, ...], key: str, problems: Problems
+) -> None:
     if trigger.probe not in (labels := benchmark.probes.labels):
         answer = did_you_mean(trigger.probe, labels) if labels else "None is measured."
         problems.add(f"{key}.probe", f"must be one of the measurements in 'probes', got {trigger.probe!r}. {answer}")
-    if trigger.network not in _NETWORKS:
-        problems.add(f"{key}.network", f"must be one of {', '.join(_NETWORKS)}, got {trigger.network!r}")
+    if trigger.network not in networks:
+        problems.add(f"{key}.network", f"must be one of {', '.join(networks)}, got {trigger.network!r}")
     if trigger.at_most_every >= benchmark.budget_steps:
         problems.add(
             f"{key}.at_most_every",
             f"must be less than the budget of {benchmark.budget_steps} steps, got {trigger.at_most_every}",
         )
+
+
+def _check_pictures(benchmark: Benchmark, problems: Problems) -> None:
+    unseen = {one.kind: None for one in benchmark.environments if not isinstance(one.config, DrawnConfig)}
+    if unseen:
+        drawn = [kind for kind in plugins.names("envs") if hasattr(plugins.load("envs", kind).Config, "render")]
+        problems.add(
+            "pictures",
+            f"every environment must be of a kind that can be drawn ({', '.join(drawn)}), got {', '.join(unseen)}. "
+            "Remove 'pictures', or give the other kinds a file of their own",
+        )
+    for index, environment in enumerate(benchmark.environments):
+        if isinstance(environment.config, DrawnConfig):
+            with problems.caught(f"environments.{index}"):
+                try:
+                    environment.config.check_pictures()
+                except RuntimeError as error:
+                    problems.add("pictures", f"{error}, or remove 'pictures'")

@@ -15,6 +15,7 @@ from plasticbench.platform._definition import (
     Evaluation,
     Execution,
     Method,
+    Pictures,
     Probes,
     Records,
     Tracking,
@@ -43,6 +44,7 @@ __all__ = [
     "Evaluation",
     "Execution",
     "Method",
+    "Pictures",
     "Probes",
     "Records",
     "Tracking",
@@ -84,6 +86,7 @@ class _Reader:
             "seeds": self._seeds(),
             "budget_steps": budget_steps,
             "probes": self._probes(cadence_steps),
+            "pictures": self._pictures(),
             **self._plain_sections(cadence_steps),
         }
         return None if len(self.problems) else Benchmark(**fields)
@@ -179,9 +182,12 @@ class _Reader:
             agent = read_plugin("agents", merge_agent(base_data or {}, override), f"{key}.agent", self.problems)
         if policy is None or agent is None:
             return None
-        return Method(
+        method = Method(
             name=name, kind=policy[0], policy=policy[1], schedule=schedule, agent_kind=agent[0], agent=agent[1]
         )
+        if "temperature" in data and not method.has_temperature:
+            self.problems.add(f"{key}.temperature", f"has no effect, because {agent[0]!r} has none. Remove it")
+        return method
 
     def _schedule(self, value: Any, key: str) -> Schedule | None:
         if value is None:
@@ -213,6 +219,10 @@ class _Reader:
             with self.problems.caught("probes"):
                 return dataclasses.replace(settings, probes=tuple(probe for probe in found if probe is not None))
         return None
+
+    def _pictures(self) -> Pictures | None:
+        given = self.data.get("pictures")
+        return None if given is None else read_section(Pictures, given, "pictures", self.problems)
 
     def _distinct(self, names: list[str], key: str, advice: str) -> None:
         """Names become parts of paths, so they must differ where a file system may not."""

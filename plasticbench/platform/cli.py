@@ -44,6 +44,8 @@ def _people_errors() -> Iterator[None]:
     except (BenchmarkError, ValueError, FileNotFoundError, PermissionError) as error:
         err.print(f"[bold red]Error:[/] {_escape(str(error))}", highlight=False, soft_wrap=True)
         raise typer.Exit(BAD_INPUT) from None
+    except KeyboardInterrupt:
+        raise typer.Exit(INTERRUPTED) from None
 
 
 def _escape(text: str) -> str:

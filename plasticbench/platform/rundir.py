@@ -40,6 +40,10 @@ class RunDirectory:
         """The records of one trial."""
         return self.path / "records" / f"{trial}.jsonl"
 
+    def film_file(self, trial: str) -> Path:
+        """What the final policy of one trial does, where the benchmark asks for pictures."""
+        return self.path / "pictures" / f"{trial}.webp"
+
     def create(self, benchmark: Benchmark, plan: Plan) -> None:
         """Writes benchmark and plan; an existing run of the very same trials is gone on with.
 

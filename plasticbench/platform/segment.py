@@ -15,6 +15,7 @@ import torch
 
 from plasticbench.platform.benchmark import Benchmark
 from plasticbench.platform.checkpoint import CheckpointError, CheckpointStore, Commit, ReplayChunk
+from plasticbench.platform.pictures import film_policies
 from plasticbench.platform.plan import Plan, Segment
 from plasticbench.platform.rundir import RunDirectory
 from plasticbench.platform.trainer import Trainer
@@ -38,7 +39,7 @@ class SegmentRun:
     """One segment from its own last commit, from the end of the segment it starts from, or from nothing."""
 
     def __init__(self, run_dir: Path, segment_id: str) -> None:
-        directory = RunDirectory(run_dir)
+        self._directory = directory = RunDirectory(run_dir)
         plan: Plan = directory.plan()
         self.segment: Segment = next(segment for segment in plan.segments if segment.id == segment_id)
         self.benchmark: Benchmark = directory.benchmark()
@@ -99,6 +100,8 @@ class SegmentRun:
                 last_commit = time.monotonic()
         self.is_complete = self._trainer.step >= self.segment.to_step
         on_commit(self._commit())
+        if self.benchmark.pictures is not None and self._trainer.step >= self.benchmark.budget_steps:
+            film_policies(self._trainer, self._directory)
         self._close()
         return self.is_complete
 

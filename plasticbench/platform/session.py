@@ -48,6 +48,7 @@ def _remembered_uri(directory: RunDirectory, tracking_uri: str | None) -> str | 
             check(tracking_uri)
         except TrackingUnavailable as error:
             raise ValueError(f"--tracking-uri: {error}") from error
+        note.touch(mode=0o600)  # it may hold a password
         note.write_text(tracking_uri + "\n")
     return tracking_uri
 

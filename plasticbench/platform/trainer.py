@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -139,6 +139,8 @@ class Trainer:
             report = apply_reset(trained, members, method.policy, streams, data)
             for name, values in report.measurements.items():
                 records += self._records(f"reset/{trained.name}/{name}", values.tolist(), members)
+        if self.agent.temperature is not None and getattr(method.policy, "temperature", "keep") == "reset":
+            self.agent.temperature.reset(members)
         return records
 
     # -- measurements: what is looked at after a step, leaving no trace in the training --------------------------
@@ -170,8 +172,7 @@ class Trainer:
         evaluation = self.benchmark.evaluation
         result = evaluate(
             self.agent.act_in_evaluation,
-            # A change at this very step has not happened yet: events come after measurements.
-            lambda obs: self.scenario.transform(obs, self._phase(changes_until=self.step - 1)),
+            self._seen_in_evaluation,
             self.environment.config,
             self.seeds,
             at_step=self.step,
@@ -189,6 +190,22 @@ class Trainer:
             + self._records("eval/length", result.mean_length.tolist(), everyone)
             + self._records("eval/episodes", result.episodes.tolist(), everyone)
         )
+
+    def _seen_in_evaluation(self, obs: np.ndarray) -> np.ndarray:
+        # A change at this very step has not happened yet: events come after measurements.
+        return self.scenario.transform(obs, self._phase(changes_until=self.step - 1))
+
+    def policy(self, member: int) -> Callable[[np.ndarray], np.ndarray]:
+        """How ``member`` acts in evaluation now: raw observations ``[1, ...]`` to actions ``[1, ...]``."""
+        generator = derive_generator(self.seeds[member], "picture", "policy")
+
+        def act(obs: np.ndarray) -> np.ndarray:
+            everyone = np.repeat(obs[None], self.num_members, axis=0)  # the agent acts for all members at once
+            uniforms = np.repeat(generator.random((1, 1, 2)), self.num_members, axis=0)
+            action: np.ndarray = self.agent.act_in_evaluation(self._seen_in_evaluation(everyone), uniforms)[member]
+            return action
+
+        return act
 
     def _probe_batch(self) -> Batch | None:
         rows = self.benchmark.probes.batch_rows

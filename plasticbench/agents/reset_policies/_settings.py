@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any, Literal, Protocol, get_args
 
-from plasticbench.contracts import OptimizerRule, TargetRule
+from plasticbench.contracts import OptimizerRule, TargetRule, TemperatureRule
 
 InitSource = Literal["fresh", "original"]
 """Where initial weights come from: a new draw of the initialiser, or the network's first initialisation."""
@@ -34,6 +34,11 @@ class Rules(Protocol):
         """What happens to the target network."""
         ...
 
+    @property
+    def temperature(self) -> TemperatureRule:
+        """What happens to an entropy temperature."""
+        ...
+
 
 def require_choice(setting: str, value: object, choices: Any) -> None:
     """Raises ``ValueError`` unless ``value`` is one of a ``Literal``'s."""
@@ -42,7 +47,8 @@ def require_choice(setting: str, value: object, choices: Any) -> None:
 
 
 def require_rules(config: Rules) -> None:
-    """Raises ``ValueError`` for an unknown init source, optimizer rule or target rule."""
+    """Raises ``ValueError`` for an unknown init source, optimizer, target or temperature rule."""
     require_choice("init_source", config.init_source, InitSource)
     require_choice("optimizer", config.optimizer, OptimizerRule)
     require_choice("target", config.target, TargetRule)
+    require_choice("temperature", config.temperature, TemperatureRule)

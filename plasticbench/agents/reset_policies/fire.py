@@ -2,7 +2,8 @@
 
 Source: Frobenius-Isometry Reinitialization, Han et al., ICLR 2026, arXiv 2602.08040. ``fire_paper_dqn`` is what the
 authors' DQN code does: convolutions projected with 10 Newton-Schulz steps, linear layers rewound to their first
-initialisation, Adam's state kept. The defaults instead project all hidden layers exactly and rewind nothing.
+initialisation, Adam's state kept. ``fire_paper_sac`` is their SAC code: all linear layers projected, heads included,
+optimizers and temperature new. The defaults instead project all hidden layers exactly and rewind nothing.
 """
 
 from __future__ import annotations
@@ -32,6 +33,7 @@ from plasticbench.contracts import (
     ResetPolicy,
     ResetReport,
     TargetRule,
+    TemperatureRule,
 )
 from plasticbench.seeding import Streams
 
@@ -42,9 +44,10 @@ Scale = Literal["muon", "norm_preserving", "none"]
 class Config:
     """Weights of ``layers`` (encoder, head, hidden, all, or a glob pattern on layer names) are projected.
 
-    Their biases are never touched. A convolution is projected at each kernel position by itself, and its scale is
-    divided by their number. ``scale``: muon is sqrt(out / in), norm_preserving gives each layer the Frobenius norm that
-    it had, none leaves singular values of 1. ``iterations`` are steps of Newton-Schulz. ``rest``: the other layers.
+    Biases and normalisations are never touched. A convolution is projected at each kernel position by itself, and its
+    scale is divided by their number. ``scale``: muon is sqrt(out / in), norm_preserving gives each layer the Frobenius
+    norm that it had, none leaves singular values of 1. ``iterations`` are steps of Newton-Schulz. ``rest``: the other
+    layers.
     """
 
     solver: Solver = "svd"
@@ -55,6 +58,7 @@ class Config:
     init_source: InitSource = "fresh"
     optimizer: OptimizerRule = "reset_touched"
     target: TargetRule = "sync"
+    temperature: TemperatureRule = "keep"
 
     def __post_init__(self) -> None:
         require_choice("solver", self.solver, Solver)
@@ -88,6 +92,7 @@ PRESETS = {
         optimizer="keep",
         target="sync_touched",
     ),
+    "fire_paper_sac": Config(solver="newton_schulz", layers="all", optimizer="reset", temperature="reset"),
 }
 
 

@@ -1,7 +1,8 @@
-"""Full reset: every weight and bias returns to an initial value.
+"""Full reset: every weight and bias, those of normalisations included, returns to an initial value.
 
 Source: Nikishin et al., ICML 2022, arXiv 2205.07802 (fresh weights, new optimizer). FIRE's DQN code, Han et al., ICLR
-2026, arXiv 2602.08040, rewinds online and target network to their first initialisation and keeps Adam's state.
+2026, arXiv 2602.08040, rewinds online and target network to their first initialisation and keeps Adam's state; their
+SAC code rewinds too, and starts optimizers and temperature anew.
 """
 
 from __future__ import annotations
@@ -20,17 +21,19 @@ from plasticbench.contracts import (
     ResetPolicy,
     ResetReport,
     TargetRule,
+    TemperatureRule,
 )
 from plasticbench.seeding import Streams
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Config:
-    """By default fresh weights, a new optimizer state, and a target network equal to the online network."""
+    """By default fresh weights, a target network equal to them, a new optimizer state and a new temperature."""
 
     init_source: InitSource = "fresh"
     optimizer: OptimizerRule = "reset"
     target: TargetRule = "sync"
+    temperature: TemperatureRule = "reset"
 
     def __post_init__(self) -> None:
         require_rules(self)
@@ -47,11 +50,12 @@ class Config:
 PRESETS = {
     "clean": Config(),
     "fire_paper_dqn": Config(init_source="original", optimizer="keep", target="same_operation"),
+    "fire_paper_sac": Config(init_source="original"),
 }
 
 
 class FullReset:
-    """Re-initialises all layers."""
+    """Re-initialises all layers and normalisations."""
 
     def __init__(self, config: Config) -> None:
         self.config = config
@@ -59,4 +63,4 @@ class FullReset:
     @torch.no_grad()
     def apply(self, net: NetworkState, streams: Sequence[Streams], data: ProbeBatch | None) -> ResetReport:
         """Copies initial weights and biases ``[m, ...]`` into every layer."""
-        return ResetReport(touched=reinitialize(net.layers, self.config.init_source))
+        return ResetReport(touched=reinitialize((*net.layers, *net.norms), self.config.init_source))

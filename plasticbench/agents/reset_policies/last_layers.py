@@ -2,7 +2,8 @@
 
 Source: Nikishin et al., ICML 2022, arXiv 2205.07802. With ``init_source: original`` it is also the control that FIRE's
 DQN experiment (Han et al., ICLR 2026, arXiv 2602.08040) lacks, whose FIRE rewinds all linear layers beside projecting
-the convolutions: preset ``fire_paper_dqn`` does that rewinding alone.
+the convolutions: preset ``fire_paper_dqn`` does that rewinding alone. ``fire_paper_sac`` resets the heads under the
+rules of their SAC code. Normalisations stay as they are.
 """
 
 from __future__ import annotations
@@ -21,6 +22,7 @@ from plasticbench.contracts import (
     ResetPolicy,
     ResetReport,
     TargetRule,
+    TemperatureRule,
 )
 from plasticbench.seeding import Streams
 
@@ -36,6 +38,7 @@ class Config:
     init_source: InitSource = "fresh"
     optimizer: OptimizerRule = "reset_touched"
     target: TargetRule = "sync_touched"
+    temperature: TemperatureRule = "keep"
 
     def __post_init__(self) -> None:
         require_rules(self)
@@ -52,6 +55,7 @@ class Config:
 PRESETS = {
     "clean": Config(),
     "fire_paper_dqn": Config(init_source="original", optimizer="keep", target="sync_touched"),
+    "fire_paper_sac": Config(init_source="original", optimizer="reset", target="sync", temperature="reset"),
 }
 
 

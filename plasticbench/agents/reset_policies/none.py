@@ -12,13 +12,14 @@ from plasticbench.contracts import (
     ResetPolicy,
     ResetReport,
     TargetRule,
+    TemperatureRule,
 )
 from plasticbench.seeding import Streams
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Config:
-    """No settings: weights, optimizer and target network go on as they are."""
+    """No settings: weights, optimizer, target network and temperature go on as they are."""
 
     @property
     def optimizer(self) -> OptimizerRule:
@@ -27,6 +28,11 @@ class Config:
 
     @property
     def target(self) -> TargetRule:
+        """Always kept."""
+        return "keep"
+
+    @property
+    def temperature(self) -> TemperatureRule:
         """Always kept."""
         return "keep"
 
@@ -39,7 +45,7 @@ class Config:
         return NoReset()
 
 
-PRESETS = {"clean": Config(), "fire_paper_dqn": Config()}
+PRESETS = {"clean": Config(), "fire_paper_dqn": Config(), "fire_paper_sac": Config()}
 
 
 class NoReset:

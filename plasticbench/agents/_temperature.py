@@ -1,0 +1,69 @@
+"""The entropy temperature of SAC, one for each member, moved towards a target entropy.
+
+Source: Haarnoja et al. 2018, arXiv 1812.05905, section 5.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+
+from plasticbench.agents._losses import temperature_loss
+from plasticbench.agents._network import ParameterSlot
+from plasticbench.agents._optim import AdamConfig, PopulationAdam
+
+
+class Temperature:
+    """``log alpha`` of M members with an Adam of its own, so that alpha stays above 0."""
+
+    def __init__(self, start: float, learning_rate: float, num_members: int, device: torch.device) -> None:
+        self.num_members = num_members
+        self.slots = [ParameterSlot("log_alpha", 0, num_members, (num_members,))]
+        self._log_start = math.log(start)
+        self.flat = torch.full((num_members,), self._log_start, device=device)
+        self.flat_grad = torch.zeros_like(self.flat)
+        self.optimizer = PopulationAdam(self, AdamConfig(learning_rate=learning_rate))
+
+    @property
+    def value(self) -> Tensor:
+        """Alpha ``[M]``, above 0."""
+        return self.flat.exp()
+
+    def update(self, log_prob: Tensor, target_entropy: float) -> Tensor:
+        """One step from log densities ``[M, B]`` of the policy's own actions; returns the loss ``[M]``."""
+        loss = temperature_loss(self.value, log_prob, target_entropy)
+        self.flat_grad.copy_(loss)  # alpha is a factor of the loss, so d loss / d log alpha is the loss itself
+        self.optimizer.step()
+        return loss
+
+    def reset(self, members: Sequence[int]) -> None:
+        """These members return to the starting value with a new optimizer state."""
+        index = torch.tensor(list(members), device=self.flat.device)
+        self.flat.index_fill_(0, index, self._log_start)
+        for moment in (self.optimizer.exp_avg, self.optimizer.exp_avg_sq):
+            moment.index_fill_(0, index, 0.0)
+        self.optimizer.steps.index_fill_(1, index.cpu(), 0)
+        self.optimizer.rebuild()
+
+    def _parts(self) -> dict[str, Tensor]:
+        optimizer = self.optimizer
+        return {
+            "temperature/log_alpha": self.flat,
+            "temperature/exp_avg": optimizer.exp_avg,
+            "temperature/exp_avg_sq": optimizer.exp_avg_sq,
+            "temperature/adam_steps": optimizer.steps[0],
+        }
+
+    def state_dict(self) -> dict[str, Tensor]:
+        """Named tensors ``[M]``."""
+        return {name: tensor.clone() for name, tensor in self._parts().items()}
+
+    def load_state_dict(self, state: dict[str, Tensor], parents: Sequence[int]) -> None:
+        """Member i becomes a copy of the saved member ``parents[i]``."""
+        members = torch.tensor(list(parents))
+        for name, tensor in self._parts().items():
+            tensor.copy_(state[name].index_select(0, members.to(state[name].device)))
+        self.optimizer.rebuild()

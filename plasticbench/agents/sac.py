@@ -1,0 +1,352 @@
+"""SAC (Haarnoja et al. 2018, arXiv 1812.05905) for populations: tanh-Gaussian actor, twin critics, own temperature.
+
+The order of an update is SimBa's (Lee et al. 2025, arXiv 2410.09754), which FIRE's SAC builds on: actor, temperature,
+critics with the new actor, targets.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Annotated, Any, Literal
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from plasticbench.agents._losses import entropy_target, policy_loss, squared_loss
+from plasticbench.agents._network import LayerSpec
+from plasticbench.agents._optim import AdamConfig
+from plasticbench.agents._replay import Batch, PopulationReplay
+from plasticbench.agents._running_norm import RunningNorm
+from plasticbench.agents._tanh_gaussian import bounded_log_std, sample
+from plasticbench.agents._temperature import Temperature
+from plasticbench.agents._trained import TrainedNetwork
+from plasticbench.agents._uniforms import MemberNormals, MemberUniforms
+from plasticbench.agents.networks import mlp, simba
+from plasticbench.contracts import BoxActions, EnvSpec, EnvStep, NetworkView
+from plasticbench.plugins import PluginField
+from plasticbench.seeding import Streams, derive_generator
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Config:
+    """Settings of SAC. ``steps`` counts agent steps of one trial; ``replay_ratio`` is updates per agent step.
+
+    ``target_entropy_coefficient`` times the number of action dimensions is the entropy aimed at, in nats. With
+    ``critics: clipped_double`` the smaller of two values counts (Fujimoto et al. 2018, arXiv 1802.09477).
+    ``observation_norm: running`` takes the place of the environment's fixed scale. Until learning starts, actions are
+    uniform.
+    """
+
+    actor_network: Annotated[Any, PluginField("networks")] = field(
+        default_factory=lambda: mlp.Config(hidden=(256, 256))
+    )
+    critic_network: Annotated[Any, PluginField("networks")] = field(
+        default_factory=lambda: mlp.Config(hidden=(256, 256))
+    )
+    critics: Literal["single", "clipped_double"] = "clipped_double"
+    learning_rate: float = 3e-4
+    weight_decay: float = 0.0
+    temperature_learning_rate: float = 3e-4
+    temperature_start: float = 1.0
+    target_entropy_coefficient: float = -1.0
+    log_std_min: float = -5.0
+    log_std_max: float = 2.0
+    observation_norm: Literal["none", "running"] = "none"
+    batch_rows: int = 256
+    capacity_transitions: int = 1_000_000
+    discount: float = 0.99
+    target_tau: float = 0.005
+    replay_ratio: float = 1.0
+    learning_starts_steps: int = 1_000
+
+    def __post_init__(self) -> None:
+        for name in ("batch_rows", "capacity_transitions"):
+            if getattr(self, name) < 1:
+                raise ValueError(f"{name}: must be at least 1, got {getattr(self, name)}")
+        for name in ("learning_rate", "temperature_learning_rate", "temperature_start", "replay_ratio"):
+            if getattr(self, name) <= 0:
+                raise ValueError(f"{name}: must be above 0, got {getattr(self, name)}")
+        if self.weight_decay < 0:
+            raise ValueError(f"weight_decay: must be at least 0, got {self.weight_decay}")
+        if not 0 <= self.discount <= 1:
+            raise ValueError(f"discount: must lie in [0, 1], got {self.discount}")
+        if not 0 < self.target_tau <= 1:
+            raise ValueError(f"target_tau: must lie in (0, 1], got {self.target_tau}")
+        if self.log_std_min >= self.log_std_max:
+            raise ValueError(f"log_std_min: must be below log_std_max ({self.log_std_max}), got {self.log_std_min}")
+        if self.learning_starts_steps < self.batch_rows:
+            raise ValueError(
+                f"learning_starts_steps: must be at least batch_rows ({self.batch_rows}), "
+                f"got {self.learning_starts_steps}"
+            )
+
+    @property
+    def critic_names(self) -> tuple[str, ...]:
+        """The critics, each trained, reset and measured by itself."""
+        return ("critic1",) if self.critics == "single" else ("critic1", "critic2")
+
+    @property
+    def networks(self) -> tuple[str, ...]:
+        """Names of the networks as probes see them."""
+        return ("actor", *self.critic_names, *(f"{name}_target" for name in self.critic_names))
+
+    def build(
+        self, *, spec: EnvSpec, num_envs: int, streams: Sequence[Streams], budget_steps: int, device: torch.device
+    ) -> SAC:
+        """A population of ``len(streams)`` members with ``num_envs`` environments each."""
+        return SAC(self, spec, num_envs, streams, device)
+
+    def memory_bytes(self, spec: EnvSpec, num_members: int) -> int:
+        """Bytes of replay and networks of a population."""
+        frame_bytes = int(np.prod(spec.frame_shape)) * np.dtype(spec.obs_dtype).itemsize
+        row_bytes = frame_bytes + 18 + 4 * len(_actions(spec).low)
+        actor, critic = (
+            sum(int(np.prod(layer.weight_shape)) for layer in layers)
+            for layers in (_actor_layers(self, spec), _critic_layers(self, spec))
+        )
+        weights_bytes = 20 * actor + 24 * len(self.critic_names) * critic
+        return num_members * (self.capacity_transitions * row_bytes + weights_bytes)
+
+
+PRESETS = {
+    # isaac7778/FIRE rl/sac/configs/agent/simba.yaml; log std and observation statistics as in SonyResearch/simba.
+    "fire_paper_sac": Config(
+        actor_network=simba.Config(num_blocks=1, width=128),
+        critic_network=simba.Config(num_blocks=2, width=512),
+        learning_rate=1e-4,
+        weight_decay=1e-2,
+        temperature_learning_rate=1e-4,
+        temperature_start=0.01,
+        target_entropy_coefficient=-0.5,
+        log_std_min=-10.0,
+        observation_norm="running",
+        replay_ratio=2.0,
+        learning_starts_steps=5_000,
+    ),
+}
+
+
+def _actions(spec: EnvSpec) -> BoxActions:
+    if not isinstance(spec.actions, BoxActions):
+        raise ValueError(
+            f"sac needs continuous actions, but this task's actions are a choice among {spec.actions.count}. Choose dqn"
+        )
+    if not all(
+        -math.inf < low < high < math.inf for low, high in zip(spec.actions.low, spec.actions.high, strict=True)
+    ):
+        raise ValueError(f"sac needs finite bounds with low below high for every action, got {spec.actions}")
+    return spec.actions
+
+
+def _actor_layers(config: Config, spec: EnvSpec) -> list[LayerSpec]:
+    """The network with two heads, so that policies see the means' weight and the deviations' apart."""
+    *hidden, last = config.actor_network.layers(spec.obs_shape, len(_actions(spec).low))
+    return [*hidden, last._replace(name="mean"), last._replace(name="log_std", wiring="sibling")]
+
+
+def _critic_layers(config: Config, spec: EnvSpec) -> list[LayerSpec]:
+    inputs = math.prod(spec.obs_shape) + len(_actions(spec).low)
+    layers: list[LayerSpec] = config.critic_network.layers((inputs,), 1)
+    return layers
+
+
+def check(config: Config, spec: EnvSpec) -> None:
+    """Raises ``ValueError`` if this agent cannot act in such environments."""
+    _actor_layers(config, spec)
+    _critic_layers(config, spec)
+
+
+class SAC:
+    """M members in lockstep. ``act`` and ``observe`` take ``[M, E, ...]``; ``learn`` trains after each of them."""
+
+    def __init__(
+        self, config: Config, spec: EnvSpec, num_envs: int, streams: Sequence[Streams], device: torch.device
+    ) -> None:
+        self.config, self.spec, self.streams, self.device = config, spec, streams, device
+        self.num_members, self.num_envs = len(streams), num_envs
+        low, high = np.array([_actions(spec).low, _actions(spec).high], dtype=np.float32)
+        self._centre, self._reach = (low + high) / 2, (high - low) / 2
+        self._target_entropy = config.target_entropy_coefficient * len(low)
+        adam = AdamConfig(learning_rate=config.learning_rate, weight_decay=config.weight_decay)
+        self.actor = TrainedNetwork.build("actor", _actor_layers(config, spec), adam, streams, device, target="none")
+        self.critics = tuple(
+            TrainedNetwork.build(name, _critic_layers(config, spec), adam, streams, device)
+            for name in config.critic_names
+        )
+        self.temperature = Temperature(
+            config.temperature_start, config.temperature_learning_rate, self.num_members, device
+        )
+        uses_norm = config.observation_norm == "running"
+        self._norm = RunningNorm(self.num_members, spec.obs_shape, device) if uses_norm else None
+        self.replay = PopulationReplay(spec, self.num_members, num_envs, config.capacity_transitions, device)
+        self._draws = {
+            "exploration": MemberNormals(streams, "exploration", (num_envs, len(low))),
+            "batches": MemberUniforms(streams, "replay", (config.batch_rows,)),
+            "policy": MemberNormals(streams, "policy", (2, config.batch_rows, len(low))),
+        }
+
+    @property
+    def trained(self) -> tuple[TrainedNetwork, ...]:
+        """The networks that resets and probes concern."""
+        return (self.actor, *self.critics)
+
+    def begin(self, obs: np.ndarray) -> None:
+        """Starts a new course at ``obs``, after environments or their view of the world were changed."""
+        self.replay.begin(obs)
+        self._take_in(obs)
+
+    def act(self, obs: np.ndarray, step: int) -> np.ndarray:
+        """Actions ``[M, E, A]`` for training: uniform until learning starts, then drawn from the policy."""
+        noise = torch.from_numpy(self._draws["exploration"].draw())
+        if step <= self.config.learning_starts_steps:
+            return self._to_environment(torch.erf(noise / math.sqrt(2)))  # 2 Phi(noise) - 1 is uniform in [-1, 1]
+        with torch.no_grad():
+            action, _ = self._policy(self._seen(obs), noise.to(self.device))
+        return self._to_environment(action)
+
+    def act_in_evaluation(self, obs: np.ndarray, uniforms: np.ndarray) -> np.ndarray:
+        """The policy's most likely actions before squashing; evaluation needs no chance, so uniforms are not used."""
+        with torch.no_grad():
+            mean, _ = self.actor.online.forward(self._seen(obs)).chunk(2, dim=-1)
+        return self._to_environment(torch.tanh(mean))
+
+    def _to_environment(self, action: Tensor) -> np.ndarray:
+        scaled: np.ndarray = self._centre + self._reach * action.cpu().numpy()
+        return scaled
+
+    def _seen(self, obs: np.ndarray) -> Tensor:
+        return self._scaled(torch.from_numpy(obs).to(self.device))
+
+    def _scaled(self, obs: Tensor) -> Tensor:
+        if self._norm is not None:
+            return self._norm.apply(obs.float())
+        return obs.float() * self.spec.obs_scale if self.spec.obs_scale != 1.0 else obs.float()
+
+    def _policy(self, obs: Tensor, noise: Tensor) -> tuple[Tensor, Tensor]:
+        mean, raw = self.actor.online.forward(obs).chunk(2, dim=-1)
+        return sample(mean, bounded_log_std(raw, self.config.log_std_min, self.config.log_std_max), noise)
+
+    def observe(self, action: np.ndarray, step: EnvStep) -> None:
+        """Stores what followed ``action``; the fields of ``step`` are shaped ``[M, E, ...]``."""
+        self.replay.observe(np.clip((action - self._centre) / self._reach, -1, 1), step)
+        self._take_in(step.obs)
+
+    def _take_in(self, obs: np.ndarray) -> None:
+        if self._norm is not None:
+            self._norm.update(obs)
+
+    def learn(self, step: int) -> Iterator[dict[str, Tensor]]:
+        """Makes the updates that are due when the clock reaches ``step``; yields each one's metrics ``[M]``."""
+        config, before = self.config, step - self.num_envs
+        if step > config.learning_starts_steps and self.replay.steps_since_clear >= config.batch_rows:
+            for _ in range(int(step * config.replay_ratio) - int(before * config.replay_ratio)):
+                yield self.update()
+
+    def update(self) -> dict[str, Tensor]:
+        """One gradient step of every network of every member on a batch of its own."""
+        batch = self.replay.sample(self._draws["batches"].draw())
+        noise = torch.from_numpy(self._draws["policy"].draw()).to(self.device)
+        obs, next_obs = self._observations(batch)
+        loss, log_prob = self._actor_loss(obs, noise[:, 0])
+        self.actor.descend(loss)
+        log_prob = log_prob.detach()
+        temperature_loss = self.temperature.update(log_prob, self._target_entropy)
+        critic_losses = self._critic_losses(batch, obs, next_obs, noise[:, 1])
+        for critic, critic_loss in zip(self.critics, critic_losses, strict=True):
+            critic.descend(critic_loss)
+            critic.move_target(self.config.target_tau)
+        return {
+            "loss/actor": loss.detach(),
+            "loss/temperature": temperature_loss,
+            **{
+                f"loss/{critic.name}": value.detach() for critic, value in zip(self.critics, critic_losses, strict=True)
+            },
+            "policy/entropy": -log_prob.mean(dim=1),
+            "policy/temperature": self.temperature.value,
+        }
+
+    def _actor_loss(self, obs: Tensor, noise: Tensor) -> tuple[Tensor, Tensor]:
+        """The loss ``[M]`` and the log densities ``[M, B]`` of the actions that ``noise`` leads to."""
+        action, log_prob = self._policy(obs, noise)
+        q = self._smallest([critic.online.forward(_joined(obs, action)) for critic in self.critics])
+        return policy_loss(q, log_prob, self.temperature.value), log_prob
+
+    def _critic_losses(self, batch: Batch, obs: Tensor, next_obs: Tensor, noise: Tensor) -> list[Tensor]:
+        with torch.no_grad():
+            next_action, next_log_prob = self._policy(next_obs, noise)
+            next_inputs = _joined(next_obs, next_action)
+            next_q = self._smallest([critic.forward_target(next_inputs) for critic in self.critics])
+            target = entropy_target(
+                batch.reward, batch.terminated, next_q, next_log_prob, self.temperature.value, self.config.discount
+            )
+        inputs = _joined(obs, batch.action)
+        return [squared_loss(critic.online.forward(inputs).squeeze(-1), target) for critic in self.critics]
+
+    @staticmethod
+    def _smallest(values: Sequence[Tensor]) -> Tensor:
+        """The smallest of the critics' values ``[M, B, 1]``, as ``[M, B]``."""
+        return (values[0] if len(values) == 1 else torch.minimum(*values)).squeeze(-1)
+
+    def _observations(self, batch: Batch) -> tuple[Tensor, Tensor]:
+        if self.spec.frame_stack > 1:
+            return self._scaled(batch.frames[:, :, :-1]), self._scaled(batch.frames[:, :, 1:])
+        return self._scaled(batch.frames[:, :, 0]), self._scaled(batch.frames[:, :, 1])
+
+    def probe_batch(self, uniforms: np.ndarray) -> Batch | None:
+        """A replay sample for probes and data-dependent resets, chosen by ``[M, N]``; ``None`` before there is any."""
+        return self.replay.sample(uniforms) if self.replay.sizes.min() > 0 else None
+
+    def probe_obs(self, batch: Batch) -> Tensor:
+        """The observations of a batch as the actor sees them: ``[M, N, *obs_shape]``, normalised."""
+        return self._observations(batch)[0]
+
+    def views(self, batch: Batch, previous: Mapping[str, Tensor] | None = None) -> tuple[NetworkView, ...]:
+        """Actor, critics and targets as probes see them; ``previous`` maps network names to flat earlier weights."""
+        noise = self._probe_noise(batch.action.shape[1])
+        obs, next_obs = self._observations(batch)
+        with torch.enable_grad():
+            critic_losses = self._critic_losses(batch, obs, next_obs, noise[:, 1])
+            losses = [self._actor_loss(obs, noise[:, 0])[0], *critic_losses]
+            gradients = [trained.gradient(loss) for trained, loss in zip(self.trained, losses, strict=True)]
+        joined = _joined(obs, batch.action)
+        online = tuple(
+            trained.view(
+                trained.name, obs if trained is self.actor else joined, gradient, (previous or {}).get(trained.name)
+            )
+            for trained, gradient in zip(self.trained, gradients, strict=True)
+        )
+        return (*online, *(critic.target_view(f"{critic.name}_target", joined) for critic in self.critics))
+
+    def _probe_noise(self, rows: int) -> Tensor:
+        """The same noise at every look, so that values before and after a reset differ by the reset alone."""
+        shape = (2, rows, len(self._centre))
+        drawn = [derive_generator(s.seed, "probe noise").standard_normal(shape, dtype=np.float32) for s in self.streams]
+        return torch.from_numpy(np.stack(drawn)).to(self.device)
+
+    def state_dict(self) -> tuple[dict[str, Tensor], dict[str, Any]]:
+        """Tensors ``[M, ...]`` and plain data, the replay left out (it is saved in chunks)."""
+        tensors = self.temperature.state_dict() | (self._norm.state_dict() if self._norm is not None else {})
+        for trained in self.trained:
+            tensors |= trained.state_dict()
+        draws = {name: draw.state_dict() for name, draw in self._draws.items()}
+        return tensors, {"streams": [streams.state_dict() for streams in self.streams], "draws": draws}
+
+    def load_state_dict(self, tensors: dict[str, Tensor], plain: dict[str, Any], parents: Sequence[int]) -> None:
+        """Member i continues as the saved member ``parents[i]``: the identity resumes, anything else forks."""
+        for trained in self.trained:
+            trained.load_state_dict(tensors, parents)
+        self.temperature.load_state_dict(tensors, parents)
+        if self._norm is not None:
+            self._norm.load_state_dict(tensors, parents)
+        for name, draw in self._draws.items():
+            draw.load_state_dict(plain["draws"][name], parents)
+        for streams, parent in zip(self.streams, parents, strict=True):
+            streams.load_state_dict(plain["streams"][parent])
+
+
+def _joined(obs: Tensor, action: Tensor) -> Tensor:
+    """What a critic reads: ``[M, B, observation + action]``."""
+    return torch.cat((obs.flatten(2), action), dim=-1)

@@ -1,0 +1,69 @@
+"""MuJoCo locomotion through EnvPool: HalfCheetah, Hopper, Walker2d, Ant."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cache
+from typing import NamedTuple
+
+from plasticbench.contracts import BoxActions, EnvSpec, VectorEnv
+from plasticbench.envs._checks import check_at_least, check_choice
+from plasticbench.envs._envpool import EnvPoolEnv
+from plasticbench.envs._scores import Reference
+
+
+class _Task(NamedTuple):
+    obs_size: int
+    action_size: int  # each in [-1, 1]
+    reference: Reference
+
+
+_TASKS = {
+    "HalfCheetah-v4": _Task(17, 6, Reference(-280.2, 12135.0)),
+    "Hopper-v4": _Task(11, 3, Reference(-20.3, 3234.3)),
+    "Walker2d-v4": _Task(17, 6, Reference(1.6, 4592.3)),
+    "Ant-v4": _Task(27, 8, Reference(-325.6, 3879.7)),
+}
+
+
+def tasks() -> tuple[str, ...]:
+    """All tasks of the family."""
+    return tuple(_TASKS)
+
+
+@cache
+def _spec(task: str) -> EnvSpec:
+    size = _TASKS[task].action_size
+    actions = BoxActions(low=(-1.0,) * size, high=(1.0,) * size)
+    return EnvSpec(obs_shape=(_TASKS[task].obs_size,), obs_dtype="float32", actions=actions)
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Config:
+    """A Gym MuJoCo task with its published limit of 1,000 steps; an agent step is a step of the task."""
+
+    task: str
+    num_envs: int = 1
+
+    def __post_init__(self) -> None:
+        check_choice("task", self.task, _TASKS)
+        check_at_least("num_envs", self.num_envs, 1)
+
+    @property
+    def spec(self) -> EnvSpec:
+        """Shapes and actions, without starting an environment."""
+        return _spec(self.task)
+
+    @property
+    def score_source(self) -> str:
+        """Where the two reference returns come from."""
+        return "0: random actions; 1: a trained SAC, both from D4RL (Fu et al. 2020, arXiv:2004.07219), measured on v2"
+
+    def score(self, mean_return: float) -> float:
+        """0 for random actions, 1 for D4RL's expert."""
+        return _TASKS[self.task].reference.score(mean_return)
+
+    def build(self, seeds: Sequence[int], num_threads: int) -> VectorEnv:
+        """One environment per seed, in one EnvPool."""
+        return EnvPoolEnv(self.spec, self.task, seeds, num_threads)
