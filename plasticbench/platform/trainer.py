@@ -234,11 +234,16 @@ class Trainer:
 
     def _trigger(self, totals: Mapping[tuple[str, str], Sequence[float]]) -> None:
         for m, method in enumerate(self._methods):
-            schedule = method.schedule if method else None
-            if isinstance(schedule, Trigger) and m not in self._triggered:
-                value = totals[schedule.network, schedule.probe][m]
-                if schedule.fires(value, self.step, self._last_reset[m]):
-                    self._triggered.append(m)
+            if method is None or not isinstance(method.schedule, Trigger) or m in self._triggered:
+                continue
+            schedule = method.schedule
+            if (schedule.network, schedule.probe) not in totals:
+                raise ValueError(
+                    f"methods.{method.name}.when.probe: {schedule.probe!r} has no total on the {schedule.network!r} "
+                    "network between resets. Choose another probe or network"
+                )
+            if schedule.fires(totals[schedule.network, schedule.probe][m], self.step, self._last_reset[m]):
+                self._triggered.append(m)
 
     def _records(self, name: str, values: Sequence[float], members: Iterable[int]) -> list[Record]:
         now = time.time()
