@@ -187,7 +187,9 @@ class DQN:
         """One gradient step of every member on a batch of its own."""
         batch = self.replay.sample(self._batches.draw())
         loss, q = self._loss(batch)
-        self.q.descend(loss)
+        self.q.online.flat_grad.zero_()
+        loss.sum().backward()  # type: ignore[no-untyped-call]
+        self.q.optimizer.step()
         return {"loss/td": loss.detach(), "q/mean": q.detach().mean(dim=(1, 2))}
 
     def _loss(self, batch: Batch) -> tuple[Tensor, Tensor]:
