@@ -3,8 +3,8 @@
     python benchmarks/updates.py mlp      # MLP 2x128, batch 32, one thread: M = 1 and M = 20, in turn
     python benchmarks/updates.py nature   # two one-thread populations side by side, against an eager loop
 
-Prints one JSON object. Rates are member-updates per second, best of the rounds: of CPU time for the single-threaded MLPs,
-of wall-clock time for the Nature CNNs. Compare ratios of one run only.
+Prints one JSON object. Rates are member-updates per second, best of the rounds: of CPU time for the MLPs, which
+use one thread, and of wall-clock time for the Nature CNNs. Compare ratios of one run only.
 """
 
 from __future__ import annotations
