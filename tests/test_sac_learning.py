@@ -73,3 +73,12 @@ def test_half_cheetah_runs_where_random_actions_fall_behind():
     config = replace(CONFIG, observation_norm="running")
     returns = returns_after_training(mujoco.Config(task="HalfCheetah-v4"), [0, 1], 10_000, config)
     assert (returns > 0).all(), np.round(returns)  # random actions: about -280
+
+
+@pytest.mark.slow
+def test_a_humanoid_learns_to_balance_longer_than_chance():
+    from plasticbench.envs import humanoid
+
+    environment = humanoid.Config(task="h1-balance_simple-v0", action_repeat=2)
+    returns = returns_after_training(environment, seeds=[0, 1, 2], steps=6_000)
+    assert returns.mean() > 1.3 * 9.391  # random actions, as published with the benchmark
