@@ -32,8 +32,6 @@ needs_meshes = pytest.mark.skipif(not MESHES.exists(), reason=f"{MESHES} is abse
 
 MESH_MEDIAN, MESH_95TH = 1e-7, 2e-3
 FOOT_MEDIAN, FOOT_95TH = 4e-4, 1.5e-2
-ROUNDING_95TH = {"h1-balance_simple-v0": 3e-3}
-"""What MuJoCo 3.1.6 reaches against itself, where that is more than the bound."""
 
 Recording = dict[str, np.ndarray]
 
@@ -116,7 +114,7 @@ def test_a_step_with_the_original_ankle_meshes_agrees(task: str) -> None:
     recorded = load(task)
     errors = step_once(simulation(task, len(recorded["reward"]), MESHES), recorded)
     assert np.median(errors) <= MESH_MEDIAN
-    assert np.percentile(errors, 95) <= ROUNDING_95TH.get(task, MESH_95TH)
+    assert np.percentile(errors, 95) <= MESH_95TH
 
 
 @by_task
