@@ -12,6 +12,7 @@ from plasticbench.platform.checkpoint import CheckpointError, CheckpointStore
 from plasticbench.platform.rundir import RunDirectory
 from plasticbench.platform.segment import SegmentRun
 from plasticbench.records import read_records
+from plasticbench.seeding import derive_seed
 
 
 @pytest.fixture(scope="module")
@@ -208,3 +209,22 @@ def test_a_record_file_shorter_than_its_commit_is_refused(undisturbed, tmp_path)
     with pytest.raises(ValueError, match="holds 0 bytes, but the checkpoint was committed with"):
         SegmentRun(tmp_path / "run", branch.id)
     assert not list(read_records(file))
+
+
+@pytest.mark.parametrize("replay", ["keep", "clear"])
+def test_a_fork_restarts_environments_and_a_change_clears_the_replay_where_asked(tmp_path, replay):
+    data = small()
+    data["environments"][0]["scenario"]["replay"] = replay
+    plan = prepare(tmp_path / "run", data)
+    prefix, branch = plan.segments[0], plan.segments[1]
+    assert SegmentRun(tmp_path / "run", prefix.id).run()
+    run = SegmentRun(tmp_path / "run", branch.id)
+    trainer = run._trainer
+    next(trainer.advance())
+    journal = trainer._env.state_dict()
+    expected = [derive_seed(member.seed, "environment", 200, i) for member in branch.members for i in range(2)]
+    assert journal["seeds"].tolist() == expected
+    assert len(journal["actions"]) == 1
+    sizes = trainer.agent.replay.sizes
+    assert (sizes == 2).all() if replay == "clear" else (sizes > 100).all()
+    run._close()
