@@ -12,6 +12,7 @@ from plasticbench.analysis.report import write_report
 from plasticbench.platform import runner
 from plasticbench.platform.display import Display, make_display, standings
 from plasticbench.platform.rundir import RunDirectory
+from plasticbench.platform.tracker import committed_bytes
 from plasticbench.platform.tracking import Mirror, TrackingUnavailable, check
 
 DONE, FAILED, INTERRUPTED = 0, 1, 130
@@ -84,7 +85,7 @@ def mirror(directory: RunDirectory, tracking_uri: str) -> None:
     try:
         check(tracking_uri)
         target = Mirror(directory.path, tracking_uri)
-        target.pump(runner.committed_bytes(directory, plan))
+        target.pump(committed_bytes(directory, plan))
         target.log_report(directory.path / "report")
     except TrackingUnavailable as error:
         raise ValueError(f"--tracking-uri: {error}") from error
