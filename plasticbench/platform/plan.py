@@ -65,6 +65,10 @@ class Plan:
         """Inverse of ``to_json``. Raises ``ValueError`` for anything else."""
         return pydantic.TypeAdapter(cls).validate_json(text, strict=True)
 
+    def segment(self, segment_id: str) -> Segment:
+        """The segment with this id."""
+        return next(segment for segment in self.segments if segment.id == segment_id)
+
 
 def make_plan(benchmark: Benchmark) -> Plan:
     """Trials ordered by task, method and seed, and their segments."""
