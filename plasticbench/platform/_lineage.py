@@ -58,6 +58,7 @@ class Lineage:
     ) -> None:
         self.benchmark, self.environment, self.trial_ids = benchmark, environment, trial_ids
         self.agent = methods[0]
+        self.has_only_agent = all(method.agent == self.agent.agent for method in benchmark.methods)
         self.limit = benchmark.execution.members_per_population
         num_envs = environment.config.num_envs
         self.forks: dict[int, list[str]] = {}
@@ -139,8 +140,7 @@ class Lineage:
         if first.method is not None:
             course = slug(first.method) + (f"-and-{others}-more" if others else "")
         else:
-            one_agent = all(method.agent == self.agent.agent for method in self.benchmark.methods)
-            course = "shared" if one_agent else f"shared-{slug(self.agent.name)}"
+            course = "shared" if self.has_only_agent else f"shared-{slug(self.agent.name)}"
         return f"{slug(self.environment.name)}--{course}--s{first.seed}--{from_step}-{to_step}"
 
     def _memory_bytes(self, num_members: int) -> int:
