@@ -45,7 +45,7 @@ def test_a_node_must_have_everything_itself():
     [
         ({"num_cpus": 4}, (2, 0, 8), "execution.num_cpus: "),
         ({"num_gpus": 1.0, "device": "cuda"}, (2, 0, 64), "execution.num_gpus: "),
-        ({}, (2, 0, 0.2), "execution.members_per_population: "),
+        ({}, (2, 0, 0.5), "execution.members_per_population: "),
     ],
 )
 def test_what_no_node_has_is_named_by_its_key(execution, node, key):
