@@ -159,7 +159,8 @@ class Lineage:
         estimate = getattr(agent, "network_bytes", None)
         network_bytes = int(estimate(spec)) if estimate is not None else 0
         rows = max(self.benchmark.probes.batch_rows, getattr(agent, "batch_rows", 0))
-        return _ACTIVATION_COPIES * 4 * rows * prod(spec.obs_shape) + _NETWORK_COPIES * network_bytes
+        activation_bytes = 4 * rows * int(prod(spec.obs_shape))
+        return _ACTIVATION_COPIES * activation_bytes + _NETWORK_COPIES * network_bytes
 
 
 def balanced(items: Sequence[Item], limit: int) -> list[Sequence[Item]]:

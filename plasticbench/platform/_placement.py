@@ -56,12 +56,16 @@ def _misfit(segment: Segment, wanted: Needs, nodes: Sequence[Mapping[str, float]
     several = ("execution", "Lower num_cpus, num_gpus or members_per_population until one node has all three")
     key, advice = lacking.get(tuple(wanted.too_large(nodes)), several)
     asked = _resources({"CPU": wanted.num_cpus, "GPU": wanted.num_gpus, "memory": wanted.memory_bytes})
-    kinds = Counter(_resources(node) for node in nodes)
-    have = "; ".join(f"{count} x {kind}" for kind, count in kinds.items()) or "none"
     return (
         f"{key}: population {segment.id} needs one node with {asked}, and no node is that large, so it would wait for "
-        f"ever. {advice}, or add a node. Nodes: {have}"
+        f"ever. {advice}, or add a node. Nodes: {describe_nodes(nodes)}"
     )
+
+
+def describe_nodes(nodes: Sequence[Mapping[str, float]]) -> str:
+    """What kinds of nodes there are, and how many of each."""
+    kinds = Counter(_resources(node) for node in nodes)
+    return "; ".join(f"{count} x {kind}" for kind, count in kinds.items()) or "none"
 
 
 def _resources(node: Mapping[str, float]) -> str:

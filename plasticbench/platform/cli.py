@@ -198,11 +198,16 @@ def _plugin_row(group: str, name: str) -> dict[str, str | list[str]]:
 
 
 @app.command()
-def doctor(as_json: AsJson = False) -> None:
+def doctor(
+    as_json: AsJson = False,
+    address: Annotated[
+        str | None, typer.Option(help="Also look at this Ray cluster: http://HOST:8265 or HOST:6379.")
+    ] = None,
+) -> None:
     """Says what works on this machine, and which command mends what does not."""
-    from plasticbench.platform.doctor import examine, gpu
+    from plasticbench.platform.doctor import cluster, examine, gpu
 
-    findings = examine()
+    findings = examine() + ([] if address is None else [cluster(address)])
     if as_json:
         typer.echo(json.dumps([dataclasses.asdict(finding) for finding in [*findings, gpu()]], indent=2))
     else:

@@ -57,6 +57,12 @@ def job_server(address: str | None) -> Iterator[JobSubmissionClient]:
         ) from error
 
 
+def describe_server(address: str) -> str:
+    """Who takes jobs there. Raises ``BenchmarkError`` if nobody does."""
+    with job_server(address) as client:
+        return f"Ray {client.get_version()} takes jobs at {address}"
+
+
 @contextmanager
 def _overriding_environment(address: str) -> Iterator[None]:
     """The client prefers RAY_ADDRESS, which may name another cluster, to the address that it is given."""

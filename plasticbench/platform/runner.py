@@ -26,7 +26,7 @@ from ray._private.services import canonicalize_bootstrap_address
 from ray.exceptions import OutOfMemoryError, RayError, RayTaskError
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
-from plasticbench.platform._placement import Needs, check_fits, needs
+from plasticbench.platform._placement import Needs, check_fits, describe_nodes, needs
 from plasticbench.platform._queue import WorkQueue, statuses
 from plasticbench.platform.benchmark import Benchmark, BenchmarkError
 from plasticbench.platform.checkpoint import CheckpointStore
@@ -311,6 +311,12 @@ class Scheduler:
     def statuses(self) -> dict[str, RunStatus]:
         """How each trial ended, for MLflow."""
         return statuses(self.plan, self.queue)
+
+
+def describe_cluster(address: str) -> str:
+    """The nodes of a running cluster. Raises ``BenchmarkError`` if it cannot be joined."""
+    with connected(address):
+        return describe_nodes(_node_resources())
 
 
 def _ready(references: Mapping[Any, _Running]) -> list[Any]:
