@@ -1,4 +1,4 @@
-"""Places segments on Ray actors, retries those that die, keeps the MLflow mirror fed. Only this file imports ray.
+"""Places segments on Ray actors, retries those that die, keeps the MLflow mirror fed.
 
 The driver holds no results: segments commit to the run directory, and whoever starts again reads it from there.
 """
@@ -121,7 +121,7 @@ def _check_answers(where: str) -> None:
     if (found := canonicalize_bootstrap_address(where)) is None:
         raise ConnectionError("no Ray runs on this machine")
     host, _, port = found.rpartition(":")
-    socket.create_connection((host, int(port)), timeout=_CONNECT_TIMEOUT_S).close()
+    socket.create_connection((host.strip("[]"), int(port)), timeout=_CONNECT_TIMEOUT_S).close()
 
 
 @contextmanager
@@ -137,7 +137,7 @@ def connected(address: str | None) -> Iterator[None]:
         else:
             _check_answers(where)
             ray.init(address=where, **_QUIET)
-    except (ConnectionError, ValueError, RuntimeError, OSError) as error:
+    except (ValueError, RuntimeError, OSError, RayError) as error:
         raise BenchmarkError(f"--address: no Ray cluster can be joined at {where!r}: {error}") from error
     previous = signal.signal(signal.SIGTERM, _interrupt)
     try:
@@ -262,10 +262,19 @@ class Scheduler:
 
     def _employ(self, running: _Running) -> None:
         """The worker goes on with a segment of its size; without one it must not hold what other sizes need."""
-        if (segment := self.queue.take(running.needs)) is not None:
+        segment = self.queue.take(running.needs) or self._from_waiting(running.needs)
+        if segment is not None:
             self._start(segment, running.worker, placed=True)
         else:
             ray.kill(running.worker)
+
+    def _from_waiting(self, wanted: Needs) -> Segment | None:
+        """A segment whose own worker still waits for a place; that one is no longer needed."""
+        for waiting in self._running.values():
+            if not waiting.placed and waiting.needs == wanted:
+                _bury(self._running.pop(waiting.result).worker)
+                return waiting.segment
+        return None
 
     def _retry(self, segment: Segment, reason: str) -> None:
         newest = CheckpointStore(self.directory.checkpoints).newest_number(segment.id)
