@@ -157,7 +157,9 @@ def test_resources_and_sizes_come_from_execution_and_agent() -> None:
     plan = plan_of(execution={"num_cpus": 2, "num_gpus": 0.5, "device": "cuda"})
     prefix, branches = plan.segments
     assert (prefix.num_cpus, prefix.num_gpus) == (2, 0.5)
-    assert branches.memory_bytes == 3 * prefix.memory_bytes > 0
+    assert branches.disk_bytes == 3 * prefix.disk_bytes > 0
+    process_bytes = 768 * 2**20
+    assert branches.memory_bytes - process_bytes == 3 * (prefix.memory_bytes - process_bytes) > 0
 
 
 def _messy_benchmark(limit: int) -> Plan:

@@ -72,8 +72,11 @@ class Config:
     def memory_bytes(self, spec: EnvSpec, num_members: int) -> int:
         """Bytes of replay and networks of a population."""
         frame_bytes = int(np.prod(spec.frame_shape)) * np.dtype(spec.obs_dtype).itemsize
-        weights = sum(int(np.prod(layer.weight_shape)) for layer in _layers(self, spec))
-        return num_members * (self.capacity_transitions * (frame_bytes + 26) + 24 * weights)
+        return num_members * (self.capacity_transitions * (frame_bytes + 26) + self.network_bytes(spec))
+
+    def network_bytes(self, spec: EnvSpec) -> int:
+        """Bytes of one member's networks, with gradients and moments."""
+        return 24 * sum(int(np.prod(layer.weight_shape)) for layer in _layers(self, spec))
 
 
 PRESETS = {

@@ -103,12 +103,15 @@ class Config:
         """Bytes of replay and networks of a population."""
         frame_bytes = int(np.prod(spec.frame_shape)) * np.dtype(spec.obs_dtype).itemsize
         row_bytes = frame_bytes + 18 + 4 * len(_actions(spec).low)
+        return num_members * (self.capacity_transitions * row_bytes + self.network_bytes(spec))
+
+    def network_bytes(self, spec: EnvSpec) -> int:
+        """Bytes of one member's networks, with gradients and moments."""
         actor, critic = (
             sum(int(np.prod(layer.weight_shape)) for layer in layers)
             for layers in (_actor_layers(self, spec), _critic_layers(self, spec))
         )
-        weights_bytes = 20 * actor + 24 * len(self.critic_names) * critic
-        return num_members * (self.capacity_transitions * row_bytes + weights_bytes)
+        return 20 * actor + 24 * len(self.critic_names) * critic
 
 
 PRESETS = {

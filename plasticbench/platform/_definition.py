@@ -191,6 +191,8 @@ class Execution:
             raise ValueError(f"num_gpus: must be 0 with device 'cpu', where it has no effect, got {self.num_gpus}")
         if self.device == "cuda" and self.num_gpus <= 0:
             raise ValueError(f"num_gpus: must be above 0 with device 'cuda', got {self.num_gpus}")
+        if self.num_gpus > 1 and self.num_gpus % 1:
+            raise ValueError(f"num_gpus: must be a share of one GPU or a whole number of them, got {self.num_gpus}")
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

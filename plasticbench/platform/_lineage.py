@@ -5,12 +5,18 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import pairwise, product
+from math import prod
 from typing import TypeVar
 
 from plasticbench.platform._definition import Benchmark, Environment, Method, slug
 from plasticbench.schedules import Trigger
 
 Item = TypeVar("Item")
+
+# tests/test_memory.py measures what these must cover.
+_PROCESS_BYTES = 768 << 20  # Python, PyTorch, Ray and the libraries of environments
+_NETWORK_COPIES = 3  # while a commit is written
+_ACTIVATION_COPIES = 4  # of the largest batch in single precision: what probes keep of convolutions
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -27,8 +33,8 @@ class Segment:
     """A range of steps of one population: the unit that is scheduled, checkpointed and retried.
 
     ``start`` is the segment whose last commit it goes on from, its member i from that one's member ``parents[i]``. With
-    ``fork`` the environments begin new episodes at ``from_step``. ``memory_bytes`` (replay and networks) and
-    ``disk_bytes`` (one commit) are upper bounds.
+    ``fork`` the environments begin new episodes at ``from_step``. ``memory_bytes`` (of the whole process, at its peak)
+    and ``disk_bytes`` (one commit) are upper bounds.
     """
 
     id: str
@@ -58,6 +64,7 @@ class Lineage:
     ) -> None:
         self.benchmark, self.environment, self.trial_ids = benchmark, environment, trial_ids
         self.agent = methods[0]
+        self.has_only_agent = all(method.agent == self.agent.agent for method in benchmark.methods)
         self.limit = benchmark.execution.members_per_population
         num_envs = environment.config.num_envs
         self.forks: dict[int, list[str]] = {}
@@ -115,7 +122,7 @@ class Lineage:
         fork: bool = False,
     ) -> Segment:
         execution = self.benchmark.execution
-        memory_bytes = self._memory_bytes(len(members))
+        held_bytes = self._held_bytes(len(members))
         rows = {member.seed: row for row, member in enumerate(start.members)} if start is not None else {}
         return Segment(
             id=self._id(members, from_step, to_step),
@@ -129,8 +136,8 @@ class Lineage:
             agent_method=self.agent.name,
             num_cpus=execution.num_cpus,
             num_gpus=execution.num_gpus,
-            memory_bytes=memory_bytes,
-            disk_bytes=memory_bytes,
+            memory_bytes=_PROCESS_BYTES + held_bytes + len(members) * self._working_bytes(),
+            disk_bytes=held_bytes,
         )
 
     def _id(self, members: Sequence[Member], from_step: int, to_step: int) -> str:
@@ -139,13 +146,21 @@ class Lineage:
         if first.method is not None:
             course = slug(first.method) + (f"-and-{others}-more" if others else "")
         else:
-            one_agent = all(method.agent == self.agent.agent for method in self.benchmark.methods)
-            course = "shared" if one_agent else f"shared-{slug(self.agent.name)}"
+            course = "shared" if self.has_only_agent else f"shared-{slug(self.agent.name)}"
         return f"{slug(self.environment.name)}--{course}--s{first.seed}--{from_step}-{to_step}"
 
-    def _memory_bytes(self, num_members: int) -> int:
+    def _held_bytes(self, num_members: int) -> int:
         estimate = getattr(self.agent.agent, "memory_bytes", None)
         return int(estimate(self.environment.config.spec, num_members)) if estimate is not None else 0
+
+    def _working_bytes(self) -> int:
+        """What one member adds to the peak beyond what it holds all the time."""
+        agent, spec = self.agent.agent, self.environment.config.spec
+        estimate = getattr(agent, "network_bytes", None)
+        network_bytes = int(estimate(spec)) if estimate is not None else 0
+        rows = max(self.benchmark.probes.batch_rows, getattr(agent, "batch_rows", 0))
+        activation_bytes = 4 * rows * int(prod(spec.obs_shape))
+        return _ACTIVATION_COPIES * activation_bytes + _NETWORK_COPIES * network_bytes
 
 
 def balanced(items: Sequence[Item], limit: int) -> list[Sequence[Item]]:

@@ -137,6 +137,10 @@ class CheckpointStore:
         numbers = self._numbers(segment)
         return self._read(segment, numbers[-1]).record_bytes if numbers else {}
 
+    def newest_number(self, segment: str) -> int | None:
+        """The number of the segment's newest commit, sound or not; it grows with every commit."""
+        return max(self._numbers(segment), default=None)
+
     def _numbers(self, segment: str) -> list[int]:
         return sorted(int(path.stem.removeprefix("commit-")) for path in (self.folder / segment).glob("commit-*.json"))
 

@@ -34,6 +34,13 @@ Address = Annotated[str | None, typer.Option(help="Ray cluster to join; default:
 Uri = Annotated[str | None, typer.Option(help="MLflow store or server; default: mlflow.db in the run directory.")]
 Quiet = Annotated[bool, typer.Option("--quiet", help="Print nothing but errors.")]
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON.")]
+Dashboard = Annotated[
+    str | None, typer.Option("--address", help="http://HOST:8265 of the cluster; default: RAY_ADDRESS.")
+]
+Job = Annotated[str, typer.Argument(help="Id that `submit` printed.")]
+
+jobs_app = typer.Typer(no_args_is_help=True, help="Benchmarks that were submitted to a Ray cluster.")
+app.add_typer(jobs_app, name="jobs")
 
 
 @contextmanager
@@ -63,6 +70,7 @@ def run(
 ) -> None:
     """Trains every combination of a benchmark file and reports."""
     with _people_errors():
+        _require_absolute_in_job(out_dir)
         benchmark = load(config, set_ or [])
         plan = make_plan(benchmark)
         directory = RunDirectory(out_dir or Path("runs") / re.sub(r"[^A-Za-z0-9._-]+", "-", benchmark.name))
@@ -76,11 +84,25 @@ def run(
 def resume(run_dir: RunDir, address: Address = None, tracking_uri: Uri = None, quiet: Quiet = False) -> None:
     """Goes on with a run that was interrupted or that failed."""
     with _people_errors():
+        _require_absolute_in_job(run_dir)
         directory = RunDirectory(run_dir)
         directory.require()
         with directory.lock():
             code = _execute(directory, address, tracking_uri, quiet)
     raise typer.Exit(code)
+
+
+def _require_absolute_in_job(out_dir: Path | None) -> None:
+    if "RAY_JOB_CONFIG_JSON_ENV_VAR" in os.environ:  # Ray sets it for the drivers of jobs
+        _require_absolute("" if out_dir is None else str(out_dir))
+
+
+def _require_absolute(out_dir: str) -> None:
+    if not (out_dir.startswith("/") or re.match(r"[a-z0-9]+:/", out_dir)):
+        raise ValueError(
+            "--out: a job needs an absolute path or a URI on storage that all nodes share, because a relative one lies "
+            f"in a temporary folder of one node, got {out_dir or 'none'!r}"
+        )
 
 
 def _execute(directory: RunDirectory, address: str | None, tracking_uri: str | None, quiet: bool) -> int:
@@ -176,11 +198,16 @@ def _plugin_row(group: str, name: str) -> dict[str, str | list[str]]:
 
 
 @app.command()
-def doctor(as_json: AsJson = False) -> None:
+def doctor(
+    as_json: AsJson = False,
+    address: Annotated[
+        str | None, typer.Option(help="Also look at this Ray cluster: http://HOST:8265 or HOST:6379.")
+    ] = None,
+) -> None:
     """Says what works on this machine, and which command mends what does not."""
-    from plasticbench.platform.doctor import examine, gpu
+    from plasticbench.platform.doctor import cluster, examine, gpu
 
-    findings = examine()
+    findings = examine() + ([] if address is None else [cluster(address)])
     if as_json:
         typer.echo(json.dumps([dataclasses.asdict(finding) for finding in [*findings, gpu()]], indent=2))
     else:
@@ -191,6 +218,98 @@ def doctor(as_json: AsJson = False) -> None:
                 out.print(f"            mend: {_escape(finding.mend)}", highlight=False)
     if not all(finding.works for finding in findings):
         raise typer.Exit(FAILED)
+
+
+@app.command()
+def submit(
+    config: Config,
+    out_dir: Annotated[str, typer.Option("--out", help="Run directory on storage that all nodes share.")],
+    address: Dashboard = None,
+    set_: Overrides = None,
+    tracking_uri: Uri = None,
+    quiet: Quiet = False,
+    wait: Annotated[bool, typer.Option(help="Follow the job and exit with its code.")] = True,
+) -> None:
+    """Runs a benchmark file as a job on a Ray cluster; submit it again with the same --out to go on with it."""
+    with _people_errors():
+        _require_absolute(out_dir)
+        benchmark = load(config, set_ or [])
+        options = [part for setting in set_ or [] for part in ("--set", setting)]
+        options += [] if tracking_uri is None else ["--tracking-uri", tracking_uri]
+        options += ["--quiet"] if quiet else []
+        from plasticbench.platform import jobs
+
+        with jobs.job_server(address) as client:
+            job_id = jobs.submit(client, config, benchmark.name, out_dir, options)
+    out.print(f"Submitted {job_id}.", highlight=False, soft_wrap=True)
+    if wait:
+        _follow(address, job_id)
+    else:
+        _say_how_to_follow(address, job_id)
+
+
+def _follow(address: str | None, job_id: str) -> None:
+    from plasticbench.platform import jobs
+
+    with _people_errors(), jobs.job_server(address) as client:
+        try:
+            code = jobs.follow(client, job_id, lambda text: typer.echo(text, nl=False))
+        except KeyboardInterrupt:
+            out.print("\nThe job goes on without you.")
+            _say_how_to_follow(address, job_id)
+            raise
+    raise typer.Exit(code)
+
+
+def _say_how_to_follow(address: str | None, job_id: str) -> None:
+    option = f" --address {shlex.quote(address)}" if address else ""
+    for verb, command in (("Follow", "logs --follow"), ("Stop", "stop")):
+        out.print(f"{verb} it: plasticbench jobs {command} {job_id}{option}", highlight=False, soft_wrap=True)
+
+
+@jobs_app.command("list")
+def list_jobs(address: Dashboard = None) -> None:
+    """Lists all jobs of a cluster, the newest first."""
+    from plasticbench.platform import jobs
+
+    with _people_errors(), jobs.job_server(address) as client:
+        for job in sorted(client.list_jobs(), key=lambda job: job.start_time or 0, reverse=True):
+            typer.echo(jobs.describe(job))
+
+
+@jobs_app.command()
+def status(job_id: Job, address: Dashboard = None) -> None:
+    """Says where a job stands."""
+    from plasticbench.platform import jobs
+
+    with _people_errors(), jobs.job_server(address) as client:
+        job = client.get_job_info(job_id)
+        typer.echo(f"{jobs.describe(job)}\n{job.message or ''}")
+
+
+@jobs_app.command()
+def logs(
+    job_id: Job,
+    address: Dashboard = None,
+    follow: Annotated[bool, typer.Option("--follow", help="Go on until the job ends; exit with its code.")] = False,
+) -> None:
+    """Prints a job's output."""
+    if follow:
+        _follow(address, job_id)
+    from plasticbench.platform import jobs
+
+    with _people_errors(), jobs.job_server(address) as client:
+        typer.echo(client.get_job_logs(job_id), nl=False)
+
+
+@jobs_app.command()
+def stop(job_id: Job, address: Dashboard = None) -> None:
+    """Makes a job commit what it has and end."""
+    from plasticbench.platform import jobs
+
+    with _people_errors(), jobs.job_server(address) as client:
+        stopped = client.stop_job(job_id)
+    typer.echo("Stopping: every population commits first." if stopped else "It had ended already.")
 
 
 @app.command()

@@ -15,6 +15,7 @@ from plasticbench.analysis.leaderboard import ALL, Row
 from plasticbench.platform.segment import Progress
 
 _PLAIN_PERIOD_S = 15.0
+_MAX_ROWS = 20  # populations that fit a screen
 
 
 class Display(Protocol):
@@ -76,6 +77,11 @@ def _evaluation(progress: Progress) -> str:
     return "-" if progress.last_evaluation is None else f"{progress.last_evaluation:.1f}"
 
 
+def _others(running: Sequence[Progress]) -> str:
+    hidden = len(running) - _MAX_ROWS
+    return f"and {hidden} more populations; " if hidden > 0 else ""
+
+
 class LiveDisplay:
     """A table that is redrawn in place."""
 
@@ -93,7 +99,7 @@ class LiveDisplay:
         table = Table(box=None, pad_edge=False, expand=True)
         for heading in ("population", "members", "progress", "step", "steps/s", "left", "last return"):
             table.add_column(heading, justify="left" if heading in ("population", "progress") else "right")
-        for p in running:
+        for p in running[:_MAX_ROWS]:
             span, done = p.to_step - p.from_step, p.step - p.from_step
             table.add_row(
                 p.segment,
@@ -105,7 +111,7 @@ class LiveDisplay:
                 _evaluation(p),
             )
         left = _duration(self._speed.seconds_left(member_steps_left))
-        table.caption = f"{member_steps_left:,} member-steps to go, about {left}"
+        table.caption = f"{_others(running)}{member_steps_left:,} member-steps to go, about {left}"
         self._live.update(table)
 
     def message(self, text: str) -> None:
@@ -134,6 +140,11 @@ class PlainDisplay:
         if time.monotonic() - self._last_print < _PLAIN_PERIOD_S:
             return
         self._last_print = time.monotonic()
+        if len(running) > _MAX_ROWS:
+            self.message(
+                f"{len(running)} populations run: {member_steps_left:,} member-steps to go, about {_duration(left)}"
+            )
+            return
         for p in running:
             self.message(
                 f"{p.segment}: step {p.step:,} of {p.to_step:,}, {p.num_members} members, {p.steps_per_s:,.0f} steps/s,"

@@ -58,6 +58,18 @@ def gpu() -> Finding:
     return Finding("gpu", True, ", ".join(torch.cuda.get_device_name(i) for i in range(torch.cuda.device_count())))
 
 
+def cluster(address: str) -> Finding:
+    """Whether a Ray cluster can be used: its dashboard takes jobs, or this machine can join it."""
+
+    def look() -> str:
+        from plasticbench.platform import jobs, runner
+
+        is_dashboard = address.startswith(("http://", "https://"))
+        return jobs.describe_server(address) if is_dashboard else runner.describe_cluster(address)
+
+    return _finding("cluster", look, "start the cluster, or correct --address")
+
+
 def _python() -> str:
     return sys.version.split()[0]
 

@@ -12,6 +12,7 @@ import dataclasses
 import hashlib
 import json
 import platform
+from collections.abc import Iterator
 from dataclasses import dataclass
 from importlib import metadata
 from typing import Any, Literal
@@ -58,12 +59,16 @@ class Plan:
 
     def to_json(self) -> str:
         """The content of ``plan.json``."""
-        return json.dumps(dataclasses.asdict(self), indent=1, allow_nan=False) + "\n"
+        return pydantic.TypeAdapter(Plan).dump_json(self, indent=1).decode() + "\n"
 
     @classmethod
     def from_json(cls, text: str) -> Plan:
         """Inverse of ``to_json``. Raises ``ValueError`` for anything else."""
         return pydantic.TypeAdapter(cls).validate_json(text, strict=True)
+
+    def segment(self, segment_id: str) -> Segment:
+        """The segment with this id."""
+        return next(segment for segment in self.segments if segment.id == segment_id)
 
 
 def make_plan(benchmark: Benchmark) -> Plan:
@@ -71,7 +76,7 @@ def make_plan(benchmark: Benchmark) -> Plan:
     trials: list[Trial] = []
     segments: list[Segment] = []
     for environment in benchmark.environments:
-        own = [_trial(benchmark, environment, method, seed) for method in benchmark.methods for seed in benchmark.seeds]
+        own = [trial for method in benchmark.methods for trial in _trials(benchmark, environment, method)]
         trial_ids = {(trial.method, trial.seed): trial.id for trial in own}
         for methods in _by_agent(benchmark):
             segments += Lineage(benchmark, environment, methods, trial_ids).segments()
@@ -105,31 +110,36 @@ def _by_agent(benchmark: Benchmark) -> list[list[Method]]:
     return list(groups.values())
 
 
-def _trial(benchmark: Benchmark, environment: Environment, method: Method, seed: int) -> Trial:
-    settings = {
+def _trials(benchmark: Benchmark, environment: Environment, method: Method) -> Iterator[Trial]:
+    """One trial per seed; what they share is computed, and held, once."""
+    shared = {
         "environment": environment.settings(),
         "agent": method.agent_settings(),
         "method": method.policy_settings(),
         "schedule": dict(schedule_to_dict(method.schedule)),
-        "seed": seed,
+        "seed": None,
         "budget_steps": benchmark.budget_steps,
         "evaluation": benchmark.evaluation.settings(),
         "probes": benchmark.probes.settings(),
         "records": dataclasses.asdict(benchmark.records),
     }
-    digest = hashlib.sha256(_canonical({"format": RESULT_FORMAT, **settings}).encode()).hexdigest()[:8]
     num_envs = environment.config.num_envs
-    scenario = environment.scenario.build(environment.config.spec, (seed,), benchmark.budget_steps, num_envs)
-    return Trial(
-        id=f"{slug(environment.name)}--{slug(method.name)}--s{seed}--{digest}",
-        task=environment.name,
-        method=method.name,
-        seed=seed,
-        reset_steps=method.reset_steps(benchmark.budget_steps, num_envs),
-        change_steps=tuple(scenario.change_steps),
-        score_source=environment.config.score_source,
-        settings=settings,
+    scenario = environment.scenario.build(
+        environment.config.spec, benchmark.seeds[:1], benchmark.budget_steps, num_envs
     )
+    for seed in benchmark.seeds:
+        settings = shared | {"seed": seed}
+        digest = hashlib.sha256(_canonical({"format": RESULT_FORMAT, **settings}).encode()).hexdigest()[:8]
+        yield Trial(
+            id=f"{slug(environment.name)}--{slug(method.name)}--s{seed}--{digest}",
+            task=environment.name,
+            method=method.name,
+            seed=seed,
+            reset_steps=method.reset_steps(benchmark.budget_steps, num_envs),
+            change_steps=tuple(scenario.change_steps),
+            score_source=environment.config.score_source,
+            settings=settings,
+        )
 
 
 def _canonical(data: Any) -> str:

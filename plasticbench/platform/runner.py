@@ -1,24 +1,35 @@
-"""Places segments on Ray actors, retries those that die, keeps the MLflow mirror fed. Only this file imports ray.
+"""Places segments on Ray actors, retries those that die, keeps the MLflow mirror fed.
 
 The driver holds no results: segments commit to the run directory, and whoever starts again reads it from there.
 """
 
 from __future__ import annotations
 
+import heapq
 import logging
 import os
 import signal
+import socket
 import threading
-from collections.abc import Iterator, Mapping, Sequence
+import time
+from collections import Counter
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
 from typing import Any, Literal
 
 import ray
-from ray.exceptions import RayActorError, RayError, RayTaskError
+from ray._common.utils import get_system_memory
+from ray._private.services import canonicalize_bootstrap_address
+from ray.exceptions import OutOfMemoryError, RayError, RayTaskError
+from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
-from plasticbench.platform.benchmark import BenchmarkError
+from plasticbench.platform._placement import Needs, check_fits, describe_nodes, needs
+from plasticbench.platform._queue import WorkQueue, statuses
+from plasticbench.platform.benchmark import Benchmark, BenchmarkError
+from plasticbench.platform.checkpoint import CheckpointStore
 from plasticbench.platform.display import Display
 from plasticbench.platform.plan import Plan, Segment
 from plasticbench.platform.rundir import RunDirectory
@@ -26,10 +37,17 @@ from plasticbench.platform.segment import Progress, SegmentRun
 from plasticbench.platform.tracker import Tracker
 from plasticbench.platform.tracking import RunStatus
 
-_MAX_RETRIES = 3
+_MAX_DEATHS = 4  # of one segment, without a commit in between
+_MAX_WAITING = 8
+_ASKED_PER_POLL = 32
 _POLL_S = 0.5
+_CONNECT_TIMEOUT_S = 5.0
+_NOTICE_TIMEOUT_S = 30.0
+_BURIAL_TIMEOUT_S = 60.0
 _STOP_TIMEOUT_S = 120.0
 _MIRROR_TIMEOUT_S = 600.0
+_OBJECT_STORE_BYTES = 100 << 20  # nothing large passes through it
+_MEMORY_SHARE = 0.9  # of the machine, for populations; Ray would offer 70% of what is free at the start
 
 Outcome = Literal["complete", "failed", "interrupted"]
 
@@ -41,11 +59,22 @@ class SegmentWorker:
         self._run_dir, self._tracker = Path(run_dir), tracker
         self._stop = threading.Event()
         self._current: SegmentRun | None = None
+        self._notice: Any = None
 
-    def run(self, segment_id: str) -> bool:
+    def run(self, segment: Segment) -> bool:
         """Runs a segment; returns whether it is complete (it is not after ``stop``)."""
-        self._current = SegmentRun(self._run_dir, segment_id)
-        return self._current.run(self._stop.is_set, self._tracker.committed.remote)
+        self._current = SegmentRun(self._run_dir, segment, self._benchmark)
+        complete = self._current.run(self._stop.is_set, self._notify)
+        # This process may be ended as soon as we return, and a notice on its way with it.
+        ray.wait([self._notice], timeout=_NOTICE_TIMEOUT_S)
+        return complete
+
+    @cached_property
+    def _benchmark(self) -> Benchmark:
+        return RunDirectory(self._run_dir).benchmark()
+
+    def _notify(self, record_bytes: dict[str, int]) -> None:
+        self._notice = self._tracker.committed.remote(record_bytes)
 
     def progress(self) -> Progress | None:
         """Where the current segment stands."""
@@ -71,6 +100,30 @@ def prepare_environment(address: str | None) -> None:
         os.environ.setdefault(name, value)
 
 
+_QUIET: dict[str, Any] = {"log_to_driver": False, "logging_level": logging.ERROR}
+
+
+def _own_node() -> dict[str, Any]:
+    return {
+        "num_cpus": os.cpu_count(),
+        "_memory": int(_MEMORY_SHARE * get_system_memory()),
+        "object_store_memory": _OBJECT_STORE_BYTES,
+        "include_dashboard": False,
+    }
+
+
+def _check_answers(where: str) -> None:
+    """Ray itself would try for minutes. Raises ``ValueError`` or ``OSError``."""
+    if where.startswith(("http://", "https://")):
+        raise ValueError("that is the dashboard, which `plasticbench submit` takes. Give HOST:6379, or auto on a node")
+    if "://" in where:
+        raise ValueError("only HOST:PORT and auto can be joined; from outside a cluster use `plasticbench submit`")
+    if (found := canonicalize_bootstrap_address(where)) is None:
+        raise ConnectionError("no Ray runs on this machine")
+    host, _, port = found.rpartition(":")
+    socket.create_connection((host.strip("[]"), int(port)), timeout=_CONNECT_TIMEOUT_S).close()
+
+
 @contextmanager
 def connected(address: str | None) -> Iterator[None]:
     """A connection to the cluster at ``address``, else at RAY_ADDRESS, else a Ray of our own on this machine.
@@ -78,11 +131,14 @@ def connected(address: str | None) -> Iterator[None]:
     Raises ``BenchmarkError`` if the cluster cannot be reached.
     """
     where = address or os.environ.get("RAY_ADDRESS") or "local"
-    own: dict[str, Any] = {"num_cpus": os.cpu_count(), "include_dashboard": False} if where == "local" else {}
     try:
-        ray.init(address=where, log_to_driver=False, logging_level=logging.ERROR, **own)
-    except (ConnectionError, ValueError, RuntimeError) as error:
-        raise BenchmarkError(f"--address: no Ray cluster answers at {where!r}: {error}") from error
+        if where == "local":
+            ray.init(address="local", **_own_node(), **_QUIET)
+        else:
+            _check_answers(where)
+            ray.init(address=where, **_QUIET)
+    except (ValueError, RuntimeError, OSError, RayError) as error:
+        raise BenchmarkError(f"--address: no Ray cluster can be joined at {where!r}: {error}") from error
     previous = signal.signal(signal.SIGTERM, _interrupt)
     try:
         yield
@@ -95,11 +151,14 @@ def _interrupt(signum: int, frame: object) -> None:
     raise KeyboardInterrupt
 
 
-@dataclass(slots=True)
+@dataclass(slots=True, eq=False)
 class _Running:
     segment: Segment
+    needs: Needs
     worker: Any
     result: Any
+    placed: bool = False  # on a node; until then it waits for resources
+    asked_s: float = 0.0
     progress: Progress | None = None
 
 
@@ -112,18 +171,23 @@ class Scheduler:
     display: Display
     tracker: Any
     max_concurrent: int | None = None
-    done: set[str] = field(default_factory=set)
-    failed: dict[str, str] = field(default_factory=dict)
-    _retries: dict[str, int] = field(default_factory=dict)
-    _running: list[_Running] = field(default_factory=list)
-    _idle: dict[tuple[float, float], list[Any]] = field(default_factory=dict)
+    queue: WorkQueue = field(init=False)
+    _actor: Any = field(init=False)
+    _running: dict[Any, _Running] = field(default_factory=dict)  # by result
+    _asked: dict[Any, _Running] = field(default_factory=dict)  # by answer
+    _deaths: dict[str, tuple[int | None, int]] = field(default_factory=dict)
+    _next_show_s: float = 0.0
+
+    def __post_init__(self) -> None:
+        self.queue = WorkQueue(self.plan.segments)
+        self._actor = ray.remote(SegmentWorker)
 
     def run(self) -> Outcome:
         """Returns once nothing more can be done."""
-        self._check_resources()
+        check_fits(self.plan.segments, _node_resources())
         self.display.start()
         try:
-            while self._start_ready() or self._running:
+            while self._start_ready():
                 self._wait()
                 self._show()
         except KeyboardInterrupt:
@@ -132,123 +196,186 @@ class Scheduler:
             return "interrupted"
         finally:
             self.display.stop()
-        return "failed" if self.failed else "complete"
-
-    def _check_resources(self) -> None:
-        cluster = ray.cluster_resources()  # type: ignore[no-untyped-call]
-        for segment in self.plan.segments:
-            for what, wanted in (("CPU", segment.num_cpus), ("GPU", segment.num_gpus)):
-                if wanted > cluster.get(what, 0):
-                    raise BenchmarkError(
-                        f"execution.num_{what.lower()}s: a population asks for {wanted:g} {what}s, but the cluster has "
-                        f"{cluster.get(what, 0):g}. It would wait for ever: ask for less, or add a node"
-                    )
+        return "failed" if self.queue.failed else "complete"
 
     def _start_ready(self) -> bool:
-        """Starts what can start; returns whether anything was started."""
-        busy = {running.segment.id for running in self._running}
-        ready = [
-            segment
-            for segment in self.plan.segments
-            if segment.id not in self.done | busy | self.failed.keys()
-            and (segment.start is None or segment.start in self.done)
-        ]
-        slots = len(ready) if self.max_concurrent is None else self.max_concurrent - len(self._running)
-        for segment in ready[: max(0, slots)]:
-            worker = self._worker(segment)
-            self._running.append(_Running(segment, worker, worker.run.remote(segment.id)))
-        return bool(ready[: max(0, slots)])
+        """Starts what can start; returns whether there is anything to wait for.
 
-    def _worker(self, segment: Segment) -> Any:
-        resources = (segment.num_cpus, segment.num_gpus)
-        if self._idle.get(resources):
-            return self._idle[resources].pop()
-        actor = ray.remote(SegmentWorker).options(
-            num_cpus=segment.num_cpus, num_gpus=segment.num_gpus, max_concurrency=3, max_restarts=0
-        )
-        return actor.remote(str(self.directory.path), self.tracker)
+        Only a few workers of each size wait for a place at a time: enough for Ray to fill a node that joins, while
+        thousands would be a burden.
+        """
+        resting = self.queue.wake(time.monotonic())
+        waiting = Counter(running.needs for running in self._running.values() if not running.placed)
+        for wanted in self.queue.ready():
+            while waiting[wanted] < _MAX_WAITING and self._has_slot() and (segment := self.queue.take(wanted)):
+                self._start(segment, self._new_worker(wanted))
+                waiting[wanted] += 1
+        return resting or bool(self._running)
+
+    def _has_slot(self) -> bool:
+        return self.max_concurrent is None or len(self._running) < self.max_concurrent
+
+    def _new_worker(self, wanted: Needs) -> Any:
+        options = {"num_cpus": wanted.num_cpus, "num_gpus": wanted.num_gpus, "memory": wanted.memory_bytes}
+        worker = self._actor.options(**options, max_concurrency=3, max_restarts=0)
+        return worker.remote(str(self.directory.path), self.tracker)
+
+    def _start(self, segment: Segment, worker: Any, placed: bool = False) -> None:
+        running = _Running(segment, needs(segment), worker, worker.run.remote(segment), placed)
+        self._running[running.result] = running
+        self._ask(running)
 
     def _wait(self) -> None:
-        finished, _ = ray.wait([running.result for running in self._running], num_returns=1, timeout=_POLL_S)
-        for running in [running for running in self._running if running.result in finished]:
-            self._running.remove(running)
-            self._settle(running)
+        if not self._running:
+            time.sleep(_POLL_S)  # everything that is left rests after a failure
+            return
+        ray.wait([*self._running, *self._asked], num_returns=1, timeout=_POLL_S)
+        for answer in _ready(self._asked):
+            self._hear(answer, self._asked.pop(answer))
+        for result in _ready(self._running):
+            self._settle(self._running.pop(result))
+
+    def _hear(self, answer: Any, running: _Running) -> None:
+        try:
+            running.progress = ray.get(answer)
+        except RayError:
+            return  # the same death reaches us through the segment's result
+        running.placed = True
 
     def _settle(self, running: _Running) -> None:
         segment = running.segment
         try:
             ray.get(running.result)
-        except RayActorError as error:
-            self._retry(segment, error)
-        except (RayTaskError, RayError) as error:
-            cause = getattr(error, "cause", None) or error
-            self._fail(segment, f"{type(cause).__name__}: {cause}")
+        except RayTaskError as error:
+            ray.kill(running.worker)
+            cause = error.cause if isinstance(error.cause, Exception) else error
+            if isinstance(cause, OSError):  # storage that comes and goes
+                self._retry(segment, _text(cause))
+            else:
+                self._fail(segment, _text(cause))
+        except RayError as error:  # the process, its node or the way to it is gone
+            _bury(running.worker)
+            self._retry(segment, _text(error))
         else:
-            self.done.add(segment.id)
-            self._idle.setdefault((segment.num_cpus, segment.num_gpus), []).append(running.worker)
+            self.queue.finish(segment)
+            self._employ(running)
 
-    def _retry(self, segment: Segment, error: RayActorError) -> None:
-        self._retries[segment.id] = self._retries.get(segment.id, 0) + 1
-        if self._retries[segment.id] > _MAX_RETRIES:
-            self._fail(segment, f"its process died {_MAX_RETRIES + 1} times: {error}")
+    def _employ(self, running: _Running) -> None:
+        """The worker goes on with a segment of its size; without one it must not hold what other sizes need."""
+        segment = self.queue.take(running.needs) or self._from_waiting(running.needs)
+        if segment is not None:
+            self._start(segment, running.worker, placed=True)
         else:
-            self.display.message(f"{segment.id}: its process died; starting again from its last commit")
+            ray.kill(running.worker)
+
+    def _from_waiting(self, wanted: Needs) -> Segment | None:
+        """A segment whose own worker still waits for a place; that one is no longer needed."""
+        for waiting in self._running.values():
+            if not waiting.placed and waiting.needs == wanted:
+                _bury(self._running.pop(waiting.result).worker)
+                return waiting.segment
+        return None
+
+    def _retry(self, segment: Segment, reason: str) -> None:
+        newest = CheckpointStore(self.directory.checkpoints).newest_number(segment.id)
+        known, count = self._deaths.get(segment.id, (None, 0))
+        count = count + 1 if newest == known else 1
+        self._deaths[segment.id] = newest, count
+        if count >= _MAX_DEATHS:
+            self._fail(segment, f"it died {count} times in a row without a new commit, the last time of: {reason}")
+            return
+        self.display.message(f"{segment.id} died and is starting again from its last commit. It died of: {reason}")
+        self.queue.rest(segment, time.monotonic() + (0.0 if count == 1 else 2.0**count))
 
     def _fail(self, segment: Segment, reason: str) -> None:
-        self.failed[segment.id] = reason
+        self.queue.fail(segment, reason)
         self.display.message(f"{segment.id} failed: {reason}")
-        for other in self.plan.segments:
-            if other.start in self.failed and other.id not in self.failed:
-                self.failed[other.id] = f"{other.start}, where it starts, failed"
+
+    def _ask(self, running: _Running) -> None:
+        running.asked_s = time.monotonic()
+        self._asked[running.worker.progress.remote()] = running
 
     def _show(self) -> None:
-        answers = {running.worker.progress.remote(): running for running in self._running}
-        ready, _ = ray.wait(list(answers), num_returns=len(answers), timeout=_POLL_S) if answers else ([], [])
-        for answer in ready:
-            try:
-                answers[answer].progress = ray.get(answer)
-            except RayError:
-                continue  # the same death reaches us through the segment's result
-        shown = [running.progress for running in self._running if running.progress is not None]
-        self.display.update(shown, self._member_steps_left(shown))
-
-    def _member_steps_left(self, shown: Sequence[Progress]) -> int:
-        at = {progress.segment: progress.step for progress in shown}
-        return sum(
-            len(segment.members) * (segment.to_step - at.get(segment.id, segment.from_step))
-            for segment in self.plan.segments
-            if segment.id not in self.done | self.failed.keys()
-        )
+        if time.monotonic() < self._next_show_s:
+            return
+        self._next_show_s = time.monotonic() + _POLL_S
+        shown = [running.progress for running in self._running.values() if running.progress is not None]
+        done = sum(progress.num_members * (progress.step - progress.from_step) for progress in shown)
+        self.display.update(shown, self.queue.member_steps_left - done)
+        silent = set(self._asked.values())
+        able = (running for running in self._running.values() if running not in silent)
+        for running in heapq.nsmallest(_ASKED_PER_POLL, able, key=lambda running: running.asked_s):
+            self._ask(running)
 
     def _stop_all(self) -> None:
-        for running in self._running:
+        placed = [running for running in self._running.values() if running.placed]
+        for running in placed:
             running.worker.stop.remote()
-        results = [running.result for running in self._running]
+        for running in self._running.values():
+            if not running.placed:
+                ray.kill(running.worker)  # or it would begin as soon as another one stops
+        results = [running.result for running in placed]
         ray.wait(results, num_returns=len(results), timeout=_STOP_TIMEOUT_S) if results else None
 
     def statuses(self) -> dict[str, RunStatus]:
         """How each trial ended, for MLflow."""
-        ended: dict[str, RunStatus] = {trial.id: "FINISHED" for trial in self.plan.trials}
-        for segment in self.plan.segments:
-            for trial in (trial for member in segment.members for trial in member.trials):
-                if segment.id in self.failed:
-                    ended[trial] = "FAILED"
-                elif segment.id not in self.done and ended[trial] == "FINISHED":
-                    ended[trial] = "KILLED"
-        return ended
+        return statuses(self.plan, self.queue)
+
+
+def describe_cluster(address: str) -> str:
+    """The nodes of a running cluster. Raises ``BenchmarkError`` if it cannot be joined."""
+    with connected(address):
+        return describe_nodes(_node_resources())
+
+
+def _ready(references: Mapping[Any, _Running]) -> list[Any]:
+    if not references:
+        return []
+    ready, _ = ray.wait(list(references), num_returns=len(references), timeout=0)
+    return list(ready)
+
+
+def _node_resources() -> list[dict[str, float]]:
+    return [node["Resources"] for node in ray.nodes() if node["Alive"]]  # type: ignore[no-untyped-call]
+
+
+def _bury(worker: Any) -> None:
+    """Returns once the worker is dead, not merely out of reach: two must never write one segment."""
+    ray.kill(worker)
+    ray.wait([worker.progress.remote()], timeout=_BURIAL_TIMEOUT_S)
+
+
+def _text(error: Exception) -> str:
+    text = f"{type(error).__name__}: {' '.join(str(error).split())}"
+    match error:
+        case OutOfMemoryError():
+            return (
+                f"its node ran short of memory, and Ray ended it. Lower execution.members_per_population or "
+                f"agent.capacity_transitions, or give the node more memory. {text}"
+            )
+        case ModuleNotFoundError():
+            return f"{text}. The node lacks a package of requirements.lock"
+    return text
 
 
 def start_tracker(directory: RunDirectory, tracking_uri: str | None) -> Any:
-    """The actor that mirrors records; Ray restarts it if it dies."""
-    actor = ray.remote(Tracker).options(num_cpus=0, max_restarts=-1, max_task_retries=-1, max_concurrency=8)
+    """The actor that mirrors records; Ray restarts it if it dies.
+
+    It runs on the driver's node, as several machines must not share the embedded SQLite file, while there is that node.
+    """
+    here = NodeAffinitySchedulingStrategy(ray.get_runtime_context().get_node_id(), soft=True)
+    actor = ray.remote(Tracker).options(
+        num_cpus=0, max_restarts=-1, max_task_retries=-1, max_concurrency=8, scheduling_strategy=here
+    )
     return actor.remote(str(directory.path), tracking_uri)
 
 
-def finish_tracking(tracker: Any, statuses: Mapping[str, RunStatus], report_dir: Path | None) -> str | None:
+def finish_tracking(tracker: Any, ended: Mapping[str, RunStatus], report_dir: Path | None) -> str | None:
     """Waits until MLflow has everything; returns why not if it has not."""
     try:
         message: str | None = ray.get(
-            tracker.finish.remote(statuses, str(report_dir) if report_dir else None), timeout=_MIRROR_TIMEOUT_S
+            tracker.finish.remote(ended, str(report_dir) if report_dir else None),
+            timeout=_MIRROR_TIMEOUT_S + 0.1 * len(ended),
         )
     except RayError as error:
         return f"the tracker did not answer: {error}"

@@ -16,7 +16,7 @@ import torch
 from plasticbench.platform.benchmark import Benchmark
 from plasticbench.platform.checkpoint import CheckpointError, CheckpointStore, Commit, ReplayChunk
 from plasticbench.platform.pictures import film_policies
-from plasticbench.platform.plan import Plan, Segment
+from plasticbench.platform.plan import Segment
 from plasticbench.platform.rundir import RunDirectory
 from plasticbench.platform.trainer import Trainer
 from plasticbench.records import Record, RecordWriter
@@ -38,14 +38,14 @@ class Progress:
 class SegmentRun:
     """One segment from its own last commit, from the end of the segment it starts from, or from nothing."""
 
-    def __init__(self, run_dir: Path, segment_id: str) -> None:
+    def __init__(self, run_dir: Path, segment: Segment | str, benchmark: Benchmark | None = None) -> None:
+        """An id is looked up in the plan; whoever runs many segments hands over segment and benchmark instead."""
         self._directory = directory = RunDirectory(run_dir)
-        plan: Plan = directory.plan()
-        self.segment: Segment = next(segment for segment in plan.segments if segment.id == segment_id)
-        self.benchmark: Benchmark = directory.benchmark()
+        self.segment = segment if isinstance(segment, Segment) else directory.plan().segment(segment)
+        self.benchmark = benchmark or directory.benchmark()
         self._store = CheckpointStore(directory.checkpoints)
         torch.set_num_threads(max(1, int(self.segment.num_cpus)))
-        self._own = self._store.latest(segment_id)
+        self._own = self._store.latest(self.segment.id)
         self.is_complete = self._own is not None and self._own.complete
         if self.is_complete:
             return
@@ -88,7 +88,8 @@ class SegmentRun:
         on_commit: Callable[[dict[str, int]], None] = lambda record_bytes: None,
     ) -> bool:
         """Trains; returns whether the segment is complete. ``on_commit`` hears the committed record lengths."""
-        if self.is_complete:
+        if self._own is not None and self.is_complete:
+            on_commit(self._own.record_bytes)  # who committed it may have died before it could tell
             return True
         last_commit = time.monotonic()
         for records in self._trainer.advance():
