@@ -12,7 +12,6 @@ import threading
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any, Literal
 
 import ray
@@ -25,6 +24,7 @@ from plasticbench.platform.rundir import RunDirectory
 from plasticbench.platform.segment import Progress, SegmentRun
 from plasticbench.platform.tracker import Tracker
 from plasticbench.platform.tracking import RunStatus
+from plasticbench.storage import Location, location
 
 _MAX_RETRIES = 3
 _POLL_S = 0.5
@@ -38,7 +38,7 @@ class SegmentWorker:
     """Ray actor: runs segments one after the other; ``progress`` and ``stop`` answer while one runs."""
 
     def __init__(self, run_dir: str, tracker: Any) -> None:
-        self._run_dir, self._tracker = Path(run_dir), tracker
+        self._run_dir, self._tracker = location(run_dir), tracker
         self._stop = threading.Event()
         self._current: SegmentRun | None = None
 
@@ -244,7 +244,7 @@ def start_tracker(directory: RunDirectory, tracking_uri: str | None) -> Any:
     return actor.remote(str(directory.path), tracking_uri)
 
 
-def finish_tracking(tracker: Any, statuses: Mapping[str, RunStatus], report_dir: Path | None) -> str | None:
+def finish_tracking(tracker: Any, statuses: Mapping[str, RunStatus], report_dir: Location | None) -> str | None:
     """Waits until MLflow has everything; returns why not if it has not."""
     try:
         message: str | None = ray.get(
