@@ -87,7 +87,7 @@ class _Lease:
                 now = self._read()
                 if now.get("owner") != self._owner:
                     self._loss = _in_use(self._path, now)
-                    # A program that was started in the background by a script ignores SIGINT; Ray's driver hears SIGTERM.
+                    # What a script starts in the background ignores SIGINT; a driver with Ray listens to SIGTERM.
                     heard = callable(signal.getsignal(signal.SIGTERM))
                     _thread.interrupt_main(signal.SIGTERM if heard else signal.SIGINT)
                     return

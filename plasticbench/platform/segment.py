@@ -86,8 +86,8 @@ class SegmentRun:
         origin = self._store.latest(start, self._fork)
         if origin is None or not origin.complete:
             raise CheckpointError(
-                f"segment {name}: {start}, where it starts, is not complete, or its end is damaged. In that case remove "
-                f"its folder in {self._store.folder}, and those of the segments that start from it, to train them again"
+                f"segment {name}: {start}, where it starts, is not complete. If its end is damaged, remove its folder in "
+                f"{self._store.folder}, and those of the segments that start from it, to train them again"
             )
         return origin.record_bytes
 
@@ -147,8 +147,8 @@ class SegmentRun:
             return self._write_commit()
         except OSError as error:
             raise CheckpointError(
-                f"{self._directory.path}: what was trained since the last commit could not be saved: {error}. That commit "
-                "is intact: mend this, then `plasticbench resume` goes on from it"
+                f"{self._directory.path}: what was trained since the last commit could not be saved: {error}. That "
+                "commit is intact: mend this, and `plasticbench resume` goes on from it"
             ) from error
 
     def _write_commit(self) -> dict[str, int]:

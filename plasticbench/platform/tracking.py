@@ -89,7 +89,7 @@ class Mirror:
             try:
                 if self._store is None:
                     name, note = self._plan["name"], str(self._plan["description"])
-                    artifacts = (self._run_dir / "mlartifacts").absolute().as_uri()
+                    artifacts = (self._run_dir / "mlartifacts").resolve().as_uri()
                     self._store = Store.open(self._uri, name, note, artifacts, self._directory_id)
                 yield self._store
             except BaseException:
