@@ -45,7 +45,9 @@ def test_an_object_is_created_once(bucket_folder):
 
 def test_what_another_process_wrote_is_seen(bucket_folder):
     assert storage.entries(bucket_folder) == {}
-    write = "import sys; from plasticbench import storage; storage.write_atomically(storage.location(sys.argv[1]), b'1')"
+    write = (
+        "import sys; from plasticbench import storage; storage.write_atomically(storage.location(sys.argv[1]), b'1')"
+    )
     subprocess.run([sys.executable, "-c", write, f"{bucket_folder}/theirs"], check=True)
     assert storage.entries(bucket_folder) == {"theirs": 1}
 
@@ -69,13 +71,13 @@ def test_unknown_storage_and_missing_drivers_say_what_to_do(uri, message):
         storage.location(uri)
 
 
-def test_a_store_without_a_server_is_an_os_error(monkeypatch, object_store):
-    monkeypatch.setenv("AWS_ENDPOINT_URL", "http://127.0.0.1:9")
-    monkeypatch.setenv("AWS_MAX_ATTEMPTS", "1")
-    path = storage.location("s3://bucket/run")
-    fresh = type(path)(path, skip_instance_cache=True, use_listings_cache=False, retries=1)
-    with pytest.raises(OSError, match=r"s3://bucket/run: .*127\.0\.0\.1:9"):
-        storage.entries(fresh)
+def test_a_store_without_a_server_is_an_os_error_that_names_both(object_store):
+    connect = "from plasticbench import storage; storage.connect('s3://bucket/run')"
+    dead = {**os.environ, "AWS_ENDPOINT_URL": "http://127.0.0.1:9", "AWS_MAX_ATTEMPTS": "1"}
+    failed = subprocess.run([sys.executable, "-c", connect], env=dead, capture_output=True, text=True)
+    last = failed.stderr.strip().splitlines()[-1]
+    assert last.startswith("OSError: s3://bucket/run: ")
+    assert "127.0.0.1:9" in last
 
 
 def test_a_failed_write_leaves_the_old_file_and_no_draft(tmp_path):

@@ -5,7 +5,6 @@ Whoever finds a lease watches whether its counter moves. No clocks are compared,
 
 from __future__ import annotations
 
-import _thread
 import json
 import logging
 import os
@@ -89,7 +88,9 @@ class _Lease:
                     self._loss = _in_use(self._path, now)
                     # What a script starts in the background ignores SIGINT; a driver with Ray listens to SIGTERM.
                     heard = callable(signal.getsignal(signal.SIGTERM))
-                    _thread.interrupt_main(signal.SIGTERM if heard else signal.SIGINT)
+                    main = threading.main_thread().ident
+                    assert main is not None
+                    signal.pthread_kill(main, signal.SIGTERM if heard else signal.SIGINT)
                     return
                 self._counter += 1
                 storage.write_atomically(self._path, self._content())

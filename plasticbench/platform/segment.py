@@ -8,7 +8,9 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from typing import TypeVar
 
 import torch
 
@@ -20,6 +22,16 @@ from plasticbench.platform.rundir import RunDirectory
 from plasticbench.platform.trainer import Trainer
 from plasticbench.records import Record, RecordWriter, record_length
 from plasticbench.storage import Location
+
+
+_IO_THREADS = 16
+_In, _Out = TypeVar("_In"), TypeVar("_Out")
+
+
+def _at_once(function: Callable[[_In], _Out], items: Iterable[_In]) -> list[_Out]:
+    # A population can stand for hundreds of trials, and each of their files waits for a disk or a server.
+    with ThreadPoolExecutor(_IO_THREADS) as pool:
+        return list(pool.map(function, items))
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,7 +66,8 @@ class SegmentRun:
         self._saved_rows = 0
         start_bytes = self._load()
         trials = [trial for member in self.segment.members for trial in member.trials]
-        self._writers = {t: RecordWriter(directory.record_file(t), start_bytes.get(t, 0)) for t in trials}
+        opened = _at_once(lambda t: RecordWriter(directory.record_file(t), start_bytes.get(t, 0)), trials)
+        self._writers = dict(zip(trials, opened, strict=True))
         self._began = (time.monotonic(), self._trainer.step)
 
     def _is_done(self) -> bool:
@@ -153,7 +166,7 @@ class SegmentRun:
 
     def _write_commit(self) -> dict[str, int]:
         trainer, name = self._trainer, self.segment.id
-        record_bytes = {trial: writer.sync() for trial, writer in self._writers.items()}
+        record_bytes = dict(zip(self._writers, _at_once(RecordWriter.sync, self._writers.values()), strict=True))
         tensors, plain = trainer.state_dict()
         commit = Commit(
             segment=name,
@@ -189,8 +202,7 @@ class SegmentRun:
         return self._chunks
 
     def _close(self) -> None:
-        for writer in self._writers.values():
-            writer.close()
+        _at_once(RecordWriter.close, self._writers.values())
         self._trainer.close()
 
     def progress(self) -> Progress:
