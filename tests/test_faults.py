@@ -54,8 +54,8 @@ def _small_files():
 
 @contextmanager
 def _filled(folder):
-    with open(folder / "other", "wb", buffering=0) as file, pytest.raises(OSError, match="No space left"):
-        while True:
+    with open(folder / "other", "wb", buffering=0) as file:
+        while shutil.disk_usage(folder).free > 0:
             file.write(bytes(4096))
     yield
     (folder / "other").unlink()

@@ -68,12 +68,15 @@ def test_of_several_drivers_that_find_a_dead_lease_one_goes_on(bucket_folder):
 
 
 def test_a_driver_whose_lease_was_taken_stops_and_says_so(bucket_folder):
-    with pytest.raises(BenchmarkError, match=r"process 17 on node7\)\. It found this one silent"):
+    def lose() -> None:
         with RunDirectory(bucket_folder).lock():
             storage.remove(bucket_folder / "lock.json")
             _dead(bucket_folder)
             time.sleep(20)
             pytest.fail("not interrupted")
+
+    with pytest.raises(BenchmarkError, match=r"process 17 on node7\)\. It found this one silent"):
+        lose()
     assert json.loads(storage.read(bucket_folder / "lock.json"))["pid"] == 17, "the new holder keeps it"
 
 

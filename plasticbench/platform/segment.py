@@ -23,9 +23,9 @@ from plasticbench.platform.trainer import Trainer
 from plasticbench.records import Record, RecordWriter, record_length
 from plasticbench.storage import Location
 
-
 _IO_THREADS = 16
-_In, _Out = TypeVar("_In"), TypeVar("_Out")
+_In = TypeVar("_In")
+_Out = TypeVar("_Out")
 
 
 def _at_once(function: Callable[[_In], _Out], items: Iterable[_In]) -> list[_Out]:
@@ -99,8 +99,8 @@ class SegmentRun:
         origin = self._store.latest(start, self._fork)
         if origin is None or not origin.complete:
             raise CheckpointError(
-                f"segment {name}: {start}, where it starts, is not complete. If its end is damaged, remove its folder in "
-                f"{self._store.folder}, and those of the segments that start from it, to train them again"
+                f"segment {name}: {start}, where it starts, is not complete. If its end is damaged, remove its folder "
+                f"in {self._store.folder}, and those of the segments that start from it, to train them again"
             )
         return origin.record_bytes
 
