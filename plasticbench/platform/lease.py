@@ -86,16 +86,22 @@ class _Lease:
                 now = self._read()
                 if now.get("owner") != self._owner:
                     self._loss = _in_use(self._path, now)
-                    # What a script starts in the background ignores SIGINT; a driver with Ray listens to SIGTERM.
-                    heard = callable(signal.getsignal(signal.SIGTERM))
-                    main = threading.main_thread().ident
-                    assert main is not None
-                    signal.pthread_kill(main, signal.SIGTERM if heard else signal.SIGINT)
+                    self._interrupt()
                     return
                 self._counter += 1
                 storage.write_atomically(self._path, self._content())
             except OSError as error:
                 logger.warning("%s; the lease of this run is not renewed", error)
+
+    def _interrupt(self) -> None:
+        main = threading.main_thread().ident
+        assert main is not None
+        # Again and again, since Python loses an interrupt that falls into a destructor.
+        while not self.released.is_set():
+            # What a script starts in the background ignores SIGINT; a driver with Ray listens to SIGTERM.
+            heard = callable(signal.getsignal(signal.SIGTERM))
+            signal.pthread_kill(main, signal.SIGTERM if heard else signal.SIGINT)
+            self.released.wait(WATCH_S)
 
     def give_back(self) -> None:
         if self._read().get("owner") == self._owner:
