@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import json
 import math
-import os
 from collections.abc import Iterable, Iterator
 from functools import lru_cache
-from pathlib import Path
 from typing import NamedTuple
+
+from plasticbench.append_log import append_log
+from plasticbench.storage import Location
 
 
 @lru_cache(maxsize=65_536)
@@ -51,43 +52,55 @@ def is_layer_value(name: str) -> bool:
 
 
 class RecordWriter:
-    """Appends records of one trial and knows the length that the next commit must name."""
+    """Collects records of one trial and, at each commit, makes them durable and says how long they are now."""
 
-    def __init__(self, path: Path, committed_bytes: int) -> None:
-        """Opens ``path`` and cuts it back to ``committed_bytes``, so that a resumed trial has each record once."""
-        path.parent.mkdir(parents=True, exist_ok=True)
-        self._file = open(path, "ab")
-        size = self._file.tell()
+    def __init__(self, path: Location, committed_bytes: int) -> None:
+        """Cuts what lies at ``path`` back to ``committed_bytes``, so that a resumed trial has each record once."""
+        self._log = append_log(path)
+        size = self._log.length()
         if size < committed_bytes:
-            self._file.close()
             raise ValueError(f"{path}: holds {size} bytes, but the checkpoint was committed with {committed_bytes}")
-        self._file.truncate(committed_bytes)
+        self._log.cut(committed_bytes)
+        self._length = committed_bytes
+        self._pending: list[bytes] = []
 
     def write(self, records: Iterable[Record]) -> None:
-        """Appends to the file's buffer."""
-        self._file.write(b"".join(record.to_json().encode() + b"\n" for record in records))
+        """Keeps records in memory until ``sync``."""
+        self._pending += [record.to_json().encode() + b"\n" for record in records]
 
     def sync(self) -> int:
-        """Forces everything to disk and returns the file's length in bytes."""
-        self._file.flush()
-        os.fsync(self._file.fileno())
-        return self._file.seek(0, os.SEEK_END)
+        """Forces everything to the storage and returns the length in bytes; after an ``OSError`` it can be repeated."""
+        if self._pending:
+            data = b"".join(self._pending)
+            self._log.write(self._length, data)
+            self._length += len(data)
+            self._pending = []
+        return self._length
 
     def close(self) -> None:
-        """Closes the file."""
-        self._file.close()
+        """Ends the writing; what was not synced is dropped."""
+        self._pending = []
+        self._log.merge()
 
 
-def read_records(path: Path, start: int = 0, end: int | None = None) -> Iterator[Record]:
-    """Records between two byte offsets of a file; a last line without its end is left out.
+def read_records(path: Location, start: int = 0, end: int | None = None) -> Iterator[Record]:
+    """Records between two byte offsets of a trial; a last line without its end is left out.
 
     Raises ``ValueError`` naming file and line for anything else that is not a record.
     """
-    with open(path, "rb") as file:
-        file.seek(start)
-        data = file.read() if end is None else file.read(max(0, end - start))
+    data = read_bytes(path, start, end)
     for number, line in enumerate(data[: data.rfind(b"\n") + 1].splitlines(), start=1):
         try:
             yield Record.from_json(line.decode())
         except (ValueError, KeyError, TypeError) as error:
             raise ValueError(f"{path}: line {number} after byte {start} is not a record: {error!r}") from error
+
+
+def record_length(path: Location) -> int:
+    """Bytes of a trial's records, committed or not; 0 for a trial that never wrote."""
+    return append_log(path).length()
+
+
+def read_bytes(path: Location, start: int = 0, end: int | None = None) -> bytes:
+    """What ``read_records`` parses. Raises ``FileNotFoundError`` for a trial that never wrote."""
+    return append_log(path).read(start, end)

@@ -1,8 +1,14 @@
 """One thread per test process: small networks gain nothing from more, and timings stay bounded."""
 
+import logging
+import uuid
+from collections.abc import Iterator
+
 import pytest
 import torch
+from moto.server import ThreadedMotoServer
 
+from plasticbench import storage
 from plasticbench.envs import humanoid
 
 torch.set_num_threads(1)
@@ -12,3 +18,29 @@ torch.set_num_threads(1)
 def graphics_library(monkeypatch: pytest.MonkeyPatch) -> None:
     """Benchmarks with pictures can be read on machines that cannot draw."""
     monkeypatch.setattr(humanoid.Config, "check_pictures", lambda self: None)
+
+
+@pytest.fixture(scope="session")
+def object_store() -> Iterator[str]:
+    """A bucket of an S3-compatible server on loopback, reached through the environment as users do it."""
+    logging.getLogger("werkzeug").setLevel(logging.ERROR)
+    server = ThreadedMotoServer(ip_address="127.0.0.1", port=0, verbose=False)
+    server.start()
+    host, port = server.get_host_and_port()
+    with pytest.MonkeyPatch.context() as patch:
+        for name, value in {
+            "AWS_ENDPOINT_URL": f"http://{host}:{port}",
+            "AWS_ACCESS_KEY_ID": "test",
+            "AWS_SECRET_ACCESS_KEY": "test",
+            "AWS_DEFAULT_REGION": "us-east-1",
+        }.items():
+            patch.setenv(name, value)
+        storage.location("s3://plasticbench").mkdir()
+        yield "s3://plasticbench"
+    server.stop()
+
+
+@pytest.fixture
+def bucket_folder(object_store: str) -> storage.Location:
+    """An empty folder in the bucket."""
+    return storage.location(f"{object_store}/{uuid.uuid4().hex}")

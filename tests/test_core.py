@@ -83,10 +83,13 @@ def test_a_writer_cuts_back_to_the_last_commit(tmp_path):
     writer.write([Record("t", 1, "x", 1.0, 0.0)])
     committed = writer.sync()
     writer.write([Record("t", 2, "x", 2.0, 0.0)])
+    writer.sync()
+    writer.write([Record("t", 3, "x", 2.0, 0.0)])
     writer.close()
+    assert [record.value for record in read_records(path)] == [1.0, 2.0], "only what was synced is there"
     writer = RecordWriter(path, committed)
     writer.write([Record("t", 2, "x", 3.0, 0.0)])
-    writer.close()
+    writer.sync()
     assert [record.value for record in read_records(path)] == [1.0, 3.0]
 
 

@@ -13,12 +13,13 @@ import pytest
 import yaml
 from small_runs import facts, run_all, small
 
+from plasticbench import storage
 from plasticbench.platform.plan import Plan
 from plasticbench.platform.rundir import RunDirectory
 from plasticbench.records import is_layer_value, read_records
 
 pytestmark = [pytest.mark.ray, pytest.mark.slow]
-ENVIRONMENT = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONUNBUFFERED": "1"}
+ENVIRONMENT = {"OMP_NUM_THREADS": "1", "PYTHONUNBUFFERED": "1"}
 
 
 def _command(*arguments: str | Path) -> list[str]:
@@ -28,7 +29,7 @@ def _command(*arguments: str | Path) -> list[str]:
 def _start(*arguments: str | Path) -> subprocess.Popen[str]:
     return subprocess.Popen(
         _command(*arguments),
-        env=ENVIRONMENT,
+        env={**os.environ, **ENVIRONMENT},
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         text=True,
@@ -68,8 +69,8 @@ def _plan(out: Path) -> Plan:
     return RunDirectory(out).plan()
 
 
-def _mirrored(out: Path) -> list[tuple]:
-    with sqlite3.connect(out / "mlflow.db") as database:
+def _mirrored(file: Path) -> list[tuple]:
+    with sqlite3.connect(file) as database:
         return sorted(
             database.execute(
                 "SELECT t.value, m.key, m.step, m.value, m.is_nan, m.timestamp FROM metrics m JOIN tags t "
@@ -78,7 +79,7 @@ def _mirrored(out: Path) -> list[tuple]:
         )
 
 
-def _recorded(out: Path, plan: Plan) -> list[tuple]:
+def _recorded(out: storage.Location, plan: Plan) -> list[tuple]:
     return sorted(
         (t.id, r.name, r.step, 0.0 if r.value != r.value else r.value, r.value != r.value, int(r.time * 1000))
         for t in plan.trials
@@ -114,7 +115,7 @@ def test_a_run_leaves_everything_it_promises_and_mlflow_mirrors_the_records(tmp_
     assert {row["method"] for row in rows} == {"none", "fire"}
     reference = run_all(tmp_path / "reference", small())
     assert facts(out, _plan(out)) == facts(tmp_path / "reference", reference)
-    assert _mirrored(out) == _recorded(out, _plan(out))
+    assert _mirrored(out / "mlflow.db") == _recorded(out, _plan(out))
     code, again = _finish(_start("run", config, "--out", out))
     assert code == 0, again
 
@@ -131,7 +132,7 @@ def test_an_interrupted_run_resumes_to_the_same_records(tmp_path, undisturbed_lo
     code, output = _finish(_start("resume", out))
     assert code == 0, output
     assert facts(out, _plan(out)) == undisturbed_long
-    assert _mirrored(out) == _recorded(out, _plan(out))
+    assert _mirrored(out / "mlflow.db") == _recorded(out, _plan(out))
 
 
 def test_a_killed_driver_resumes_to_the_same_records(tmp_path, undisturbed_long):
@@ -144,7 +145,7 @@ def test_a_killed_driver_resumes_to_the_same_records(tmp_path, undisturbed_long)
     code, output = _finish(_start("resume", out))
     assert code == 0, output
     assert facts(out, _plan(out)) == undisturbed_long
-    assert _mirrored(out) == _recorded(out, _plan(out))
+    assert _mirrored(out / "mlflow.db") == _recorded(out, _plan(out))
 
 
 def _children(name: str, ancestor: int) -> list[int]:
@@ -174,7 +175,45 @@ def test_a_killed_population_goes_on_from_its_last_commit(tmp_path, undisturbed_
     assert code == 0, output
     assert "starting again from its last commit" in output
     assert facts(out, _plan(out)) == undisturbed_long
-    assert _mirrored(out) == _recorded(out, _plan(out))
+    assert _mirrored(out / "mlflow.db") == _recorded(out, _plan(out))
+
+
+def test_a_run_in_an_object_store_stops_resumes_and_reports_to_the_same_records(
+    tmp_path, bucket_folder, undisturbed_long
+):
+    config, database = _write(tmp_path / "long.yaml", _long()), tmp_path / "mlflow.db"
+    out, tracking = str(bucket_folder), ("--tracking-uri", f"sqlite:///{database}")
+    code, output = _finish(_start("run", config, "--out", out))
+    assert code == 2
+    assert "cannot hold an mlflow.db" in output
+    assert storage.entries(bucket_folder) == {}
+    process = _start("run", config, "--out", out, *tracking)
+    end = time.monotonic() + 120
+    while not any(
+        name.startswith("commit-")
+        for segment in storage.entries(bucket_folder / "checkpoints")
+        for name in storage.entries(bucket_folder / "checkpoints" / segment)
+    ):
+        assert time.monotonic() < end, "no commit was made"
+        time.sleep(0.1)
+    code, output = _finish(_start("resume", out))
+    assert code == 2
+    assert "another plasticbench is running" in output
+    process.send_signal(signal.SIGINT)
+    code, output = _finish(process)
+    assert code == 130, output
+    code, output = _finish(_start("resume", out))
+    assert code == 0, output
+    plan = RunDirectory(bucket_folder).plan()
+    assert facts(bucket_folder, plan) == undisturbed_long
+    assert _mirrored(database) == _recorded(bucket_folder, plan)
+    assert storage.entries(bucket_folder / "report").keys() == {"index.html", "leaderboard.json", "leaderboard.md"}
+    page = storage.read(bucket_folder / "report" / "index.html")
+    code, output = _finish(_start("report", out))
+    assert code == 0, output
+    assert storage.read(bucket_folder / "report" / "index.html") == page
+    code, output = _finish(_start("leaderboard", out, "--json"))
+    assert {row["method"] for row in json.loads(output)} == {"none", "fire"}
 
 
 def test_a_second_driver_is_refused(tmp_path):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 from typing import NamedTuple
 
+from plasticbench import storage
 from plasticbench.analysis.runs import Run
 
 
@@ -19,9 +20,10 @@ class Film(NamedTuple):
 def films_by_task(run: Run) -> dict[str, list[Film]]:
     """The films that are there, in the plan's order; tasks without any are left out."""
     found: dict[str, list[Film]] = {}
+    folder = run.path / "pictures"
+    films = storage.entries(folder)
     for trial in run.trials:
-        file = run.path / "pictures" / f"{trial.id}.webp"
-        if file.is_file():
-            source = "data:image/webp;base64," + base64.b64encode(file.read_bytes()).decode("ascii")
+        if (name := f"{trial.id}.webp") in films:
+            source = "data:image/webp;base64," + base64.b64encode(storage.read(folder / name)).decode("ascii")
             found.setdefault(trial.task, []).append(Film(trial.method, trial.seed, source))
     return found

@@ -12,7 +12,6 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -21,6 +20,7 @@ from plasticbench.analysis import aggregate
 from plasticbench.analysis.aggregate import Runs
 from plasticbench.analysis.outcomes import EVALUATIONS, Outcome, after_score, outcomes, scores_by_task
 from plasticbench.analysis.runs import load_run, read_table
+from plasticbench.storage import Location
 
 ALL = "all"
 """The row's task when all tasks are taken together."""
@@ -84,13 +84,13 @@ class Row:
     note: str = ""
 
 
-def leaderboard(run_dirs: Iterable[Path]) -> list[Row]:
+def leaderboard(run_dirs: Iterable[Location]) -> list[Row]:
     """Rows of all tasks together and of each task, in the order of their ranks; rows without one come last.
 
     Raises ``ValueError`` if the runs cannot be compared: other budgets, environments, changes or evaluation on a task,
     other settings under one method name, or a trial that is there twice.
     """
-    runs = [load_run(Path(path)) for path in run_dirs]
+    runs = [load_run(path) for path in run_dirs]
     return rank(outcomes(runs, [read_table(run, EVALUATIONS) for run in runs]))
 
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -14,6 +13,7 @@ import pandas as pd
 from plasticbench.analysis.aggregate import Runs
 from plasticbench.analysis.curves import final_value, window_mean
 from plasticbench.analysis.runs import Run
+from plasticbench.storage import Location
 
 EVALUATIONS = ("eval/return", "eval/score")
 """Names of the records that outcomes need."""
@@ -76,7 +76,7 @@ def _first_event(runs: Sequence[Run], task: str) -> int | None:
 
 
 def _check_comparable(runs: Sequence[Run]) -> None:
-    first: dict[tuple[Any, ...], tuple[Any, Path]] = {}
+    first: dict[tuple[Any, ...], tuple[Any, Location]] = {}
 
     def same(key: tuple[Any, ...], value: Any, rule: str) -> None:
         known, path = first.setdefault(key, (value, run.path))

@@ -16,6 +16,7 @@ import pandas as pd
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
 
+from plasticbench import storage
 from plasticbench.analysis import aggregate, leaderboard
 from plasticbench.analysis.films import films_by_task
 from plasticbench.analysis.headline import answer
@@ -25,6 +26,7 @@ from plasticbench.analysis.panels import Panels
 from plasticbench.analysis.plots import MAX_FAINT_LINES, palette
 from plasticbench.analysis.runs import Run, load_run, read_table
 from plasticbench.analysis.settings import settings_tables
+from plasticbench.storage import Location
 
 _PREFIXES = ("eval/", "train/return", "loss/", "plasticity/", "reset/after/")
 
@@ -43,20 +45,20 @@ class Board:
         return round(100 * (score - self.low) / (self.high - self.low), 2)
 
 
-def write_report(run_dir: Path) -> Path:
+def write_report(run_dir: Location) -> Location:
     """Writes ``report/index.html``, ``leaderboard.json`` and ``leaderboard.md``; returns the path of the page."""
-    run = load_run(Path(run_dir))
+    run = load_run(run_dir)
     table = read_table(run, _PREFIXES)
     table = table[table["name"].isin([name for name in table["name"].cat.categories if _is_total(name)])]
     found = outcomes([run], [table[table["name"].isin(["eval/score", "eval/return"])]])
     rows = leaderboard.rank(found)
     folder = run.path / "report"
-    folder.mkdir(exist_ok=True)
-    (folder / "leaderboard.json").write_text(json.dumps(leaderboard.to_json(rows), indent=1) + "\n")
-    (folder / "leaderboard.md").write_text(leaderboard.to_markdown(rows))
-    page = folder / "index.html"
-    page.write_text(_template("report.html.j2").render(_context(run, table, found, rows)), encoding="utf-8")
-    return page
+    ranking = json.dumps(leaderboard.to_json(rows), indent=1) + "\n"
+    storage.write_atomically(folder / "leaderboard.json", ranking.encode())
+    storage.write_atomically(folder / "leaderboard.md", leaderboard.to_markdown(rows).encode())
+    page = _template("report.html.j2").render(_context(run, table, found, rows))
+    storage.write_atomically(folder / "index.html", page.encode())
+    return folder / "index.html"
 
 
 def write_leaderboard_html(rows: Sequence[Row], path: Path) -> None:

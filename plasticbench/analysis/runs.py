@@ -6,13 +6,14 @@ import json
 import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pandas as pd
 
-from plasticbench.records import read_records
+from plasticbench import storage
+from plasticbench.records import read_bytes, read_records
+from plasticbench.storage import Location
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -38,7 +39,7 @@ class Trial:
 class Run:
     """What a run directory says it holds."""
 
-    path: Path
+    path: Location
     name: str
     description: str
     version: str
@@ -70,15 +71,17 @@ class Run:
         return min(steps, default=None)
 
 
-def load_run(path: Path) -> Run:
+def load_run(path: Location) -> Run:
     """Reads ``plan.json``. Raises ``ValueError`` that names the file for anything else than a plan."""
-    plan_file = Path(path) / "plan.json"
-    if not plan_file.is_file():
-        raise ValueError(f"{plan_file}: there is no such file, so {path} is not a run directory")
+    plan_file = path / "plan.json"
     try:
-        plan = json.loads(plan_file.read_text())
+        text = storage.read(plan_file)
+    except (FileNotFoundError, NotADirectoryError):
+        raise ValueError(f"{plan_file}: there is no such file, so {path} is not a run directory") from None
+    try:
+        plan = json.loads(text)
         return Run(
-            path=Path(path),
+            path=path,
             name=plan["name"],
             description=plan.get("description") or "",
             version=plan["version"],
@@ -130,10 +133,11 @@ def read_table(run: Run, prefixes: Iterable[str] = ("",)) -> pd.DataFrame:
     )
 
 
-def _columns(path: Path, prefixes: tuple[str, ...]) -> tuple[list[int], list[str], list[float]]:
-    if not path.is_file():
+def _columns(path: Location, prefixes: tuple[str, ...]) -> tuple[list[int], list[str], list[float]]:
+    try:
+        data = read_bytes(path)
+    except FileNotFoundError:
         return [], [], []
-    data = path.read_bytes()
     try:
         # One call of the JSON parser for the whole file is several times as fast as one call per line.
         lines = json.loads(b"[" + data[: max(data.rfind(b"\n"), 0)].replace(b"\n", b",") + b"]")

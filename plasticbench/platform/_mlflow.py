@@ -176,10 +176,10 @@ class Store:
         self._ended: set[str] = set()
 
     @classmethod
-    def open(cls, tracking_uri: str, experiment: str, note: str, artifacts: Path, run_directory: str) -> Store:
+    def open(cls, tracking_uri: str, experiment: str, note: str, artifacts: str, run_directory: str) -> Store:
         """Connects, creates schema and experiment where they are missing, and finds the directory's runs.
 
-        ``artifacts`` is used for databases alone; a server has its own place.
+        The URI ``artifacts`` is used for databases alone; a server has its own place.
         """
         from mlflow import MlflowClient
 
@@ -187,7 +187,7 @@ class Store:
         client = MlflowClient(tracking_uri)
         found = client.get_experiment_by_name(experiment)
         if found is None:
-            location = None if scheme(tracking_uri) == "http" else artifacts.resolve().as_uri()
+            location = None if scheme(tracking_uri) == "http" else artifacts
             tags = {"mlflow.note.content": note[:_MAX_VALUE_CHARACTERS]} if note else {}
             experiment_id = client.create_experiment(experiment, location, tags)
         else:

@@ -1,41 +1,47 @@
 """Atomic commits of one segment: tensors, plain data, replay chunks and the length of each record file.
 
-A commit is a manifest ``commit-<n>.json`` that names its files and their checksums; renaming it into place commits it.
-Replay chunks are written once and shared by later commits and by the branches that fork from a segment. Nothing is
-pickled.
+A commit is a manifest ``commit-<n>.json`` that names its files, their lengths and their checksums; it is written by one
+atomic step, after them. Replay chunks are written once and shared by later commits and by the branches that fork from a
+segment. Nothing is pickled.
 """
 
 from __future__ import annotations
 
 import json
 import logging
-import os
+import re
+import uuid
 import zlib
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
-from pathlib import Path
+from functools import cache
 from typing import Any
 
 import safetensors
 import safetensors.torch
 from torch import Tensor
 
+from plasticbench import storage
+from plasticbench.storage import Location
+
 logger = logging.getLogger(__name__)
 
 CHECKPOINT_FORMAT = 1
 _KEPT_COMMITS = 2
+_MANIFEST = re.compile(r"commit-(\d+)\.json")
 
 
 class CheckpointError(RuntimeError):
-    """A checkpoint is missing or damaged; the message names the file."""
+    """A checkpoint is missing or damaged, or cannot be written; the message names the file."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class StoredFile:
-    """A file below the checkpoints folder, with the CRC-32 of its bytes."""
+    """A file below the checkpoints folder, with the CRC-32 and the number of its bytes."""
 
     path: str
     crc32: int
+    num_bytes: int | None = None  # not in the manifests of version 0.1
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -62,6 +68,11 @@ class Commit:
     chunks: tuple[ReplayChunk, ...]
     format: int = CHECKPOINT_FORMAT
 
+    @property
+    def files(self) -> tuple[StoredFile, ...]:
+        """All files of tensors that it needs."""
+        return (self.tensors, *(chunk.file for chunk in self.chunks))
+
     def inherited_chunks(self, parents: Sequence[int]) -> tuple[ReplayChunk, ...]:
         """The replay of a population whose member i continues this one's member ``parents[i]``."""
         return tuple(
@@ -72,31 +83,33 @@ class Commit:
 class CheckpointStore:
     """Commits of all segments below one folder."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Location) -> None:
         self.folder = folder
 
     def save_tensors(self, segment: str, name: str, tensors: Mapping[str, Tensor]) -> StoredFile:
         """Writes tensors to ``<segment>/<name>.safetensors`` and returns what a manifest needs to know."""
         data = safetensors.torch.save({key: tensor.contiguous() for key, tensor in tensors.items()})
-        path = self.folder / segment / f"{name}.safetensors"
-        path.parent.mkdir(parents=True, exist_ok=True)
-        _write_atomically(path, data)
-        return StoredFile(path=f"{segment}/{path.name}", crc32=zlib.crc32(data))
+        path = f"{segment}/{name}.safetensors"
+        storage.write_atomically(self.folder / path, data)
+        return StoredFile(path=path, crc32=zlib.crc32(data), num_bytes=len(data))
 
     def load_tensors(self, file: StoredFile) -> dict[str, Tensor]:
         """Reads tensors back. Raises ``CheckpointError`` for a missing, truncated or altered file."""
+        try:
+            loaded: dict[str, Tensor] = safetensors.torch.load(self._sound_bytes(file))
+        except safetensors.SafetensorError as error:
+            raise CheckpointError(f"{self.folder / file.path}: not a safetensors file: {error}") from error
+        return loaded
+
+    def _sound_bytes(self, file: StoredFile) -> bytes:
         path = self.folder / file.path
         try:
-            data = path.read_bytes()
+            data = storage.read(path)
         except OSError as error:
             raise CheckpointError(f"{path}: cannot be read: {error}") from error
         if zlib.crc32(data) != file.crc32:
             raise CheckpointError(f"{path}: damaged: its checksum differs from the one in its manifest")
-        try:
-            loaded: dict[str, Tensor] = safetensors.torch.load(data)
-        except safetensors.SafetensorError as error:
-            raise CheckpointError(f"{path}: not a safetensors file: {error}") from error
-        return loaded
+        return data
 
     def load_chunks(self, chunks: Sequence[ReplayChunk]) -> Iterator[tuple[ReplayChunk, dict[str, Tensor]]]:
         """The tensors of replay chunks, one at a time."""
@@ -106,20 +119,21 @@ class CheckpointStore:
     def save(self, commit: Commit) -> None:
         """Makes the commit the segment's newest, then drops what only older ones needed."""
         path = self._manifest(commit.segment, commit.number)
-        _write_atomically(path, json.dumps(asdict(commit), separators=(",", ":")).encode())
+        storage.write_atomically(path, json.dumps(asdict(commit), separators=(",", ":")).encode())
         self._drop_old(commit.segment)
 
-    def latest(self, segment: str) -> Commit | None:
+    def latest(self, segment: str, use: Callable[[Commit], None] | None = None) -> Commit | None:
         """The newest sound commit, or ``None`` if the segment never committed.
 
-        A damaged commit is passed over with a warning. Raises ``CheckpointError`` if commits exist but none is sound.
+        A commit is sound if its manifest is and ``use`` raises no ``CheckpointError``; without it, if all files are
+        there. A damaged commit is passed over with a warning. Raises ``CheckpointError`` if commits exist but none is
+        sound.
         """
-        numbers = self._numbers(segment)
         problems: list[str] = []
-        for number in reversed(numbers):
+        for number in reversed(_numbers(storage.entries(self.folder / segment))):
             try:
                 commit = self._read(segment, number)
-                self.load_tensors(commit.tensors)
+                (use or self.require_files)(commit)
             except CheckpointError as error:
                 problems.append(str(error))
                 logger.warning("%s; falling back to the commit before", error)
@@ -128,29 +142,77 @@ class CheckpointStore:
         if problems:
             raise CheckpointError(
                 f"segment {segment}: no sound checkpoint is left ({'; '.join(problems)}). Remove the folder "
-                f"{self.folder / segment} to train this segment again from its start"
+                f"{self.folder / segment}, and those of the segments that go on from it, to train them again"
             )
         return None
 
+    def completed(self, segment: str) -> Commit | None:
+        """The newest manifest if it is that of a complete segment, whatever became of its files."""
+        numbers = _numbers(storage.entries(self.folder / segment))
+        try:
+            commit = self._read(segment, numbers[-1]) if numbers else None
+        except CheckpointError:
+            return None  # `latest` tells
+        return commit if commit is not None and commit.complete else None
+
     def record_bytes(self, segment: str) -> dict[str, int]:
         """Committed lengths of the segment's record files, empty before its first commit."""
-        numbers = self._numbers(segment)
-        return self._read(segment, numbers[-1]).record_bytes if numbers else {}
+        commit = self.latest(segment)
+        return commit.record_bytes if commit else {}
 
     def newest_number(self, segment: str) -> int | None:
         """The number of the segment's newest commit, sound or not; it grows with every commit."""
-        return max(self._numbers(segment), default=None)
+        return max(_numbers(storage.entries(self.folder / segment)), default=None)
 
-    def _numbers(self, segment: str) -> list[int]:
-        return sorted(int(path.stem.removeprefix("commit-")) for path in (self.folder / segment).glob("commit-*.json"))
+    def claim(self, segment: str) -> str:
+        """Makes the caller the only one that may commit to the segment; returns what ``require_claim`` asks for."""
+        claim = uuid.uuid4().hex
+        storage.write_atomically(self._owner(segment), claim.encode())
+        return claim
 
-    def _manifest(self, segment: str, number: int) -> Path:
+    def require_claim(self, segment: str, claim: str) -> None:
+        """Raises ``CheckpointError`` if the segment was started again since ``claim``.
+
+        A start between this look and the writes that follow it goes unnoticed until the next commit. On a disk the
+        newer start then overwrites those records, and its own manifest replaces the older one's; only a process that
+        slept for minutes right here could still mix them.
+        """
+        path = self._owner(segment)
+        try:
+            owner = storage.read(path).decode()
+        except FileNotFoundError:
+            owner = ""
+        if owner != claim:
+            raise CheckpointError(
+                f"{path}: segment {segment} was started again elsewhere, so this process must not commit to it"
+            )
+
+    def _owner(self, segment: str) -> Location:
+        return self.folder / segment / "owner"
+
+    def verify_end(self, commit: Commit) -> None:
+        """Reads all that a complete commit names. Raises ``CheckpointError`` for a damaged file."""
+        for file in commit.files if commit.complete else ():
+            self._sound_bytes(file)
+
+    def require_files(self, commit: Commit) -> None:
+        """Raises ``CheckpointError`` for a file that is missing or too short; reads none."""
+        sizes = cache(lambda segment: storage.entries(self.folder / segment))
+        for file in commit.files:
+            folder, _, name = file.path.rpartition("/")
+            found = sizes(folder).get(name)
+            if found is None:
+                raise CheckpointError(f"{self.folder / file.path}: missing")
+            if file.num_bytes not in (found, None):
+                raise CheckpointError(f"{self.folder / file.path}: has {found} bytes instead of {file.num_bytes}")
+
+    def _manifest(self, segment: str, number: int) -> Location:
         return self.folder / segment / f"commit-{number:08d}.json"
 
     def _read(self, segment: str, number: int) -> Commit:
         path = self._manifest(segment, number)
         try:
-            data = json.loads(path.read_bytes())
+            data = json.loads(storage.read(path))
             if data["format"] != CHECKPOINT_FORMAT:
                 raise CheckpointError(f"{path}: has format {data['format']}, this version reads {CHECKPOINT_FORMAT}")
             chunks = [
@@ -162,25 +224,16 @@ class CheckpointStore:
             raise CheckpointError(f"{path}: not a sound manifest: {error!r}") from error
 
     def _drop_old(self, segment: str) -> None:
-        numbers = self._numbers(segment)
+        names = storage.entries(self.folder / segment)
+        numbers = _numbers(names)
         kept = [self._read(segment, number) for number in numbers[-_KEPT_COMMITS:]]
-        needed = {commit.tensors.path for commit in kept} | {c.file.path for commit in kept for c in commit.chunks}
+        needed = {file.path for commit in kept for file in commit.files}
         for number in numbers[:-_KEPT_COMMITS]:
-            self._manifest(segment, number).unlink()
-        for path in (self.folder / segment).glob("*.safetensors"):
-            if f"{segment}/{path.name}" not in needed:
-                path.unlink()
+            storage.remove(self._manifest(segment, number))
+        for name in names:
+            if name.endswith(".safetensors") and f"{segment}/{name}" not in needed:
+                storage.remove(self.folder / segment / name)
 
 
-def _write_atomically(path: Path, data: bytes) -> None:
-    temporary = path.with_name(path.name + ".new")
-    with open(temporary, "wb") as file:
-        file.write(data)
-        file.flush()
-        os.fsync(file.fileno())
-    os.replace(temporary, path)
-    descriptor = os.open(path.parent, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
+def _numbers(names: Iterable[str]) -> list[int]:
+    return sorted(int(match[1]) for match in map(_MANIFEST.fullmatch, names) if match)

@@ -21,6 +21,7 @@ from plasticbench import plugins
 from plasticbench.platform.benchmark import BenchmarkError, load
 from plasticbench.platform.plan import make_plan, summary
 from plasticbench.platform.rundir import RunDirectory
+from plasticbench.storage import connect
 
 DONE, FAILED, BAD_INPUT, INTERRUPTED = 0, 1, 2, 130
 
@@ -28,7 +29,7 @@ app = typer.Typer(add_completion=False, no_args_is_help=True, pretty_exceptions_
 out, err = Console(), Console(stderr=True)
 
 Config = Annotated[Path, typer.Argument(help="Benchmark file (YAML).")]
-RunDir = Annotated[Path, typer.Argument(help="Run directory.")]
+RunDir = Annotated[str, typer.Argument(help="Run directory: a path, or a URI such as s3://BUCKET/FOLDER.")]
 Overrides = Annotated[list[str] | None, typer.Option("--set", help="Change a setting: dotted.key=value. Repeatable.")]
 Address = Annotated[str | None, typer.Option(help="Ray cluster to join; default: a Ray of its own on this machine.")]
 Uri = Annotated[str | None, typer.Option(help="MLflow store or server; default: mlflow.db in the run directory.")]
@@ -48,7 +49,7 @@ def _people_errors() -> Iterator[None]:
     """One clear message and exit code 2 for what the user can mend."""
     try:
         yield
-    except (BenchmarkError, ValueError, FileNotFoundError, PermissionError) as error:
+    except (BenchmarkError, ValueError, OSError) as error:
         err.print(f"[bold red]Error:[/] {_escape(str(error))}", highlight=False, soft_wrap=True)
         raise typer.Exit(BAD_INPUT) from None
     except KeyboardInterrupt:
@@ -62,7 +63,7 @@ def _escape(text: str) -> str:
 @app.command()
 def run(
     config: Config,
-    out_dir: Annotated[Path | None, typer.Option("--out", help="Run directory; default: runs/NAME.")] = None,
+    out_dir: Annotated[str | None, typer.Option("--out", help="Run directory or its URI; default: runs/NAME.")] = None,
     set_: Overrides = None,
     address: Address = None,
     tracking_uri: Uri = None,
@@ -73,7 +74,9 @@ def run(
         _require_absolute_in_job(out_dir)
         benchmark = load(config, set_ or [])
         plan = make_plan(benchmark)
-        directory = RunDirectory(out_dir or Path("runs") / re.sub(r"[^A-Za-z0-9._-]+", "-", benchmark.name))
+        name = re.sub(r"[^A-Za-z0-9._-]+", "-", benchmark.name)
+        directory = RunDirectory(connect(out_dir) if out_dir else Path("runs") / name)
+        directory.require_tracking(tracking_uri)
         with directory.lock():
             directory.create(benchmark, plan)
             code = _execute(directory, address, tracking_uri, quiet)
@@ -85,16 +88,17 @@ def resume(run_dir: RunDir, address: Address = None, tracking_uri: Uri = None, q
     """Goes on with a run that was interrupted or that failed."""
     with _people_errors():
         _require_absolute_in_job(run_dir)
-        directory = RunDirectory(run_dir)
+        directory = RunDirectory(connect(run_dir))
         directory.require()
+        directory.require_tracking(tracking_uri)
         with directory.lock():
             code = _execute(directory, address, tracking_uri, quiet)
     raise typer.Exit(code)
 
 
-def _require_absolute_in_job(out_dir: Path | None) -> None:
+def _require_absolute_in_job(out_dir: str | None) -> None:
     if "RAY_JOB_CONFIG_JSON_ENV_VAR" in os.environ:  # Ray sets it for the drivers of jobs
-        _require_absolute("" if out_dir is None else str(out_dir))
+        _require_absolute(out_dir or "")
 
 
 def _require_absolute(out_dir: str) -> None:
@@ -138,11 +142,11 @@ def plan(config: Config, set_: Overrides = None, as_json: AsJson = False) -> Non
 def report(run_dir: RunDir, tracking_uri: Uri = None) -> None:
     """Rebuilds the report from the records alone; with --tracking-uri also brings that MLflow store up to date."""
     with _people_errors():
-        directory = RunDirectory(run_dir)
+        directory = RunDirectory(connect(run_dir))
         directory.require()
         from plasticbench.analysis.report import write_report
 
-        out.print(str(write_report(run_dir)), highlight=False, soft_wrap=True)
+        out.print(str(write_report(directory.path)), highlight=False, soft_wrap=True)
         if tracking_uri is not None:
             from plasticbench.platform import session
 
@@ -151,7 +155,7 @@ def report(run_dir: RunDir, tracking_uri: Uri = None) -> None:
 
 @app.command()
 def leaderboard(
-    run_dirs: Annotated[list[Path], typer.Argument(help="Run directories, compared in one table.")],
+    run_dirs: Annotated[list[str], typer.Argument(help="Run directories or their URIs, compared in one table.")],
     as_json: AsJson = False,
     html: Annotated[Path | None, typer.Option(help="Also write the table to this HTML file.")] = None,
 ) -> None:
@@ -159,7 +163,7 @@ def leaderboard(
     with _people_errors():
         from plasticbench.analysis import leaderboard as board
 
-        rows = board.leaderboard(run_dirs)
+        rows = board.leaderboard([connect(run_dir) for run_dir in run_dirs])
         if html is not None:
             from plasticbench.analysis.report import write_leaderboard_html
 
@@ -319,10 +323,11 @@ def ui(
 ) -> None:
     """Serves MLflow's pages for a run's own store on this machine, until interrupted."""
     with _people_errors():
-        RunDirectory(run_dir).require()
+        directory = RunDirectory(connect(run_dir))
+        directory.require()
         from plasticbench.platform.tracking import ui_command
 
-        command = ui_command(run_dir, port)
+        command = ui_command(directory.path, port)
     out.print(f"MLflow: http://127.0.0.1:{port}   ({shlex.join(command)})", highlight=False, soft_wrap=True)
     os.execvp(command[0], command)
 

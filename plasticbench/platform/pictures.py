@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
+import io
 import logging
-import os
-from pathlib import Path
 
 import numpy as np
 from PIL import Image
 
+from plasticbench import storage
 from plasticbench.contracts import DrawnConfig
 from plasticbench.platform.rundir import RunDirectory
 from plasticbench.platform.trainer import Trainer
 from plasticbench.seeding import derive_seed
+from plasticbench.storage import Location
 
 logger = logging.getLogger(__name__)
 
@@ -34,7 +35,7 @@ def film_policies(trainer: Trainer, directory: RunDirectory) -> None:
                 )
 
 
-def _film(trainer: Trainer, index: int, path: Path) -> None:
+def _film(trainer: Trainer, index: int, path: Location) -> None:
     pictures, config = trainer.benchmark.pictures, trainer.environment.config
     assert pictures is not None
     assert isinstance(config, DrawnConfig)
@@ -45,11 +46,10 @@ def _film(trainer: Trainer, index: int, path: Path) -> None:
     write_film(path, shots, every * config.step_s)
 
 
-def write_film(path: Path, shots: np.ndarray, apart_s: float) -> None:
+def write_film(path: Location, shots: np.ndarray, apart_s: float) -> None:
     """Writes pictures ``[T, height, width, 3]`` that lie ``apart_s`` apart as a WebP that plays at their own speed."""
     first, *others = (Image.fromarray(shot) for shot in shots)
     durations_ms = [round(1000 * apart_s)] * len(others) + [_LAST_PICTURE_MS]
-    path.parent.mkdir(exist_ok=True)
-    temporary = path.with_suffix(".new")
-    first.save(temporary, "WEBP", save_all=True, append_images=others, duration=durations_ms, loop=0, quality=_QUALITY)
-    os.replace(temporary, path)
+    film = io.BytesIO()
+    first.save(film, "WEBP", save_all=True, append_images=others, duration=durations_ms, loop=0, quality=_QUALITY)
+    storage.write_atomically(path, film.getvalue())

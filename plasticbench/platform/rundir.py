@@ -3,44 +3,53 @@
 from __future__ import annotations
 
 import fcntl
-import os
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
 import yaml
 
+from plasticbench import storage
 from plasticbench.platform.benchmark import Benchmark, BenchmarkError, from_dict
+from plasticbench.platform.lease import held_lease
 from plasticbench.platform.plan import Plan
+from plasticbench.storage import Location
+
+_LOCKS = {"lock", "lock.json"}
 
 
 @dataclass(frozen=True, slots=True)
 class RunDirectory:
     """Paths below one run directory."""
 
-    path: Path
+    path: Location
 
     @property
-    def benchmark_file(self) -> Path:
+    def benchmark_file(self) -> Location:
         """The resolved benchmark."""
         return self.path / "benchmark.yaml"
 
     @property
-    def plan_file(self) -> Path:
+    def plan_file(self) -> Location:
         """Trials and segments."""
         return self.path / "plan.json"
 
     @property
-    def checkpoints(self) -> Path:
+    def tracking_note(self) -> Location:
+        """The URI of the MLflow store, where it is not the directory's own."""
+        return self.path / "tracking_uri"
+
+    @property
+    def checkpoints(self) -> Location:
         """One folder per segment."""
         return self.path / "checkpoints"
 
-    def record_file(self, trial: str) -> Path:
+    def record_file(self, trial: str) -> Location:
         """The records of one trial."""
         return self.path / "records" / f"{trial}.jsonl"
 
-    def film_file(self, trial: str) -> Path:
+    def film_file(self, trial: str) -> Location:
         """What the final policy of one trial does, where the benchmark asks for pictures."""
         return self.path / "pictures" / f"{trial}.webp"
 
@@ -57,26 +66,22 @@ class RunDirectory:
                     f"{len(known)} trials). Choose another directory, or `plasticbench resume {self.path}` to go on"
                 )
             return
-        if self.path.exists() and not self.path.is_dir():
-            raise BenchmarkError(f"--out: {self.path} is a file. Choose a directory")
-        if self.path.is_dir() and any(entry.name != "lock" for entry in self.path.iterdir()):
+        if storage.entries(self.path).keys() - _LOCKS:
             raise BenchmarkError(f"--out: {self.path} is not empty and not a run directory. Choose another directory")
-        self.path.mkdir(parents=True, exist_ok=True)
-        self.benchmark_file.write_text(yaml.safe_dump(benchmark.resolved(), sort_keys=False, allow_unicode=True))
+        resolved = yaml.safe_dump(benchmark.resolved(), sort_keys=False, allow_unicode=True)
+        storage.write_atomically(self.benchmark_file, resolved.encode())
         # The plan comes last: a directory with a plan is a whole run directory.
-        temporary = self.plan_file.with_suffix(".new")
-        temporary.write_text(plan.to_json())
-        os.replace(temporary, self.plan_file)
+        storage.write_atomically(self.plan_file, plan.to_json().encode())
 
     def benchmark(self) -> Benchmark:
         """The resolved benchmark that this run was started with."""
         self.require()
-        return from_dict(yaml.safe_load(self.benchmark_file.read_text()), source=str(self.benchmark_file))
+        return from_dict(yaml.safe_load(storage.read(self.benchmark_file)), source=str(self.benchmark_file))
 
     def plan(self) -> Plan:
         """The plan that this run was started with."""
         self.require()
-        return Plan.from_json(self.plan_file.read_text())
+        return Plan.from_json(storage.read(self.plan_file).decode())
 
     def require(self) -> None:
         """Raises ``BenchmarkError`` unless this is a run directory."""
@@ -85,13 +90,35 @@ class RunDirectory:
                 f"{self.path}: not a run directory (it has no plan.json). Start one with `plasticbench run`"
             )
 
-    @contextmanager
-    def lock(self) -> Iterator[None]:
+    def require_tracking(self, tracking_uri: str | None) -> None:
+        """Raises ``BenchmarkError`` where no store is named and there can be none of its own: in an object store."""
+        if tracking_uri is None and not isinstance(self.path, Path) and not self.tracking_note.exists():
+            raise BenchmarkError(
+                f"--tracking-uri: {self.path} cannot hold an mlflow.db, which is a local file. Give a server, "
+                "http://HOST:PORT, a database, postgresql://USER@HOST/DATABASE, or a local file, sqlite:////PATH/mlflow.db"
+            )
+
+    def lock(self) -> AbstractContextManager[None]:
         """Keeps a second driver out. Raises ``BenchmarkError`` while another process holds the directory."""
-        self.path.mkdir(parents=True, exist_ok=True)
-        with open(self.path / "lock", "w") as file:
-            try:
-                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except BlockingIOError as error:
-                raise BenchmarkError(f"{self.path}: another plasticbench is running in this directory") from error
-            yield
+        if isinstance(self.path, Path):
+            return _locked(self.path)
+        return held_lease(self.path / "lock.json")
+
+
+@contextmanager
+def _locked(folder: Path) -> Iterator[None]:
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        file = open(folder / "lock", "w")
+    except FileExistsError as error:
+        raise BenchmarkError(f"--out: {folder} is a file. Choose a directory") from error
+    except OSError as error:
+        raise BenchmarkError(
+            f"{folder}: cannot be written: {error.strerror}. Choose a directory that can be"
+        ) from error
+    with file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as error:
+            raise BenchmarkError(f"{folder}: another plasticbench is running in this directory") from error
+        yield

@@ -17,7 +17,6 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import cached_property
-from pathlib import Path
 from typing import Any, Literal
 
 import ray
@@ -36,6 +35,7 @@ from plasticbench.platform.rundir import RunDirectory
 from plasticbench.platform.segment import Progress, SegmentRun
 from plasticbench.platform.tracker import Tracker
 from plasticbench.platform.tracking import RunStatus
+from plasticbench.storage import Location, location
 
 _MAX_DEATHS = 4  # of one segment, without a commit in between
 _MAX_WAITING = 8
@@ -56,7 +56,7 @@ class SegmentWorker:
     """Ray actor: runs segments one after the other; ``progress`` and ``stop`` answer while one runs."""
 
     def __init__(self, run_dir: str, tracker: Any) -> None:
-        self._run_dir, self._tracker = Path(run_dir), tracker
+        self._run_dir, self._tracker = location(run_dir), tracker
         self._stop = threading.Event()
         self._current: SegmentRun | None = None
         self._notice: Any = None
@@ -370,7 +370,7 @@ def start_tracker(directory: RunDirectory, tracking_uri: str | None) -> Any:
     return actor.remote(str(directory.path), tracking_uri)
 
 
-def finish_tracking(tracker: Any, ended: Mapping[str, RunStatus], report_dir: Path | None) -> str | None:
+def finish_tracking(tracker: Any, ended: Mapping[str, RunStatus], report_dir: Location | None) -> str | None:
     """Waits until MLflow has everything; returns why not if it has not."""
     try:
         message: str | None = ray.get(

@@ -1,15 +1,16 @@
 """Runs one segment of one population to its end, or to a request to stop; knows nothing of Ray.
 
 Records go to the files of all trials that a member stands for. A commit first forces those files to disk, then names
-their lengths, so that whatever was written after the last commit is cut off when the segment goes on.
+their lengths, so that whatever a death left behind the last commit is cut off when the segment goes on.
 """
 
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from pathlib import Path
+from typing import TypeVar
 
 import torch
 
@@ -19,7 +20,18 @@ from plasticbench.platform.pictures import film_policies
 from plasticbench.platform.plan import Segment
 from plasticbench.platform.rundir import RunDirectory
 from plasticbench.platform.trainer import Trainer
-from plasticbench.records import Record, RecordWriter
+from plasticbench.records import Record, RecordWriter, record_length
+from plasticbench.storage import Location
+
+_IO_THREADS = 16
+_In = TypeVar("_In")
+_Out = TypeVar("_Out")
+
+
+def _at_once(function: Callable[[_In], _Out], items: Iterable[_In]) -> list[_Out]:
+    # A population can stand for hundreds of trials, and each of their files waits for a disk or a server.
+    with ThreadPoolExecutor(_IO_THREADS) as pool:
+        return list(pool.map(function, items))
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,49 +50,79 @@ class Progress:
 class SegmentRun:
     """One segment from its own last commit, from the end of the segment it starts from, or from nothing."""
 
-    def __init__(self, run_dir: Path, segment: Segment | str, benchmark: Benchmark | None = None) -> None:
+    def __init__(self, run_dir: Location, segment: Segment | str, benchmark: Benchmark | None = None) -> None:
         """An id is looked up in the plan; whoever runs many segments hands over segment and benchmark instead."""
         self._directory = directory = RunDirectory(run_dir)
         self.segment = segment if isinstance(segment, Segment) else directory.plan().segment(segment)
         self.benchmark = benchmark or directory.benchmark()
         self._store = CheckpointStore(directory.checkpoints)
         torch.set_num_threads(max(1, int(self.segment.num_cpus)))
-        self._own = self._store.latest(self.segment.id)
-        self.is_complete = self._own is not None and self._own.complete
+        self.is_complete = self._is_done()
         if self.is_complete:
             return
-        self._number = self._own.number + 1 if self._own else 0
-        self._trainer = Trainer(self.benchmark, self.segment)
+        self._claim = self._store.claim(self.segment.id)  # before loading: from here on nobody else commits
+        self._number = 0
         self._chunks: tuple[ReplayChunk, ...] = ()
         self._saved_rows = 0
         start_bytes = self._load()
         trials = [trial for member in self.segment.members for trial in member.trials]
-        self._writers = {t: RecordWriter(directory.record_file(t), start_bytes.get(t, 0)) for t in trials}
+        opened = _at_once(lambda t: RecordWriter(directory.record_file(t), start_bytes.get(t, 0)), trials)
+        self._writers = dict(zip(trials, opened, strict=True))
         self._began = (time.monotonic(), self._trainer.step)
+
+    def _is_done(self) -> bool:
+        name, is_start_of_others = self.segment.id, self.segment.to_step < self.benchmark.budget_steps
+        if is_start_of_others and self._is_built_on():
+            return True
+        verify = self._store.verify_end if is_start_of_others else self._store.require_files
+        own = self._store.latest(name, verify)
+        return own is not None and own.complete
+
+    def _is_built_on(self) -> bool:
+        """Whether later segments have begun: training a damaged end again would cut their records off."""
+        end = self._store.completed(self.segment.id)
+        return end is not None and any(
+            record_length(self._directory.record_file(trial)) > length for trial, length in end.record_bytes.items()
+        )
 
     def _load(self) -> dict[str, int]:
         """Loads the state to begin with; returns the committed length of each record file."""
-        if self._own is not None:
-            self._restore(self._own, tuple(range(len(self.segment.members))))
-            return self._own.record_bytes
-        if self.segment.start is None:
+        name, start = self.segment.id, self.segment.start
+        own = self._store.latest(name, lambda commit: self._restore(commit, range(len(self.segment.members))))
+        if own is not None:
+            self._number = own.number + 1
+            return own.record_bytes
+        if start is None:
+            self._trainer = Trainer(self.benchmark, self.segment)
             self._trainer.start()
             return {}
-        origin = self._store.latest(self.segment.start)
+        origin = self._store.latest(start, self._fork)
         if origin is None or not origin.complete:
-            raise CheckpointError(f"segment {self.segment.id}: {self.segment.start}, where it starts, is not complete")
-        self._restore(origin, self.segment.parents)
+            raise CheckpointError(
+                f"segment {name}: {start}, where it starts, is not complete. If its end is damaged, remove its folder "
+                f"in {self._store.folder}, and those of the segments that start from it, to train them again"
+            )
         return origin.record_bytes
 
-    def _restore(self, commit: Commit, parents: tuple[int, ...]) -> None:
-        self._chunks = commit.inherited_chunks(parents)
+    def _fork(self, commit: Commit) -> None:
+        if commit.complete:
+            self._restore(commit, self.segment.parents)
+
+    def _restore(self, commit: Commit, parents: Sequence[int]) -> None:
+        """Begins at a commit. Raises ``CheckpointError`` if it is damaged, and may then be called with another one."""
+        live = commit.inherited_chunks(parents)
         chunks = (
             (chunk.first_row, {name: tensor[list(chunk.parents)] for name, tensor in tensors.items()})
-            for chunk, tensors in self._store.load_chunks(self._chunks)
+            for chunk, tensors in self._store.load_chunks(live)
         )
         tensors = self._store.load_tensors(commit.tensors)
-        self._trainer.load_state_dict(tensors, commit.plain, chunks, step=commit.step, parents=parents)
-        self._saved_rows = self._trainer.agent.replay.rows
+        trainer = Trainer(self.benchmark, self.segment)
+        try:
+            trainer.load_state_dict(tensors, commit.plain, chunks, step=commit.step, parents=parents)
+        except CheckpointError:
+            trainer.close()
+            raise
+        self._trainer, self._chunks, self._saved_rows = trainer, live, trainer.agent.replay.rows
 
     def run(
         self,
@@ -114,8 +156,18 @@ class SegmentRun:
             self._writers[trial].write(own)
 
     def _commit(self) -> dict[str, int]:
+        try:
+            self._store.require_claim(self.segment.id, self._claim)
+            return self._write_commit()
+        except OSError as error:
+            raise CheckpointError(
+                f"{self._directory.path}: what was trained since the last commit could not be saved: {error}. That "
+                "commit is intact: mend this, and `plasticbench resume` goes on from it"
+            ) from error
+
+    def _write_commit(self) -> dict[str, int]:
         trainer, name = self._trainer, self.segment.id
-        record_bytes = {trial: writer.sync() for trial, writer in self._writers.items()}
+        record_bytes = dict(zip(self._writers, _at_once(RecordWriter.sync, self._writers.values()), strict=True))
         tensors, plain = trainer.state_dict()
         commit = Commit(
             segment=name,
@@ -151,8 +203,7 @@ class SegmentRun:
         return self._chunks
 
     def _close(self) -> None:
-        for writer in self._writers.values():
-            writer.close()
+        _at_once(RecordWriter.close, self._writers.values())
         self._trainer.close()
 
     def progress(self) -> Progress:

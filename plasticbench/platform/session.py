@@ -7,6 +7,7 @@ from pathlib import Path
 
 from rich.console import Console
 
+from plasticbench import storage
 from plasticbench.analysis import leaderboard
 from plasticbench.analysis.report import write_report
 from plasticbench.platform import runner
@@ -14,6 +15,7 @@ from plasticbench.platform.display import Display, make_display, standings
 from plasticbench.platform.rundir import RunDirectory
 from plasticbench.platform.tracker import committed_bytes
 from plasticbench.platform.tracking import Mirror, TrackingUnavailable, check
+from plasticbench.storage import Location
 
 DONE, FAILED, INTERRUPTED = 0, 1, 130
 
@@ -41,20 +43,23 @@ def execute(
 
 def _remembered_uri(directory: RunDirectory, tracking_uri: str | None) -> str | None:
     """The given store, else the one this run began with; checked before anything starts."""
-    note = directory.path / "tracking_uri"
+    note = directory.tracking_note
     if tracking_uri is None and note.exists():
-        tracking_uri = note.read_text().strip()
+        tracking_uri = storage.read(note).decode().strip()
     if tracking_uri is not None:
         try:
             check(tracking_uri)
         except TrackingUnavailable as error:
             raise ValueError(f"--tracking-uri: {error}") from error
-        note.touch(mode=0o600)  # it may hold a password
-        note.write_text(tracking_uri + "\n")
+        if isinstance(note, Path):
+            note.touch(mode=0o600)  # it may hold a password
+            note.write_text(tracking_uri + "\n")
+        else:
+            storage.write_atomically(note, f"{tracking_uri}\n".encode())
     return tracking_uri
 
 
-def _report(directory: RunDirectory, display: Display) -> Path | None:
+def _report(directory: RunDirectory, display: Display) -> Location | None:
     try:
         return write_report(directory.path)
     except ValueError as error:
@@ -63,7 +68,7 @@ def _report(directory: RunDirectory, display: Display) -> Path | None:
 
 
 def _farewell(
-    directory: RunDirectory, console: Console, outcome: runner.Outcome, report: Path | None, behind: str | None
+    directory: RunDirectory, console: Console, outcome: runner.Outcome, report: Location | None, behind: str | None
 ) -> None:
     where = shlex.quote(str(directory.path))
     if behind is not None:

@@ -7,12 +7,12 @@ import os
 import threading
 import time
 from collections.abc import Mapping
-from pathlib import Path
 
 from plasticbench.platform.checkpoint import CheckpointError, CheckpointStore
 from plasticbench.platform.plan import Plan
 from plasticbench.platform.rundir import RunDirectory
 from plasticbench.platform.tracking import Mirror, RunStatus, TrackingUnavailable
+from plasticbench.storage import location
 
 logger = logging.getLogger(__name__)
 
@@ -24,8 +24,8 @@ class Tracker:
 
     def __init__(self, run_dir: str, tracking_uri: str | None) -> None:
         os.nice(_NICENESS)
-        self._directory = RunDirectory(Path(run_dir))
-        self._mirror = Mirror(Path(run_dir), tracking_uri)
+        self._directory = RunDirectory(location(run_dir))
+        self._mirror = Mirror(self._directory.path, tracking_uri)
         self._committed = committed_bytes(self._directory, self._directory.plan())
         self._lock = threading.Lock()
         self._news = threading.Event()
@@ -66,7 +66,7 @@ class Tracker:
             with self._pump_lock:
                 self._mirror.finish_all(statuses)
                 if report_dir is not None:
-                    self._mirror.log_report(Path(report_dir))
+                    self._mirror.log_report(location(report_dir))
         except TrackingUnavailable as error:
             return str(error)
         return None

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 import statistics
 import sys
 import uuid
@@ -15,8 +14,10 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from functools import cached_property
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
+from plasticbench import storage
 from plasticbench.platform._mlflow import (
     RunStatus,
     Store,
@@ -27,7 +28,8 @@ from plasticbench.platform._mlflow import (
     session,
 )
 from plasticbench.platform._run_specs import Trial, method_spec, report_spec, trial_spec
-from plasticbench.records import Record, is_layer_value, read_records
+from plasticbench.records import Record, is_layer_value, read_bytes, read_records
+from plasticbench.storage import Location
 
 __all__ = ["Mirror", "RunStatus", "TrackingUnavailable", "check", "ui_command"]
 
@@ -38,10 +40,10 @@ _MEAN_METRICS = ("eval/return", "eval/score")
 class Mirror:
     """Follows the record files of one run directory into one MLflow store. Made for one thread of one process."""
 
-    def __init__(self, run_dir: Path, tracking_uri: str | None) -> None:
+    def __init__(self, run_dir: Location, tracking_uri: str | None) -> None:
         """Touches neither disk nor network; without ``tracking_uri`` the store is ``mlflow.db`` in ``run_dir``."""
         self._run_dir = run_dir
-        self._uri = tracking_uri or database_uri(_embedded_database(run_dir))
+        self._uri = tracking_uri or _embedded_uri(run_dir)
         scheme(self._uri)  # a wrong one is the user's error, to be told before anything starts
         self._store: Store | None = None
         self._runs: dict[str | tuple[str, str], str] = {}  # MLflow run ids by trial id, and by (task, method)
@@ -74,11 +76,11 @@ class Mirror:
                     store.log(run, self._means(store, trials))
                     store.end(run, _worst([statuses.get(trial["id"], "KILLED") for trial in trials]))
 
-    def log_report(self, report_dir: Path) -> None:
+    def log_report(self, report_dir: Location) -> None:
         """Keeps the report's files as artifacts of a run called ``report``."""
-        with self._connected() as store:
+        with self._connected() as store, _local_copy(report_dir) as folder:
             run = store.run(report_spec(self._plan))
-            store.log_folder(run, report_dir, "report")
+            store.log_folder(run, folder, "report")
             store.end(run, "FINISHED")
 
     @contextmanager
@@ -87,7 +89,7 @@ class Mirror:
             try:
                 if self._store is None:
                     name, note = self._plan["name"], str(self._plan["description"])
-                    artifacts = self._run_dir / "mlartifacts"
+                    artifacts = (self._run_dir / "mlartifacts").resolve().as_uri()
                     self._store = Store.open(self._uri, name, note, artifacts, self._directory_id)
                 yield self._store
             except BaseException:
@@ -107,7 +109,7 @@ class Mirror:
             shown = [record for record in records if self._shows(record.name)]
             store.log(run, shown)
             self._sent[run] = position
-            _write_atomically(self._sent_file, json.dumps(self._sent))
+            storage.write_atomically(self._sent_file, json.dumps(self._sent).encode())
             count += len(shown)
         return count
 
@@ -146,12 +148,12 @@ class Mirror:
             if len(seeds) == len(trials)
         ]
 
-    def _record_file(self, trial: Trial) -> Path:
+    def _record_file(self, trial: Trial) -> Location:
         return self._run_dir / "records" / f"{trial['id']}.jsonl"
 
     @cached_property
     def _plan(self) -> dict[str, Any]:
-        plan: dict[str, Any] = json.loads((self._run_dir / "plan.json").read_text())
+        plan: dict[str, Any] = json.loads(storage.read(self._run_dir / "plan.json"))
         return plan
 
     @cached_property
@@ -170,27 +172,27 @@ class Mirror:
         """Keeps the runs of two directories apart that track one benchmark into one store."""
         path = self._run_dir / "run_id"
         if not path.exists():
-            _write_atomically(path, uuid.uuid4().hex)
-        return path.read_text()
+            storage.write_atomically(path, uuid.uuid4().hex.encode())
+        return storage.read(path).decode()
 
     @property
-    def _sent_file(self) -> Path:
+    def _sent_file(self) -> Location:
         return self._run_dir / "mirror" / f"{hashlib.sha256(self._uri.encode()).hexdigest()[:16]}.json"
 
     @cached_property
     def _sent(self) -> dict[str, int]:
         """Bytes sent to each MLflow run: a run that is deleted in MLflow gets its successor filled from the start."""
         try:
-            sent: dict[str, int] = json.loads(self._sent_file.read_text())
+            sent: dict[str, int] = json.loads(storage.read(self._sent_file))
         except (FileNotFoundError, json.JSONDecodeError):
             return {}  # new, or torn by a power cut: sending everything again changes nothing
         return sent
 
 
-def ui_command(run_dir: Path, port: int) -> list[str]:
+def ui_command(run_dir: Location, port: int) -> list[str]:
     """The command that serves MLflow's pages for the store in ``run_dir`` on 127.0.0.1."""
-    database = _embedded_database(run_dir)
-    if not database.exists():
+    database = run_dir / "mlflow.db"
+    if not (isinstance(database, Path) and database.exists()):
         raise ValueError(f"{run_dir}: holds no mlflow.db; open the store that --tracking-uri named when it ran")
     # Job execution is for MLflow's hosted evaluations; without it the pages are there in 5 s instead of 13.
     server = ["env", "MLFLOW_SERVER_ENABLE_JOB_EXECUTION=false", "MLFLOW_DISABLE_TELEMETRY=true"]
@@ -198,8 +200,22 @@ def ui_command(run_dir: Path, port: int) -> list[str]:
     return [*server, "--host", "127.0.0.1", "--port", str(port), "--workers", "1"]
 
 
-def _embedded_database(run_dir: Path) -> Path:
-    return run_dir / "mlflow.db"
+def _embedded_uri(run_dir: Location) -> str:
+    if not isinstance(run_dir, Path):
+        raise ValueError(f"tracking_uri: must be given, since {run_dir} cannot hold an mlflow.db")
+    return database_uri(run_dir / "mlflow.db")
+
+
+@contextmanager
+def _local_copy(folder: Location) -> Iterator[Path]:
+    """MLflow sends local files alone."""
+    if isinstance(folder, Path):
+        yield folder
+        return
+    with TemporaryDirectory() as copy:
+        for name in storage.entries(folder):
+            (Path(copy) / name).write_bytes(storage.read(folder / name))
+        yield Path(copy)
 
 
 def _worst(statuses: Sequence[RunStatus]) -> RunStatus:
@@ -207,20 +223,11 @@ def _worst(statuses: Sequence[RunStatus]) -> RunStatus:
     return min(statuses, key=order.index)
 
 
-def _windows(path: Path, start: int, end: int) -> Iterator[tuple[list[Record], int]]:
+def _windows(path: Location, start: int, end: int) -> Iterator[tuple[list[Record], int]]:
     """Records of ``[start, end)`` in pieces of bounded size, each with the position where it ends."""
     while start < end:
-        with open(path, "rb") as file:
-            file.seek(start)
-            length = file.read(min(_WINDOW_BYTES, end - start)).rfind(b"\n") + 1
+        length = read_bytes(path, start, min(start + _WINDOW_BYTES, end)).rfind(b"\n") + 1
         if length == 0:
             return  # less than one line is committed or on disk
         start += length
         yield list(read_records(path, start - length, start)), start
-
-
-def _write_atomically(path: Path, text: str) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    draft = path.with_name(path.name + ".tmp")
-    draft.write_text(text)
-    os.replace(draft, path)
