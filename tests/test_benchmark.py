@@ -287,6 +287,10 @@ def test_a_missing_file_is_named() -> None:
             {"execution__num_gpus": 1},
             "execution.num_gpus: must be 0 with device 'cpu', where it has no effect, got 1.0",
         ),
+        (
+            {"execution__device": "cuda", "execution__num_gpus": 1.5},
+            "execution.num_gpus: must be a share of one GPU or a whole number of them, got 1.5",
+        ),
         ({"execution__device": "cuda"}, "execution.num_gpus: must be above 0 with device 'cuda', got 0.0"),
         ({"execution__device": "gpu"}, "execution.device: must be 'cpu' or 'cuda', got 'gpu'"),
         ({"probes__kinds": ["dormant"]}, "bench.yaml: probes.kinds.0.kind: no probes plug-in is called 'dormant'"),

@@ -37,7 +37,7 @@ shown = Told()
 scheduler = runner.Scheduler(directory, directory.plan(), shown, runner.start_tracker(directory, None))
 outcome = scheduler.run()
 print(json.dumps({"outcome": outcome, "messages": shown.messages, "failed": scheduler.queue.failed}))
-os._exit(0)
+ray.shutdown()
 """
 _NODE = {"num_cpus": 2, "_memory": 2 * 2**30, "object_store_memory": 100 << 20}
 

@@ -16,7 +16,6 @@ from collections import Counter
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from functools import cached_property
 from typing import Any, Literal
 
 import ray
@@ -58,20 +57,18 @@ class SegmentWorker:
     def __init__(self, run_dir: str, tracker: Any) -> None:
         self._run_dir, self._tracker = location(run_dir), tracker
         self._stop = threading.Event()
+        self._benchmark: Benchmark | None = None
         self._current: SegmentRun | None = None
         self._notice: Any = None
 
     def run(self, segment: Segment) -> bool:
         """Runs a segment; returns whether it is complete (it is not after ``stop``)."""
+        self._benchmark = self._benchmark or RunDirectory(self._run_dir).benchmark()
         self._current = SegmentRun(self._run_dir, segment, self._benchmark)
         complete = self._current.run(self._stop.is_set, self._notify)
         # This process may be ended as soon as we return, and a notice on its way with it.
         ray.wait([self._notice], timeout=_NOTICE_TIMEOUT_S)
         return complete
-
-    @cached_property
-    def _benchmark(self) -> Benchmark:
-        return RunDirectory(self._run_dir).benchmark()
 
     def _notify(self, record_bytes: dict[str, int]) -> None:
         self._notice = self._tracker.committed.remote(record_bytes)
