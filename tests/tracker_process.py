@@ -35,8 +35,8 @@ class TrackerProcess:
 
     def kill(self) -> None:
         """SIGKILL."""
-        self._process.kill()
-        self._process.communicate()
+        with self._process:
+            self._process.kill()
 
 
 def _main(run_dir: str, tracking_uri: str | None = None) -> None:

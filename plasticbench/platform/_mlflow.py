@@ -145,7 +145,7 @@ def _advice(tracking_uri: str, error: Exception) -> str:
     kind = scheme(tracking_uri)
     match error, kind:
         case ModuleNotFoundError(), _:
-            advice = f"its database driver is missing: pip install {error.name}, or write postgresql:// for the one that is there"
+            advice = f"its database driver is missing: pip install {error.name}, or write postgresql:// for psycopg 3"
         case _, "http":
             advice = "start or restart the MLflow server, and check the address and its --allowed-hosts"
         case _, "postgresql":

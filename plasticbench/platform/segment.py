@@ -19,6 +19,7 @@ from plasticbench.platform.pictures import film_policies
 from plasticbench.platform.plan import Plan, Segment
 from plasticbench.platform.rundir import RunDirectory
 from plasticbench.platform.trainer import Trainer
+from plasticbench.platform.weights import save_weights
 from plasticbench.records import Record, RecordWriter
 
 
@@ -99,6 +100,8 @@ class SegmentRun:
                 on_commit(self._commit())
                 last_commit = time.monotonic()
         self.is_complete = self._trainer.step >= self.segment.to_step
+        if self.benchmark.tracking.weights == "final" and self._trainer.step >= self.benchmark.budget_steps:
+            save_weights(self._trainer, self._directory)  # first, as nobody comes back to a complete segment
         on_commit(self._commit())
         if self.benchmark.pictures is not None and self._trainer.step >= self.benchmark.budget_steps:
             film_policies(self._trainer, self._directory)

@@ -53,17 +53,19 @@ class Tracker:
         failures = 0
         while True:
             self._has_news.wait()
-            began = time.monotonic()
+            began, progress = time.monotonic(), self._mirror.progress
             try:
-                self._pump()
-                failures, took_s = 0, time.monotonic() - began
-                time.sleep(max(_ROUND_S - took_s, took_s))
+                if self._pump():
+                    took_s = time.monotonic() - began
+                    time.sleep(max(_ROUND_S - took_s, took_s))
+                failures = 0
             except Exception as error:  # whatever it is: a mirror that stands still would not be noticed
                 logger.warning("%s", _message(error))
-                time.sleep(min(2.0 ** min(failures, 10), _LONGEST_PAUSE_S))
-                failures += 1
+                failures = failures + 1 if self._mirror.progress == progress else 1
+                time.sleep(min(2.0 ** min(failures, 10) / 2, _LONGEST_PAUSE_S))
 
-    def _pump(self) -> None:
+    def _pump(self) -> bool:
+        """One round; returns whether there was any news."""
         with self._mirror_lock:
             with self._lock:
                 news, self._news = self._news, {}
@@ -75,6 +77,7 @@ class Tracker:
                     self._news = news | self._news
                 self._has_news.set()
                 raise
+        return bool(news)
 
     def finish(self, statuses: Mapping[str, RunStatus], report_dir: str | None) -> str | None:
         """Sends what is left, ends the runs and keeps the report; returns a message if not all of it can be done."""

@@ -64,7 +64,7 @@ class Mirror:
         goes on from there. Raises ``UnreadableRecords`` when all other trials are sent.
         """
         with self._connected() as store:
-            return sum(_do_all(committed, lambda trial: self._pump_trial(store, self._trials[trial], committed[trial])))
+            return sum(_do_all(committed.items(), lambda item: self._pump_trial(store, *item)))
 
     def finish_all(self, statuses: Mapping[str, RunStatus]) -> None:
         """Ends the runs of these trials and those of their methods, which get the means over their seeds.
@@ -101,9 +101,12 @@ class Mirror:
             finally:
                 self._sent.save()
 
-    def _pump_trial(self, store: Store, trial: Trial, end: int) -> int:
+    def _pump_trial(self, store: Store, trial_id: str, end: int) -> int:
         if end == 0:
             return 0
+        if trial_id not in self._trials:
+            raise UnreadableRecords(f"records of a trial that plan.json does not know cannot be mirrored: {trial_id}")
+        trial = self._trials[trial_id]
         run = self._trial_run(store, trial)
         # A file shorter than what was sent was cut back to an older commit, and grows again from there.
         start = min(self._sent[run], end)
@@ -121,7 +124,10 @@ class Mirror:
         return count
 
     def _end_trial(self, store: Store, trial: Trial, status: RunStatus) -> None:
-        store.end(self._trial_run(store, trial), status)
+        run, weights = self._trial_run(store, trial), self._run_dir / "weights" / f"{trial['id']}.safetensors"
+        if store.status(run) != status and status == "FINISHED" and weights.exists():
+            store.log_file(run, weights, "weights")
+        store.end(run, status)
         self.progress += 1
 
     def _end_method(self, store: Store, trials: Sequence[Trial], statuses: Mapping[str, RunStatus]) -> None:
