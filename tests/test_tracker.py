@@ -96,21 +96,22 @@ def test_records_that_cannot_be_read_hold_up_no_other_trial_and_are_sent_when_th
 
 
 def test_an_unexpected_error_reaches_the_driver_and_stops_nothing(tmp_path: Path) -> None:
-    plan = prepare(tmp_path, small())
-    (tmp_path / "mirror").write_text("a file where the tracker keeps its folder")
+    plan, in_the_way = prepare(tmp_path, small()), tmp_path / "mirror"
+    in_the_way.write_text("a file where the tracker keeps its folder")
+    lengths = append(tmp_path, plan, 0, 5)
     with tracking(tmp_path) as tracker:
-        tracker.committed(append(tmp_path, plan, 0, 5))
-        wait_for(tmp_path, 3 * 5 * len(plan.trials))
+        tracker.committed(lengths)
         message = tracker.finish()
     assert message is not None
-    assert "FileExistsError" in message
-    assert rows(tmp_path / "mlflow.db", _RUNS) == sorted((trial.id, "FINISHED") for trial in plan.trials)
+    assert "NotADirectoryError" in message
 
-    (tmp_path / "mirror").unlink()
     with tracking(tmp_path) as tracker:
-        tracker.committed(append(tmp_path, plan, 5, 5))
+        tracker.committed(lengths)
+        time.sleep(5)
+        in_the_way.unlink()
+        wait_for(tmp_path, 3 * 5 * len(plan.trials))
         assert tracker.finish() is None
-    assert rows(tmp_path / "mlflow.db", _ROWS) == recorded(tmp_path, plan)
+    assert rows(tmp_path / "mlflow.db", _RUNS) == sorted((trial.id, "FINISHED") for trial in plan.trials)
 
 
 def test_the_death_of_every_server_and_of_the_tracker_while_it_sends_leaves_each_record_once(tmp_path: Path) -> None:

@@ -227,6 +227,7 @@ class Store:
         if run_id is None:
             tags = {**spec.tags, spec.key[0]: spec.key[1], _RUN_DIRECTORY_TAG: self._run_directory}
             tags |= {"mlflow.parentRunId": spec.parent} if spec.parent else {}
+            tags = {name: value[:_MAX_VALUE_CHARACTERS] for name, value in tags.items()}
             run_id = self._client.create_run(self._experiment_id, tags=tags, run_name=spec.name).info.run_id
             self._run_ids[spec.key] = run_id
             self._statuses[run_id] = "RUNNING"

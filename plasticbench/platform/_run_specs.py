@@ -37,6 +37,11 @@ class RunSpecs:
     def __init__(self, plan: Mapping[str, Any]) -> None:
         self._plan = plan
         self._several_tasks = len({trial["task"] for trial in plan["trials"]}) > 1
+        values: dict[str, set[str]] = {}
+        for trial in plan["trials"]:
+            for name, value in flatten(trial["settings"]).items():
+                values.setdefault(name, set()).add(value)
+        self._differing = [name for name in sorted(values) if len(values[name]) > 1 and name != "seed"]
 
     def trial(self, trial: Trial, parent: str) -> RunSpec:
         """One trial: named by method and seed, and by its task where the benchmark has several."""
@@ -68,4 +73,7 @@ class RunSpecs:
     def _tags(self, trial: Trial, params: Mapping[str, str]) -> dict[str, str]:
         agent = params.get("agent.kind") or params.get("agent", "unnamed")
         version = str(self._plan["version"])
-        return {"task": trial["task"], "agent": agent, "method": trial["method"], "code_version": version}
+        differing = [f"* `{name}`: {params[name]}" for name in self._differing if name in params]
+        note = {"mlflow.note.content": "\n".join(["What sets it apart in this benchmark:", *differing])}
+        tags = {"task": trial["task"], "agent": agent, "method": trial["method"], "code_version": version}
+        return tags | (note if differing else {})
