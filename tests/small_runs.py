@@ -63,7 +63,7 @@ def facts(path: Path, plan: Plan) -> dict[tuple[str, int], list[tuple[int, str, 
         (trial.method, trial.seed): [
             (record.step, record.name, repr(record.value))
             for record in read_records(RunDirectory(path).record_file(trial.id))
-            if not record.name.startswith("speed/")
+            if not record.name.startswith(("speed/", "system/"))
         ]
         for trial in plan.trials
     }

@@ -245,7 +245,7 @@ def test_a_finished_trial_and_the_report_are_in_the_store(run_dir: Path) -> None
     (run_dir / "report").mkdir()
     (run_dir / "report" / "index.html").write_text("<h1>Who keeps learning</h1>")
     mirror = Mirror(run_dir, None)
-    mirror.finish(trial, "KILLED")
+    mirror.finish_all({trial: "KILLED"})
     mirror.log_report(run_dir / "report")
 
     assert runs(client(run_dir))[trial].info.status == "KILLED"

@@ -136,14 +136,18 @@ class Records:
 class Tracking:
     """What MLflow shows of the probes: each network's ``totals``, or ``all`` values of single layers as well.
 
-    Record files hold everything in any case; a report never needs MLflow.
+    Record files hold everything in any case; a report never needs MLflow. ``weights`` are the ``final`` ones of each
+    trial's networks, kept in the run directory and in MLflow, or ``none``.
     """
 
     probes: Literal["totals", "all"] = "totals"
+    weights: Literal["final", "none"] = "final"
 
     def __post_init__(self) -> None:
         if self.probes not in ("totals", "all"):
             raise ValueError(f"probes: must be totals or all, got {self.probes!r}")
+        if self.weights not in ("final", "none"):
+            raise ValueError(f"weights: must be final or none, got {self.weights!r}")
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

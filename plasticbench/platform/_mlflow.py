@@ -35,8 +35,8 @@ _RUN_DIRECTORY_TAG = "plasticbench.run"
 _CLIENT_SETTINGS = {
     "MLFLOW_DISABLE_TELEMETRY": "true",
     "MLFLOW_HTTP_REQUEST_TIMEOUT": "20",  # seconds; a batch of 1000 metrics takes about 0.2
-    "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "1",  # the mirror's next pump is the real retry
-    "MLFLOW_HTTP_REQUEST_BACKOFF_FACTOR": "1",
+    "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "0",  # the mirror's next pump looks first at what the lost request has done
+    "MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT": "true",  # and asking the server for it, at the end of every run
 }
 
 
@@ -142,9 +142,10 @@ def _errors_only(*names: str) -> Iterator[None]:
 
 
 def _advice(tracking_uri: str, error: Exception) -> str:
-    match error, scheme(tracking_uri):
+    kind = scheme(tracking_uri)
+    match error, kind:
         case ModuleNotFoundError(), _:
-            advice = f"its database driver is missing: pip install {error.name}"
+            advice = f"its database driver is missing: pip install {error.name}, or write postgresql:// for psycopg 3"
         case _, "http":
             advice = "start or restart the MLflow server, and check the address and its --allowed-hosts"
         case _, "postgresql":
@@ -172,8 +173,8 @@ class Store:
         self._experiment_id = experiment_id
         self._run_directory = run_directory
         self._run_ids: dict[tuple[str, str], str] = {}
-        self._params: dict[str, set[str]] = {}
-        self._ended: set[str] = set()
+        self._num_params: dict[str, int] = {}
+        self._statuses: dict[str, str] = {}
 
     @classmethod
     def open(cls, tracking_uri: str, experiment: str, note: str, artifacts: str, run_directory: str) -> Store:
@@ -201,14 +202,22 @@ class Store:
         condition = f"tags.`{_RUN_DIRECTORY_TAG}` = '{self._run_directory}'"
         token: str | None = ""
         while token is not None:
-            page = self._client.search_runs([self._experiment_id], condition, page_token=token or None)
+            page = self._client.search_runs(
+                [self._experiment_id], condition, order_by=["attributes.start_time ASC"], page_token=token or None
+            )
             for run in page:
-                self._run_ids |= {
-                    item: run.info.run_id for item in run.data.tags.items() if item[0].startswith("plasticbench.")
-                }
-                self._params[run.info.run_id] = set(run.data.params)
-                self._ended |= {run.info.run_id} if run.info.status != "RUNNING" else set()
+                self._note(run.info.run_id, run.info.status, len(run.data.params), run.data.tags)
             token = page.token or None
+
+    def _note(self, run_id: str, status: str, num_params: int, tags: Mapping[str, str]) -> None:
+        keys = [item for item in tags.items() if item[0].startswith("plasticbench.") and item[0] != _RUN_DIRECTORY_TAG]
+        if any(key in self._run_ids for key in keys):
+            # Created by a request whose answer never came, after we had asked again.
+            self._client.delete_run(run_id)
+            return
+        self._run_ids |= dict.fromkeys(keys, run_id)
+        self._num_params[run_id] = num_params
+        self._statuses[run_id] = status
 
     def run(self, spec: RunSpec) -> str:
         """The run's id; creates the run, or completes one whose creation was interrupted."""
@@ -218,13 +227,15 @@ class Store:
         if run_id is None:
             tags = {**spec.tags, spec.key[0]: spec.key[1], _RUN_DIRECTORY_TAG: self._run_directory}
             tags |= {"mlflow.parentRunId": spec.parent} if spec.parent else {}
+            tags = {name: value[:_MAX_VALUE_CHARACTERS] for name, value in tags.items()}
             run_id = self._client.create_run(self._experiment_id, tags=tags, run_name=spec.name).info.run_id
             self._run_ids[spec.key] = run_id
-        known = self._params.setdefault(run_id, set())
+            self._statuses[run_id] = "RUNNING"
         params = {legal_name(name): value[:_MAX_VALUE_CHARACTERS] for name, value in spec.params.items()}
-        missing = [Param(name, value) for name, value in params.items() if name not in known]
-        self._client.log_batch(run_id, params=missing)  # splits into the 100 that one request may hold
-        known |= params.keys()
+        if self._num_params.get(run_id, 0) < len(params):
+            # Splits into the 100 that one request may hold; those that are there already stay as they are.
+            self._client.log_batch(run_id, params=[Param(name, value) for name, value in params.items()])
+            self._num_params[run_id] = len(params)
         return run_id
 
     def log(self, run_id: str, records: Sequence[Record]) -> None:
@@ -241,15 +252,24 @@ class Store:
 
     def reopen(self, run_id: str) -> None:
         """Shows a resumed run as running again."""
-        if run_id in self._ended:
+        if self._statuses[run_id] != "RUNNING":
             self._client.update_run(run_id, status="RUNNING")
-            self._ended.discard(run_id)
+            self._statuses[run_id] = "RUNNING"
 
     def end(self, run_id: str, status: RunStatus) -> None:
-        """Ends a run."""
-        self._client.set_terminated(run_id, status)
-        self._ended.add(run_id)
+        """Ends a run, unless it has ended this way already."""
+        if self._statuses[run_id] != status:
+            self._client.set_terminated(run_id, status)
+            self._statuses[run_id] = status
+
+    def status(self, run_id: str) -> str:
+        """A run's status as we left it: ``RUNNING`` or how it ended."""
+        return self._statuses[run_id]
 
     def log_folder(self, run_id: str, folder: Path, name: str) -> None:
         """Copies a folder's files into the run's artifacts under ``name``."""
         self._client.log_artifacts(run_id, str(folder), name)
+
+    def log_file(self, run_id: str, file: Path, name: str) -> None:
+        """Copies a file into the run's artifacts, below the folder ``name`` if that is not empty."""
+        self._client.log_artifact(run_id, str(file), name or None)

@@ -31,37 +31,49 @@ def flatten(settings: Mapping[str, Any], prefix: str = "") -> dict[str, str]:
     return flat
 
 
-def trial_spec(plan: Mapping[str, Any], trial: Trial, parent: str) -> RunSpec:
-    """One trial: named by method and seed, and by its task where the benchmark has several."""
-    several_tasks = len({other["task"] for other in plan["trials"]}) > 1
-    params = flatten(trial["settings"])
-    return RunSpec(
-        key=("plasticbench.trial", trial["id"]),
-        name=(f"{trial['task']} " if several_tasks else "") + f"{trial['method']} s{trial['seed']}",
-        tags={**_tags(plan, trial, params), "seed": str(trial["seed"]), "trial": trial["id"]},
-        params=params,
-        parent=parent,
-    )
+class RunSpecs:
+    """The runs of one plan, which is plain data as in ``plan.json``."""
 
+    def __init__(self, plan: Mapping[str, Any]) -> None:
+        self._plan = plan
+        self._several_tasks = len({trial["task"] for trial in plan["trials"]}) > 1
+        values: dict[str, set[str]] = {}
+        for trial in plan["trials"]:
+            for name, value in flatten(trial["settings"]).items():
+                values.setdefault(name, set()).add(value)
+        self._differing = [name for name in sorted(values) if len(values[name]) > 1 and name != "seed"]
 
-def method_spec(plan: Mapping[str, Any], trials: Sequence[Trial]) -> RunSpec:
-    """The parent of a (task, method)'s trials, with the settings that all of them share."""
-    first, *others = [flatten(trial["settings"]) for trial in trials]
-    shared = {name: value for name, value in first.items() if all(other.get(name) == value for other in others)}
-    task, method = trials[0]["task"], trials[0]["method"]
-    return RunSpec(
-        key=("plasticbench.method", f"{task}/{method}"),
-        name=f"{task} {method}",
-        tags=_tags(plan, trials[0], first),
-        params=shared | {"seeds": json.dumps([trial["seed"] for trial in trials])},
-    )
+    def trial(self, trial: Trial, parent: str) -> RunSpec:
+        """One trial: named by method and seed, and by its task where the benchmark has several."""
+        params = flatten(trial["settings"])
+        return RunSpec(
+            key=("plasticbench.trial", trial["id"]),
+            name=(f"{trial['task']} " if self._several_tasks else "") + f"{trial['method']} s{trial['seed']}",
+            tags={**self._tags(trial, params), "seed": str(trial["seed"]), "trial": trial["id"]},
+            params=params,
+            parent=parent,
+        )
 
+    def method(self, trials: Sequence[Trial]) -> RunSpec:
+        """The parent of a (task, method)'s trials, with the settings that all of them share."""
+        first, *others = [flatten(trial["settings"]) for trial in trials]
+        shared = {name: value for name, value in first.items() if all(other.get(name) == value for other in others)}
+        task, method = trials[0]["task"], trials[0]["method"]
+        return RunSpec(
+            key=("plasticbench.method", f"{task}/{method}"),
+            name=f"{task} {method}",
+            tags=self._tags(trials[0], first),
+            params=shared | {"seeds": json.dumps([trial["seed"] for trial in trials])},
+        )
 
-def report_spec(plan: Mapping[str, Any]) -> RunSpec:
-    """The run that holds the report's files."""
-    return RunSpec(("plasticbench.report", "report"), "report", {"code_version": str(plan["version"])}, {})
+    def report(self) -> RunSpec:
+        """The run that holds the report's files."""
+        return RunSpec(("plasticbench.report", "report"), "report", {"code_version": str(self._plan["version"])}, {})
 
-
-def _tags(plan: Mapping[str, Any], trial: Trial, params: Mapping[str, str]) -> dict[str, str]:
-    agent = params.get("agent.kind") or params.get("agent", "unnamed")
-    return {"task": trial["task"], "agent": agent, "method": trial["method"], "code_version": str(plan["version"])}
+    def _tags(self, trial: Trial, params: Mapping[str, str]) -> dict[str, str]:
+        agent = params.get("agent.kind") or params.get("agent", "unnamed")
+        version = str(self._plan["version"])
+        differing = [f"* `{name}`: {params[name]}" for name in self._differing if name in params]
+        note = {"mlflow.note.content": "\n".join(["What sets it apart in this benchmark:", *differing])}
+        tags = {"task": trial["task"], "agent": agent, "method": trial["method"], "code_version": version}
+        return tags | (note if differing else {})

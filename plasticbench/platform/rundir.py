@@ -49,6 +49,10 @@ class RunDirectory:
         """The records of one trial."""
         return self.path / "records" / f"{trial}.jsonl"
 
+    def weights_file(self, trial: str) -> Location:
+        """The final weights of one trial's online networks, where ``tracking.weights`` asks for them."""
+        return self.path / "weights" / f"{trial}.safetensors"
+
     def film_file(self, trial: str) -> Location:
         """What the final policy of one trial does, where the benchmark asks for pictures."""
         return self.path / "pictures" / f"{trial}.webp"

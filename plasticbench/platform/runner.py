@@ -27,7 +27,7 @@ from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 from plasticbench.platform._placement import Needs, check_fits, describe_nodes, needs
 from plasticbench.platform._queue import WorkQueue, statuses
 from plasticbench.platform.benchmark import Benchmark, BenchmarkError
-from plasticbench.platform.checkpoint import CheckpointStore
+from plasticbench.platform.checkpoint import CheckpointStore, StorageError
 from plasticbench.platform.display import Display
 from plasticbench.platform.plan import Plan, Segment
 from plasticbench.platform.rundir import RunDirectory
@@ -246,7 +246,7 @@ class Scheduler:
         except RayTaskError as error:
             ray.kill(running.worker)
             cause = error.cause if isinstance(error.cause, Exception) else error
-            if isinstance(cause, OSError):  # storage that comes and goes
+            if isinstance(cause, OSError | StorageError):  # storage that comes and goes
                 self._retry(segment, _text(cause))
             else:
                 self._fail(segment, _text(cause))

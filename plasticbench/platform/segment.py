@@ -15,11 +15,12 @@ from typing import TypeVar
 import torch
 
 from plasticbench.platform.benchmark import Benchmark
-from plasticbench.platform.checkpoint import CheckpointError, CheckpointStore, Commit, ReplayChunk
+from plasticbench.platform.checkpoint import CheckpointError, CheckpointStore, Commit, ReplayChunk, StorageError
 from plasticbench.platform.pictures import film_policies
 from plasticbench.platform.plan import Segment
 from plasticbench.platform.rundir import RunDirectory
 from plasticbench.platform.trainer import Trainer
+from plasticbench.platform.weights import save_weights
 from plasticbench.records import Record, RecordWriter, record_length
 from plasticbench.storage import Location
 
@@ -57,7 +58,8 @@ class SegmentRun:
         self.benchmark = benchmark or directory.benchmark()
         self._store = CheckpointStore(directory.checkpoints)
         torch.set_num_threads(max(1, int(self.segment.num_cpus)))
-        self.is_complete = self._is_done()
+        self._end = self._sound_end()
+        self.is_complete = self._end is not None
         if self.is_complete:
             return
         self._claim = self._store.claim(self.segment.id)  # before loading: from here on nobody else commits
@@ -70,18 +72,17 @@ class SegmentRun:
         self._writers = dict(zip(trials, opened, strict=True))
         self._began = (time.monotonic(), self._trainer.step)
 
-    def _is_done(self) -> bool:
-        name, is_start_of_others = self.segment.id, self.segment.to_step < self.benchmark.budget_steps
-        if is_start_of_others and self._is_built_on():
-            return True
-        verify = self._store.verify_end if is_start_of_others else self._store.require_files
-        own = self._store.latest(name, verify)
-        return own is not None and own.complete
+    def _sound_end(self) -> Commit | None:
+        """The segment's last commit if it is complete and whatever goes on from it can be, or already is."""
+        if self.segment.to_step == self.benchmark.budget_steps:
+            own = self._store.latest(self.segment.id, self._store.require_files)
+        elif (own := self._store.completed(self.segment.id)) is None or not self._is_built_on(own):
+            own = self._store.latest(self.segment.id, self._store.verify_end)
+        return own if own is not None and own.complete else None
 
-    def _is_built_on(self) -> bool:
+    def _is_built_on(self, end: Commit) -> bool:
         """Whether later segments have begun: training a damaged end again would cut their records off."""
-        end = self._store.completed(self.segment.id)
-        return end is not None and any(
+        return any(
             record_length(self._directory.record_file(trial)) > length for trial, length in end.record_bytes.items()
         )
 
@@ -130,8 +131,8 @@ class SegmentRun:
         on_commit: Callable[[dict[str, int]], None] = lambda record_bytes: None,
     ) -> bool:
         """Trains; returns whether the segment is complete. ``on_commit`` hears the committed record lengths."""
-        if self._own is not None and self.is_complete:
-            on_commit(self._own.record_bytes)  # who committed it may have died before it could tell
+        if self._end is not None:
+            on_commit(self._end.record_bytes)  # who committed it may have died before it could tell
             return True
         last_commit = time.monotonic()
         for records in self._trainer.advance():
@@ -142,6 +143,8 @@ class SegmentRun:
                 on_commit(self._commit())
                 last_commit = time.monotonic()
         self.is_complete = self._trainer.step >= self.segment.to_step
+        if self.benchmark.tracking.weights == "final" and self._trainer.step >= self.benchmark.budget_steps:
+            save_weights(self._trainer, self._directory)  # first, as nobody comes back to a complete segment
         on_commit(self._commit())
         if self.benchmark.pictures is not None and self._trainer.step >= self.benchmark.budget_steps:
             film_policies(self._trainer, self._directory)
@@ -160,7 +163,7 @@ class SegmentRun:
             self._store.require_claim(self.segment.id, self._claim)
             return self._write_commit()
         except OSError as error:
-            raise CheckpointError(
+            raise StorageError(
                 f"{self._directory.path}: what was trained since the last commit could not be saved: {error}. That "
                 "commit is intact: mend this, and `plasticbench resume` goes on from it"
             ) from error

@@ -6,70 +6,101 @@ import logging
 import os
 import threading
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 
 from plasticbench.platform.checkpoint import CheckpointError, CheckpointStore
 from plasticbench.platform.plan import Plan
 from plasticbench.platform.rundir import RunDirectory
-from plasticbench.platform.tracking import Mirror, RunStatus, TrackingUnavailable
+from plasticbench.platform.tracking import Mirror, RunStatus, TrackingUnavailable, UnreadableRecords
 from plasticbench.storage import location
 
 logger = logging.getLogger(__name__)
 
 _NICENESS = 15  # the mirror may lag, training may not
+_ROUND_S = 10.0
+_LONGEST_PAUSE_S = 60.0
 
 
 class Tracker:
-    """Mirrors committed records to MLflow in the background; what it must know after a crash is on disk."""
+    """Mirrors committed records to MLflow in the background; what it must know after a crash is on disk.
+
+    It works in rounds: what arrives meanwhile waits for the next one, so a trial that commits every second is sent
+    every ten, in batches that cost the store a third. A store that is away costs one number per trial.
+    """
 
     def __init__(self, run_dir: str, tracking_uri: str | None) -> None:
         os.nice(_NICENESS)
-        self._directory = RunDirectory(location(run_dir))
-        self._mirror = Mirror(self._directory.path, tracking_uri)
-        self._committed = committed_bytes(self._directory, self._directory.plan())
+        directory = RunDirectory(location(run_dir))
+        self._mirror = Mirror(directory.path, tracking_uri)
+        self._news = committed_bytes(directory, directory.plan())
         self._lock = threading.Lock()
-        self._news = threading.Event()
-        self._news.set()
-        self._pump_lock = threading.Lock()
+        self._has_news = threading.Event()
+        self._has_news.set()
+        self._mirror_lock = threading.RLock()
         threading.Thread(target=self._follow, daemon=True).start()
 
     def committed(self, record_bytes: Mapping[str, int]) -> None:
         """Takes note of new committed lengths."""
         with self._lock:
-            self._committed.update(record_bytes)
-        self._news.set()
+            self._news.update(record_bytes)
+        self._has_news.set()
+
+    def progress(self) -> int:
+        """Grows as long as anything is sent: a long ``finish`` whose progress stands still is stuck."""
+        return self._mirror.progress
 
     def _follow(self) -> None:
-        pause_s = 1.0
+        failures = 0
         while True:
-            self._news.wait()
-            self._news.clear()
+            self._has_news.wait()
+            began, progress = time.monotonic(), self._mirror.progress
             try:
-                self._pump()
-                pause_s = 1.0
-            except TrackingUnavailable as error:
-                logger.warning("%s", error)
-                self._news.set()
-                time.sleep(pause_s)
-                pause_s = min(2 * pause_s, 60.0)
+                if self._pump():
+                    took_s = time.monotonic() - began
+                    time.sleep(max(_ROUND_S - took_s, took_s))
+                failures = 0
+            except Exception as error:  # whatever it is: a mirror that stands still would not be noticed
+                logger.warning("%s", _message(error))
+                failures = failures + 1 if self._mirror.progress == progress else 1
+                time.sleep(min(2.0 ** min(failures, 10) / 2, _LONGEST_PAUSE_S))
 
-    def _pump(self) -> None:
-        with self._lock:
-            committed = dict(self._committed)
-        with self._pump_lock:
-            self._mirror.pump(committed)
+    def _pump(self) -> bool:
+        """One round; returns whether there was any news."""
+        with self._mirror_lock:
+            with self._lock:
+                news, self._news = self._news, {}
+                self._has_news.clear()
+            try:
+                self._mirror.pump(news)
+            except BaseException:
+                with self._lock:
+                    self._news = news | self._news
+                self._has_news.set()
+                raise
+        return bool(news)
 
     def finish(self, statuses: Mapping[str, RunStatus], report_dir: str | None) -> str | None:
-        """Sends what is left, ends the runs and keeps the report; returns a message if the store cannot be reached."""
-        try:
-            self._pump()
-            with self._pump_lock:
-                self._mirror.finish_all(statuses)
-                if report_dir is not None:
-                    self._mirror.log_report(location(report_dir))
-        except TrackingUnavailable as error:
-            return str(error)
-        return None
+        """Sends what is left, ends the runs and keeps the report; returns a message if not all of it can be done."""
+        steps: list[Callable[[], object]] = [self._pump, lambda: self._mirror.finish_all(statuses)]
+        if report_dir is not None:
+            steps.append(lambda: self._mirror.log_report(location(report_dir)))
+        messages = []
+        with self._mirror_lock:
+            for step in steps:
+                try:
+                    step()
+                except TrackingUnavailable as error:
+                    return str(error)
+                except Exception as error:
+                    messages.append(_message(error))
+        return "\n".join(dict.fromkeys(messages)) or None
+
+
+def _message(error: Exception) -> str:
+    expected = isinstance(error, TrackingUnavailable | UnreadableRecords)
+    if not expected:
+        logger.error("unexpected error in the tracker", exc_info=error)
+    return str(error) if expected else f"{type(error).__name__}: {error}"
 
 
 def committed_bytes(directory: RunDirectory, plan: Plan) -> dict[str, int]:

@@ -7,15 +7,17 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
 import statistics
 import sys
+import time
 import uuid
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from functools import cached_property
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import Any
+from typing import Any, TypeVar
 
 from plasticbench import storage
 from plasticbench.platform._mlflow import (
@@ -27,14 +29,21 @@ from plasticbench.platform._mlflow import (
     scheme,
     session,
 )
-from plasticbench.platform._run_specs import Trial, method_spec, report_spec, trial_spec
+from plasticbench.platform._run_specs import RunSpecs, Trial
 from plasticbench.records import Record, is_layer_value, read_bytes, read_records
 from plasticbench.storage import Location
 
-__all__ = ["Mirror", "RunStatus", "TrackingUnavailable", "check", "ui_command"]
+__all__ = ["Mirror", "RunStatus", "TrackingUnavailable", "UnreadableRecords", "check", "ui_command"]
 
 _WINDOW_BYTES = 1 << 20  # about 9,000 records: held in memory at once, and sent again after a crash
 _MEAN_METRICS = ("eval/return", "eval/score")
+_SAVE_EVERY_S = 5.0
+_T = TypeVar("_T")
+_R = TypeVar("_R")
+
+
+class UnreadableRecords(RuntimeError):
+    """Record files are missing or damaged; the message names the first. Everything else was sent."""
 
 
 class Mirror:
@@ -47,39 +56,33 @@ class Mirror:
         scheme(self._uri)  # a wrong one is the user's error, to be told before anything starts
         self._store: Store | None = None
         self._runs: dict[str | tuple[str, str], str] = {}  # MLflow run ids by trial id, and by (task, method)
+        self.progress = 0  # grows while anything is sent
 
     def pump(self, committed: Mapping[str, int]) -> int:
         """Sends what is committed and not yet sent, and returns the number of records.
 
-        ``committed`` holds the committed length in bytes of each trial's record file.
-        Raises ``TrackingUnavailable`` if the store fails; the next call goes on from there.
+        ``committed`` holds the committed length in bytes of the record files of the trials that may have news. A trial
+        that has reached the budget's end is ended. Raises ``TrackingUnavailable`` if the store fails; the next call
+        goes on from there. Raises ``UnreadableRecords`` when all other trials are sent.
         """
         with self._connected() as store:
-            return sum(self._pump_trial(store, self._trials[trial], end) for trial, end in committed.items() if end)
-
-    def finish(self, trial_id: str, status: RunStatus) -> None:
-        """Ends a trial's run."""
-        with self._connected() as store:
-            store.end(self._trial_run(store, self._trials[trial_id]), status)
+            return sum(_do_all(committed.items(), lambda item: self._pump_trial(store, *item)))
 
     def finish_all(self, statuses: Mapping[str, RunStatus]) -> None:
         """Ends the runs of these trials and those of their methods, which get the means over their seeds.
 
-        A method is FINISHED if all its trials are.
+        A method is FINISHED if all its trials are. Raises as ``pump`` does.
         """
         with self._connected() as store:
             for trial_id, status in statuses.items():
-                store.end(self._trial_run(store, self._trials[trial_id]), status)
-            for trials in self._methods.values():
-                if any(trial["id"] in statuses for trial in trials):
-                    run = self._method_run(store, trials[0])
-                    store.log(run, self._means(store, trials))
-                    store.end(run, _worst([statuses.get(trial["id"], "KILLED") for trial in trials]))
+                self._end_trial(store, self._trials[trial_id], status)
+            concerned = [trials for trials in self._methods.values() if any(t["id"] in statuses for t in trials)]
+            _do_all(concerned, lambda trials: self._end_method(store, trials, statuses))
 
     def log_report(self, report_dir: Location) -> None:
         """Keeps the report's files as artifacts of a run called ``report``."""
-        with self._connected() as store, _local_copy(report_dir) as folder:
-            run = store.run(report_spec(self._plan))
+        with self._connected() as store, _local_copy(report_dir, storage.entries(report_dir)) as folder:
+            run = store.run(self._specs.report())
             store.log_folder(run, folder, "report")
             store.end(run, "FINISHED")
 
@@ -97,21 +100,45 @@ class Mirror:
                 self._store = None
                 self._runs.clear()
                 raise
+            finally:
+                self._sent.save()
 
-    def _pump_trial(self, store: Store, trial: Trial, end: int) -> int:
+    def _pump_trial(self, store: Store, trial_id: str, end: int) -> int:
+        if end == 0:
+            return 0
+        if trial_id not in self._trials:
+            raise UnreadableRecords(f"records of a trial that plan.json does not know cannot be mirrored: {trial_id}")
+        trial = self._trials[trial_id]
         run = self._trial_run(store, trial)
         # A file shorter than what was sent was cut back to an older commit, and grows again from there.
-        start = min(self._sent.get(run, 0), end)
-        count = 0
+        start = min(self._sent[run], end)
+        count, last_step = 0, -1
         for records, position in _windows(self._record_file(trial), start, end):
             store.reopen(self._method_run(store, trial))
             store.reopen(run)
             shown = [record for record in records if self._shows(record.name)]
             store.log(run, shown)
             self._sent[run] = position
-            storage.write_atomically(self._sent_file, json.dumps(self._sent).encode())
-            count += len(shown)
+            self.progress += 1
+            count, last_step = count + len(shown), records[-1].step
+        if last_step >= self._plan.get("budget_steps", math.inf):
+            self._end_trial(store, trial, "FINISHED")  # now, as ending thousands together would take long
         return count
+
+    def _end_trial(self, store: Store, trial: Trial, status: RunStatus) -> None:
+        run, weights = self._trial_run(store, trial), self._run_dir / "weights" / f"{trial['id']}.safetensors"
+        if store.status(run) != status and status == "FINISHED" and weights.exists():
+            with _local_copy(weights.parent, [weights.name]) as folder:
+                store.log_file(run, folder / weights.name, "weights")
+        store.end(run, status)
+        self.progress += 1
+
+    def _end_method(self, store: Store, trials: Sequence[Trial], statuses: Mapping[str, RunStatus]) -> None:
+        run = self._method_run(store, trials[0])
+        status = _worst([statuses.get(trial["id"], "KILLED") for trial in trials])
+        if store.status(run) != status:
+            store.log(run, self._means(store, trials))
+            store.end(run, status)
 
     def _shows(self, name: str) -> bool:
         return self._plan.get("tracked_probes", "all") == "all" or not is_layer_value(name)
@@ -119,13 +146,13 @@ class Mirror:
     def _trial_run(self, store: Store, trial: Trial) -> str:
         if trial["id"] not in self._runs:
             parent = self._method_run(store, trial)
-            self._runs[trial["id"]] = store.run(trial_spec(self._plan, trial, parent))
+            self._runs[trial["id"]] = store.run(self._specs.trial(trial, parent))
         return self._runs[trial["id"]]
 
     def _method_run(self, store: Store, trial: Trial) -> str:
         key = trial["task"], trial["method"]
         if key not in self._runs:
-            self._runs[key] = store.run(method_spec(self._plan, self._methods[key]))
+            self._runs[key] = store.run(self._specs.method(self._methods[key]))
         return self._runs[key]
 
     def _means(self, store: Store, trials: Sequence[Trial]) -> list[Record]:
@@ -135,7 +162,7 @@ class Mirror:
         """
         found: dict[tuple[int, str], dict[str, Record]] = {}
         for trial in trials:
-            sent = self._sent.get(self._trial_run(store, trial), 0)
+            sent = self._sent[self._trial_run(store, trial)]
             for records, _ in _windows(self._record_file(trial), 0, sent):
                 for record in records:
                     if record.name in _MEAN_METRICS:
@@ -175,18 +202,42 @@ class Mirror:
             storage.write_atomically(path, uuid.uuid4().hex.encode())
         return storage.read(path).decode()
 
-    @property
-    def _sent_file(self) -> Location:
-        return self._run_dir / "mirror" / f"{hashlib.sha256(self._uri.encode()).hexdigest()[:16]}.json"
+    @cached_property
+    def _specs(self) -> RunSpecs:
+        return RunSpecs(self._plan)
 
     @cached_property
-    def _sent(self) -> dict[str, int]:
-        """Bytes sent to each MLflow run: a run that is deleted in MLflow gets its successor filled from the start."""
+    def _sent(self) -> _Positions:
+        return _Positions(self._run_dir / "mirror" / f"{hashlib.sha256(self._uri.encode()).hexdigest()[:16]}.json")
+
+
+class _Positions:
+    """Bytes sent to each MLflow run: a run that is deleted in MLflow gets its successor filled from the start.
+
+    On disk they are a few seconds behind, as writing thousands of them for each of thousands of trials would take
+    longer than sending. What a crash forgets is sent again, which changes nothing.
+    """
+
+    def __init__(self, path: Location) -> None:
+        self._path, self._changed, self._saved_s = path, False, time.monotonic()
         try:
-            sent: dict[str, int] = json.loads(storage.read(self._sent_file))
+            self._sent: dict[str, int] = json.loads(storage.read(path))
         except (FileNotFoundError, json.JSONDecodeError):
-            return {}  # new, or torn by a power cut: sending everything again changes nothing
-        return sent
+            self._sent = {}  # new, or torn by a power cut
+
+    def __getitem__(self, run: str) -> int:
+        return self._sent.get(run, 0)
+
+    def __setitem__(self, run: str, position: int) -> None:
+        self._sent[run], self._changed = position, True
+        if time.monotonic() - self._saved_s > _SAVE_EVERY_S:
+            self.save()
+
+    def save(self) -> None:
+        """Writes what is not on disk yet."""
+        if self._changed:
+            storage.write_atomically(self._path, json.dumps(self._sent).encode())
+            self._changed, self._saved_s = False, time.monotonic()
 
 
 def ui_command(run_dir: Location, port: int) -> list[str]:
@@ -207,13 +258,13 @@ def _embedded_uri(run_dir: Location) -> str:
 
 
 @contextmanager
-def _local_copy(folder: Location) -> Iterator[Path]:
-    """MLflow sends local files alone."""
+def _local_copy(folder: Location, names: Iterable[str]) -> Iterator[Path]:
+    """A local folder that holds these files of ``folder``: MLflow sends no others."""
     if isinstance(folder, Path):
         yield folder
         return
     with TemporaryDirectory() as copy:
-        for name in storage.entries(folder):
+        for name in names:
             (Path(copy) / name).write_bytes(storage.read(folder / name))
         yield Path(copy)
 
@@ -223,11 +274,29 @@ def _worst(statuses: Sequence[RunStatus]) -> RunStatus:
     return min(statuses, key=order.index)
 
 
+def _do_all(items: Iterable[_T], action: Callable[[_T], _R]) -> list[_R]:
+    """Does everything that can be done before it raises ``UnreadableRecords`` for the rest."""
+    results, unreadable = [], []
+    for item in items:
+        try:
+            results.append(action(item))
+        except UnreadableRecords as error:
+            unreadable.append(str(error))
+    if unreadable:
+        more = f" (and {len(unreadable) - 1} more like this)" if len(unreadable) > 1 else ""
+        raise UnreadableRecords(unreadable[0] + more)
+    return results
+
+
 def _windows(path: Location, start: int, end: int) -> Iterator[tuple[list[Record], int]]:
     """Records of ``[start, end)`` in pieces of bounded size, each with the position where it ends."""
     while start < end:
-        length = read_bytes(path, start, min(start + _WINDOW_BYTES, end)).rfind(b"\n") + 1
+        try:
+            length = read_bytes(path, start, min(start + _WINDOW_BYTES, end)).rfind(b"\n") + 1
+            records = list(read_records(path, start, start + length))
+        except (OSError, ValueError) as error:
+            raise UnreadableRecords(f"records cannot be mirrored: {error}") from error
         if length == 0:
             return  # less than one line is committed or on disk
         start += length
-        yield list(read_records(path, start - length, start)), start
+        yield records, start

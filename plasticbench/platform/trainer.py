@@ -16,6 +16,7 @@ from plasticbench.agents._resets import apply_reset
 from plasticbench.contracts import ProbeBatch, Scenario
 from plasticbench.envs._episodes import EpisodeStatistics
 from plasticbench.envs._journal import JournaledEnv
+from plasticbench.platform._process_usage import ProcessUsage
 from plasticbench.platform.benchmark import Benchmark, Method
 from plasticbench.platform.evaluation import evaluate
 from plasticbench.platform.plan import Segment
@@ -53,6 +54,7 @@ class Trainer:
         self._triggered: list[int] = []
         self._probes = [config.build() for _, config in benchmark.probes.probes]
         self._log_clock = (time.monotonic(), self.step)
+        self._usage = ProcessUsage(torch.device(benchmark.execution.device))
         self._env = self._build_env(0)
         self._obs = self._env.obs
 
@@ -166,7 +168,9 @@ class Trainer:
         now = time.monotonic()
         speed = (self.step - self._log_clock[1]) / max(now - self._log_clock[0], 1e-9)
         self._log_clock = (now, self.step)
-        return records + self._records("speed/steps_per_s", [speed] * self.num_members, range(self.num_members))
+        for name, value in {"speed/steps_per_s": speed, **self._usage.drain()}.items():
+            records += self._records(name, [value] * self.num_members, range(self.num_members))
+        return records
 
     def _evaluation_records(self) -> list[Record]:
         evaluation = self.benchmark.evaluation
