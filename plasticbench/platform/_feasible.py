@@ -19,6 +19,7 @@ def check_feasible(benchmark: Benchmark, problems: Problems) -> None:
             shared = method.agent == benchmark.methods[0].agent
             agent_key = "agent" if shared else f"methods.{method.name}.agent"
             _check_agent(benchmark, environment, method, agent_key, problems)
+            _check_demands(benchmark, environment, method, f"environments.{index}", problems)
             _check_known_resets(benchmark, environment, method, problems)
     for method in benchmark.methods:
         _check_schedule(benchmark, method, problems)
@@ -61,6 +62,29 @@ def _check_agent(benchmark: Benchmark, environment: Environment, method: Method,
         problems.add(
             f"{key}.learning_starts_steps",
             f"must be less than the budget of {benchmark.budget_steps} steps, got {starts}",
+        )
+
+
+def _check_demands(
+    benchmark: Benchmark, environment: Environment, method: Method, key: str, problems: Problems
+) -> None:
+    demands, num_envs = method.demands, environment.config.num_envs
+    if demands.max_envs is not None and num_envs > demands.max_envs:
+        problems.add(
+            f"{key}.num_envs",
+            f"must be at most {demands.max_envs} for agent kind {method.agent_kind!r}, got {num_envs}",
+        )
+    if benchmark.execution.device not in demands.devices:
+        known = " or ".join(demands.devices)
+        problems.add(
+            "execution.device",
+            f"must be {known} for agent kind {method.agent_kind!r}, got {benchmark.execution.device}",
+        )
+    if demands.round_steps > 1 and benchmark.budget_steps % (stride_steps := method.stride_steps(num_envs)):
+        problems.add(
+            "budget_steps",
+            f"must be a multiple of the {stride_steps} steps that the agent of {method.name!r} takes at once, got "
+            f"{benchmark.budget_steps}",
         )
 
 

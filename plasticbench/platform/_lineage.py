@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import pairwise, product
@@ -58,7 +59,7 @@ class Lineage:
     ) -> None:
         self.benchmark, self.environment, self.trial_ids = benchmark, environment, trial_ids
         self.agent = methods[0]
-        self.limit = benchmark.execution.members_per_population
+        self.limit = min(benchmark.execution.members_per_population, self.agent.demands.max_members or sys.maxsize)
         num_envs = environment.config.num_envs
         self.forks: dict[int, list[str]] = {}
         self.never: list[str] = []
@@ -127,7 +128,7 @@ class Lineage:
             fork=fork,
             members=members,
             agent_method=self.agent.name,
-            num_cpus=execution.num_cpus,
+            num_cpus=execution.num_cpus + self.agent.demands.helper_cpus,
             num_gpus=execution.num_gpus,
             memory_bytes=memory_bytes,
             disk_bytes=memory_bytes,

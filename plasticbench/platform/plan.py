@@ -119,7 +119,8 @@ def _trial(benchmark: Benchmark, environment: Environment, method: Method, seed:
     }
     digest = hashlib.sha256(_canonical({"format": RESULT_FORMAT, **settings}).encode()).hexdigest()[:8]
     num_envs = environment.config.num_envs
-    scenario = environment.scenario.build(environment.config.spec, (seed,), benchmark.budget_steps, num_envs)
+    stride_steps = method.stride_steps(num_envs)
+    scenario = environment.scenario.build(environment.config.spec, (seed,), benchmark.budget_steps, stride_steps)
     return Trial(
         id=f"{slug(environment.name)}--{slug(method.name)}--s{seed}--{digest}",
         task=environment.name,
