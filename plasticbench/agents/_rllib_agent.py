@@ -102,7 +102,7 @@ class RLlibAgent:
         self._runner.num_env_steps_sampled_lifetime = step
         self._algorithm.training_step()
         if step + self.config.fragment_steps >= self.config.learning_starts_steps:
-            logged = self._algorithm.metrics.peek((LEARNER_RESULTS, DEFAULT_MODULE_ID))
+            logged = self._algorithm.metrics.peek((LEARNER_RESULTS, DEFAULT_MODULE_ID), latest_merged_only=True)
             names = _METRICS[self.config.algorithm].items()
             yield {name: torch.tensor([float(logged[key])]) for name, key in names if key in logged}
 

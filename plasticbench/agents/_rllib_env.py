@@ -6,13 +6,12 @@ from typing import Any
 
 import gymnasium
 import numpy as np
-import torch
 from gymnasium.vector import AutoresetMode, VectorEnv
 from gymnasium.wrappers.vector import DictInfoToList
 from ray.rllib.core.columns import Columns
 from ray.rllib.env.single_agent_env_runner import SingleAgentEnvRunner
 from ray.rllib.env.single_agent_episode import SingleAgentEpisode
-from ray.rllib.utils.metrics import NUM_ENV_STEPS_SAMPLED_LIFETIME
+from ray.rllib.utils.metrics import ENV_TO_MODULE_CONNECTOR, NUM_ENV_STEPS_SAMPLED_LIFETIME
 
 from plasticbench.contracts import BoxActions, EnvSpec, World
 
@@ -69,6 +68,7 @@ class WorldRunner(SingleAgentEnvRunner):
     module: Any
     _ongoing_episodes: Any
     _cached_to_module: Any
+    _shared_data: Any
 
     def make_env(self) -> None:
         """The environment is not found by name: it belongs to the trainer."""
@@ -106,14 +106,25 @@ class WorldRunner(SingleAgentEnvRunner):
         if course is None:
             return
         obs = self.world_env.obs
-        begun: dict[str, Any] = {"observations": [obs[0]], "infos": [{}]} if course["is_reset"] else {}
-        self._ongoing_episodes = [
-            SingleAgentEpisode(
-                id_=course["id"],
-                observation_space=self.env.single_observation_space,
-                action_space=self.env.single_action_space,
-                t_started=course["t"],
-                **begun,
-            )
-        ]
-        self._cached_to_module = {Columns.OBS: torch.from_numpy(obs)}
+        episode = self._new_chunk(course, observations=[obs[0]], infos=[{}])
+        self._shared_data = {}
+        # Only this pipeline makes what the next one needs to make sense of the network's outputs.
+        self._cached_to_module = self._env_to_module(
+            rl_module=self.module,
+            episodes=[episode],
+            explore=True,
+            shared_data=self._shared_data,
+            metrics=self.metrics,
+            metrics_prefix_key=(ENV_TO_MODULE_CONNECTOR,),
+            **{Columns.OBS: [obs[0]], Columns.INFOS: [{}]},
+        )
+        self._ongoing_episodes = [episode if course["is_reset"] else self._new_chunk(course)]
+
+    def _new_chunk(self, course: dict[str, Any], **begun: Any) -> SingleAgentEpisode:
+        return SingleAgentEpisode(
+            id_=course["id"],
+            observation_space=self.env.single_observation_space,
+            action_space=self.env.single_action_space,
+            t_started=course["t"],
+            **begun,
+        )
