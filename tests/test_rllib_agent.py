@@ -8,9 +8,7 @@ import pytest
 import torch
 from small_runs import facts, prepare, run_all, small
 
-from plasticbench.modules import reset
 from plasticbench.platform.benchmark import from_dict
-from plasticbench.platform.plan import make_plan
 from plasticbench.platform.segment import SegmentRun
 
 pytestmark = [pytest.mark.ray, pytest.mark.slow]

@@ -69,6 +69,7 @@ class WorldRunner(SingleAgentEnvRunner):
     _ongoing_episodes: Any
     _cached_to_module: Any
     _shared_data: Any
+    _env_to_module: Any
 
     def make_env(self) -> None:
         """The environment is not found by name: it belongs to the trainer."""
@@ -89,9 +90,7 @@ class WorldRunner(SingleAgentEnvRunner):
 
     def count_sampled(self, num_steps: int) -> None:
         """Counts steps that were sampled before this process began; RLlib hears of them with the next sample."""
-        self.metrics.log_value(
-            NUM_ENV_STEPS_SAMPLED_LIFETIME, num_steps, reduce="lifetime_sum", with_throughput=True
-        )
+        self.metrics.log_value(NUM_ENV_STEPS_SAMPLED_LIFETIME, num_steps, reduce="lifetime_sum", with_throughput=True)
 
     def course(self) -> dict[str, Any] | None:
         """The running episode as plain data; ``None`` where the next sample starts a new one."""

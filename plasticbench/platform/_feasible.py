@@ -15,6 +15,7 @@ def check_feasible(benchmark: Benchmark, problems: Problems) -> None:
     _check_evaluation(benchmark, problems)
     for index, environment in enumerate(benchmark.environments):
         _check_environment(benchmark, environment, f"environments.{index}", problems)
+        _check_clocks(benchmark, environment, f"environments.{index}", problems)
         for method in benchmark.methods:
             shared = method.agent == benchmark.methods[0].agent
             agent_key = "agent" if shared else f"methods.{method.name}.agent"
@@ -49,6 +50,21 @@ def _check_environment(benchmark: Benchmark, environment: Environment, key: str,
         )
     with problems.caught(f"{key}.scenario"):
         environment.scenario.build(environment.config.spec, benchmark.seeds[:1], budget_steps, num_envs)
+
+
+def _check_clocks(benchmark: Benchmark, environment: Environment, key: str, problems: Problems) -> None:
+    """Agents that look up at different steps may share a file, but not see the task change at different steps."""
+    config, seeds, budget_steps = environment.config, benchmark.seeds[:1], benchmark.budget_steps
+    strides = sorted({method.stride_steps(config.num_envs) for method in benchmark.methods})
+    with problems.caught(f"{key}.scenario"):
+        scenarios = [environment.scenario.build(config.spec, seeds, budget_steps, stride) for stride in strides]
+        changes = {tuple(scenario.change_steps) for scenario in scenarios}
+        if len(changes) > 1:
+            problems.add(
+                f"{key}.scenario",
+                f"must change at steps that are multiples of {' and of '.join(map(str, strides))}, which the agents of "
+                f"this file take at once, got {', '.join(str(list(steps)) for steps in sorted(changes))}",
+            )
 
 
 def _check_agent(benchmark: Benchmark, environment: Environment, method: Method, key: str, problems: Problems) -> None:

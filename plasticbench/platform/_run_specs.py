@@ -63,5 +63,6 @@ def report_spec(plan: Mapping[str, Any]) -> RunSpec:
 
 
 def _tags(plan: Mapping[str, Any], trial: Trial, params: Mapping[str, str]) -> dict[str, str]:
-    agent = params.get("agent.kind") or params.get("agent", "unnamed")
+    agent = " ".join(params[name] for name in ("agent.kind", "agent.algorithm") if name in params)
+    agent = agent or params.get("agent", "unnamed")
     return {"task": trial["task"], "agent": agent, "method": trial["method"], "code_version": str(plan["version"])}
