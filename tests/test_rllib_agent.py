@@ -100,7 +100,7 @@ def trained(request, tmp_path):
 def learner_state(agent):
     from plasticbench.agents import _rllib_learner
 
-    return agent._ask(_rllib_learner.export)[0]
+    return _rllib_learner.ask(agent._algorithm, _rllib_learner.export)[0]
 
 
 @pytest.mark.parametrize("kind", ["full_reset", "shrink_perturb", "fire"])

@@ -22,6 +22,7 @@ from torch import Tensor
 from plasticbench.agents import _rllib_learner
 from plasticbench.agents._resets import PolicyConfig
 from plasticbench.agents._rllib_env import WorldEnv, WorldRunner, action_space, encode
+from plasticbench.agents._rllib_learner import ask, sync_runners
 from plasticbench.agents._rllib_replay import RowReplay
 from plasticbench.agents._rllib_settings import MODEL_DEFAULTS
 from plasticbench.contracts import BoxActions, EnvSpec, NetworkView, ResetReport, World
@@ -80,13 +81,8 @@ class RLlibAgent:
         self.replay = self._algorithm.local_replay_buffer = RowReplay(config.capacity_transitions)
         self.replay.spaces = (self._runner.env.single_observation_space, action_space(spec))
         self.replay.rng = streams["replay"]
-        self._initial = self._ask(_rllib_learner.weights)
+        self._initial = ask(self._algorithm, _rllib_learner.weights)
         self._course: dict[str, Any] | None = None
-
-    def _ask(self, function: Any, **arguments: Any) -> Any:
-        """What a function of the learner returns, in whatever process the learner lives."""
-        (result,) = self._algorithm.learner_group.foreach_learner(function, **arguments)
-        return result.get()
 
     def begin(self, obs: np.ndarray) -> None:
         """The next round starts a new episode."""
@@ -127,34 +123,29 @@ class RLlibAgent:
 
     def views(self, batch: Any, previous: Mapping[str, Any] | None = None) -> tuple[NetworkView, ...]:
         """All networks as probes see them."""
-        views: tuple[NetworkView, ...] = self._ask(
-            _rllib_learner.views, batch=batch, initial=self._initial, previous=previous
+        views: tuple[NetworkView, ...] = ask(
+            self._algorithm, _rllib_learner.views, batch=batch, initial=self._initial, previous=previous
         )
         return views
 
     def weights(self) -> Mapping[str, Any]:
         """Copies of the online networks' parameters."""
-        found: Mapping[str, Any] = self._ask(_rllib_learner.weights)
+        found: Mapping[str, Any] = ask(self._algorithm, _rllib_learner.weights)
         return found
 
     def reset(self, members: Sequence[int], policy: PolicyConfig, batch: Any | None) -> dict[str, ResetReport]:
         """Applies a policy in the learner's process; the runner has the new weights before its next step."""
         seed = int(self._streams["reset"].integers(2**31))
         obs = torch.from_numpy(batch[Columns.OBS]) if batch is not None else None
-        reports: dict[str, ResetReport] = self._ask(
-            _rllib_learner.reset, policy=policy, seed=seed, initial=self._initial, obs=obs
+        reports: dict[str, ResetReport] = ask(
+            self._algorithm, _rllib_learner.reset, policy=policy, seed=seed, initial=self._initial, obs=obs
         )
-        self._sync_runner()
+        sync_runners(self._algorithm)
         return reports
-
-    def _sync_runner(self) -> None:
-        self._algorithm.env_runner_group.sync_weights(
-            from_worker_or_learner_group=self._algorithm.learner_group, inference_only=True
-        )
 
     def state_dict(self) -> tuple[dict[str, Tensor], dict[str, Any]]:
         """What RLlib's own checkpoint holds and what it loses, the replay's rows left out."""
-        learner, clocks = self._ask(_rllib_learner.export)
+        learner, clocks = ask(self._algorithm, _rllib_learner.export)
         initial = {f"{name}/{key}": value for name, own in self._initial.items() for key, value in own.items()}
         tensors = {f"learner/{name}": value for name, value in learner.items()}
         tensors |= {f"initial/{name}": value for name, value in initial.items()}
@@ -167,11 +158,11 @@ class RLlibAgent:
     def load_state_dict(self, tensors: dict[str, Tensor], plain: dict[str, Any], parents: Sequence[int]) -> None:
         """Goes on where a member was saved, in this or another trial; the replay's rows follow."""
         learner = {k.removeprefix("learner/"): v for k, v in tensors.items() if k.startswith("learner/")}
-        self._ask(_rllib_learner.load, tensors=learner, plain=plain["learner"])
+        ask(self._algorithm, _rllib_learner.load, tensors=learner, plain=plain["learner"])
         self._initial = {
             name: {key: tensors[f"initial/{name}/{key}"] for key in own} for name, own in self._initial.items()
         }
-        self._sync_runner()
+        sync_runners(self._algorithm)
         self._streams.load_state_dict(plain["streams"])
         self.replay.rng, self.replay.last_obs = self._streams["replay"], tensors["replay/last_obs"]
         self._course = plain["course"]

@@ -6,12 +6,14 @@ Each network is an encoder and a head as RLlib builds them; together they are on
 from __future__ import annotations
 
 import copy
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 import torch
+from ray.rllib.algorithms.dqn.torch.default_dqn_torch_rl_module import DefaultDQNTorchRLModule
+from ray.rllib.algorithms.sac.torch.default_sac_torch_rl_module import DefaultSACTorchRLModule
 from ray.rllib.core import DEFAULT_MODULE_ID
 from ray.rllib.core.columns import Columns
 from ray.rllib.core.models.base import ENCODER_OUT
@@ -55,9 +57,24 @@ class Trained:
     loss: str | None  # under which name the learner keeps it; None: the loss as a whole
 
 
+def ask(algorithm: Any, function: Callable[..., Any], **arguments: Any) -> Any:
+    """What a function of the learner returns, in whatever process learners live; all of them do the same."""
+    first, *_ = algorithm.learner_group.foreach_learner(function, **arguments)
+    return first.get()
+
+
+def sync_runners(algorithm: Any) -> None:
+    """Environment runners have the learner's weights before their next sample."""
+    algorithm.env_runner_group.sync_weights(from_worker_or_learner_group=algorithm.learner_group, inference_only=True)
+
+
 def trained(learner: Any) -> tuple[Trained, ...]:
-    """The networks of a DQN or SAC learner, under the names that native agents use."""
-    module = learner.module[DEFAULT_MODULE_ID].unwrapped()
+    """The networks of a DQN or SAC learner, under the names that native agents use.
+
+    Raises ``ValueError`` for modules whose parts are not known here.
+    """
+    module = _module(learner)
+    _require_plain(learner, module)
     if hasattr(module, "af"):
         online, target = Network(module.encoder, module.af), Network(module._target_encoder, module._target_af)
         return (Trained("q", ("online", "target"), online, target, _optimizer(learner), None),)
@@ -66,6 +83,15 @@ def trained(learner: Any) -> tuple[Trained, ...]:
     )
     critics = [("critic1", "qf"), ("critic2", "qf_twin")] if module.twin_q else [("critic1", "qf")]
     return (actor, *(_critic(learner, module, name, own) for name, own in critics))
+
+
+def _require_plain(learner: Any, module: nn.Module) -> None:
+    if learner.config.torch_compile_learner or learner.config.torch_compile_worker:
+        raise ValueError("torch_compile: a compiled module may go on with the weights of before a reset. Turn it off")
+    if not isinstance(module, DefaultDQNTorchRLModule | DefaultSACTorchRLModule):
+        raise ValueError(f"module: must be RLlib's default module of DQN or SAC, got {type(module).__name__}")
+    if getattr(module, "uses_dueling", False) or getattr(module, "num_atoms", 1) > 1:
+        raise ValueError("dueling, num_atoms: resets need one output layer of values. Set dueling=False, num_atoms=1")
 
 
 def _critic(learner: Any, module: nn.Module, name: str, own: str) -> Trained:
@@ -156,7 +182,7 @@ def _losses(learner: Any, found: Sequence[Trained], batch: Mapping[str, Tensor])
                 module_id=DEFAULT_MODULE_ID,
                 config=learner.config.get_config_for_module(DEFAULT_MODULE_ID),
                 batch=batch,
-                fwd_out=learner.module[DEFAULT_MODULE_ID].unwrapped().forward_train(batch),
+                fwd_out=_module(learner).forward_train(batch),
             )
     finally:
         learner.metrics = own_metrics
@@ -247,8 +273,8 @@ def load(learner: Any, *, tensors: Mapping[str, Tensor], plain: Mapping[str, Any
     learner._weights_seq_no = max(learner._weights_seq_no, plain["weights_seq_no"]) + 1
 
 
-def _module(learner: Any) -> nn.Module:
-    module: nn.Module = learner.module[DEFAULT_MODULE_ID].unwrapped()
+def _module(learner: Any) -> Any:
+    module: Any = learner.module[DEFAULT_MODULE_ID].unwrapped()
     return module
 
 

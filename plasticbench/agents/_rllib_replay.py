@@ -50,14 +50,7 @@ class RowReplay(EpisodeReplayBuffer):
         """The transitions that uniforms ``[N]`` in [0, 1) point to, as arrays ``[N, ...]``."""
         places = [self._indices[int(u * len(self._indices))] for u in uniforms]
         found = [(self.episodes[index - self._num_episodes_evicted], t) for index, t in places]
-        ends = [t == len(episode) - 1 and episode.is_terminated for episode, t in found]
-        return {
-            "obs": np.stack([episode.get_observations(t) for episode, t in found]),
-            "new_obs": np.stack([episode.get_observations(t + 1) for episode, t in found]),
-            "actions": np.stack([episode.get_actions(t) for episode, t in found]),
-            "rewards": np.array([episode.get_rewards(t) for episode, t in found], np.float32),
-            "terminateds": np.array(ends),
-        }
+        return transitions(found)
 
     def meta(self) -> dict[str, Any]:
         """Lengths and ends of the live episodes, and the counters."""
@@ -117,6 +110,17 @@ class RowReplay(EpisodeReplayBuffer):
             t_started=t_started,
             len_lookback_buffer=0,
         ).to_numpy()
+
+
+def transitions(found: Sequence[tuple[SingleAgentEpisode, int]]) -> dict[str, np.ndarray]:
+    """The transitions at times of episodes as a batch for a learner, ``[N, ...]``."""
+    return {
+        "obs": np.stack([episode.get_observations(t) for episode, t in found]),
+        "new_obs": np.stack([episode.get_observations(t + 1) for episode, t in found]),
+        "actions": np.stack([episode.get_actions(t) for episode, t in found]),
+        "rewards": np.array([episode.get_rewards(t) for episode, t in found], np.float32),
+        "terminateds": np.array([t == len(episode) - 1 and episode.is_terminated for episode, t in found]),
+    }
 
 
 def _arrays(episode: SingleAgentEpisode, skip: int) -> dict[str, np.ndarray]:
