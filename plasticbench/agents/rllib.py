@@ -108,8 +108,13 @@ class Config:
 
     def memory_bytes(self, spec: EnvSpec, num_members: int) -> int:
         """Bytes of RLlib's processes and the replay."""
-        row_bytes = 4 * int(np.prod(spec.obs_shape)) + _ROW_BYTES
-        return num_members * ((1 + self.num_learners) * _PROCESS_BYTES + self.capacity_transitions * row_bytes)
+        replay_bytes = self.disk_bytes(spec, num_members) + num_members * self.capacity_transitions * _ROW_BYTES
+        return num_members * (1 + self.num_learners) * _PROCESS_BYTES + replay_bytes
+
+    def disk_bytes(self, spec: EnvSpec, num_members: int) -> int:
+        """Bytes of the replay's observations, actions and rewards, which are nearly all of a commit."""
+        actions = len(spec.actions.low) if isinstance(spec.actions, BoxActions) else 2
+        return num_members * self.capacity_transitions * 4 * (int(np.prod(spec.obs_shape)) + actions + 1)
 
 
 def check(config: Config, spec: EnvSpec) -> None:

@@ -116,7 +116,7 @@ class Lineage:
         fork: bool = False,
     ) -> Segment:
         execution = self.benchmark.execution
-        memory_bytes = self._memory_bytes(len(members))
+        memory_bytes = self._estimate("memory_bytes", len(members))
         rows = {member.seed: row for row, member in enumerate(start.members)} if start is not None else {}
         return Segment(
             id=self._id(members, from_step, to_step),
@@ -131,7 +131,7 @@ class Lineage:
             num_cpus=execution.num_cpus + self.agent.demands.helper_cpus,
             num_gpus=execution.num_gpus,
             memory_bytes=memory_bytes,
-            disk_bytes=memory_bytes,
+            disk_bytes=self._estimate("disk_bytes", len(members)) or memory_bytes,
         )
 
     def _id(self, members: Sequence[Member], from_step: int, to_step: int) -> str:
@@ -144,8 +144,8 @@ class Lineage:
             course = "shared" if one_agent else f"shared-{slug(self.agent.name)}"
         return f"{slug(self.environment.name)}--{course}--s{first.seed}--{from_step}-{to_step}"
 
-    def _memory_bytes(self, num_members: int) -> int:
-        estimate = getattr(self.agent.agent, "memory_bytes", None)
+    def _estimate(self, name: str, num_members: int) -> int:
+        estimate = getattr(self.agent.agent, name, None)
         return int(estimate(self.environment.config.spec, num_members)) if estimate is not None else 0
 
 
