@@ -185,7 +185,13 @@ class Scheduler:
             self._fail(segment, f"{type(cause).__name__}: {cause}")
         else:
             self.done.add(segment.id)
-            self._idle.setdefault((segment.num_cpus, segment.num_gpus), []).append(running.worker)
+            self._keep(running.worker, (segment.num_cpus, segment.num_gpus))
+
+    def _keep(self, worker: Any, resources: tuple[float, float]) -> None:
+        """An idle worker holds its CPUs, for which a segment that asks for others may wait: then it is let go."""
+        left = [segment for segment in self.plan.segments if segment.id not in self.done | self.failed.keys()]
+        if all((segment.num_cpus, segment.num_gpus) == resources for segment in left):
+            self._idle.setdefault(resources, []).append(worker)
 
     def _retry(self, segment: Segment, error: RayActorError) -> None:
         self._retries[segment.id] = self._retries.get(segment.id, 0) + 1
