@@ -150,6 +150,38 @@ class DrawnConfig(Protocol):
         ...
 
 
+class World(Protocol):
+    """The environments of a population as its agents see them now; arrays are shaped ``[M, E, ...]``."""
+
+    @property
+    def obs(self) -> np.ndarray:
+        """Current observations."""
+        ...
+
+    @property
+    def ended(self) -> np.ndarray:
+        """Which episodes are over; the next step begins new ones."""
+        ...
+
+    def step(self, action: np.ndarray) -> EnvStep:
+        """Steps all environments."""
+        ...
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Demands:
+    """What an agent asks of those who run it; an agent whose ``Config`` has no ``demands`` asks for nothing.
+
+    The clock of its trials moves by ``round_steps`` times the environments of a member at once. ``None`` is no limit.
+    """
+
+    round_steps: int = 1
+    max_members: int | None = None
+    max_envs: int | None = None
+    helper_cpus: int = 0  # of processes besides the population's own
+    devices: tuple[str, ...] = ("cpu", "cuda")
+
+
 class Scenario(Protocol):
     """How a task changes over the budget. ``phase`` counts the changes that have happened (0 before the first)."""
 

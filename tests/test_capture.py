@@ -10,7 +10,8 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from plasticbench import plugins
-from plasticbench.analysis.capture import probe_module, view_of
+from plasticbench.analysis.capture import probe_module
+from plasticbench.module_views import view_of
 
 
 class Critic(nn.Module):

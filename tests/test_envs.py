@@ -9,7 +9,7 @@ from plasticbench import plugins
 from plasticbench.contracts import DiscreteActions, EnvConfig, EnvSpec, EnvStep
 from plasticbench.envs._journal import JournaledEnv, select_envs
 
-FAMILIES = plugins.names("envs")
+FAMILIES = [kind for kind in plugins.names("envs") if kind != "gymnasium"]  # its tasks and returns are the user's
 SHORT_TASKS = {
     "atari": "Asterix",
     "minatar": "Asterix-MinAtar",

@@ -182,7 +182,7 @@ def test_json_and_markdown_hold_every_row(tmp_path):
     rows = leaderboard.leaderboard([write_run(tmp_path, SCORES)])
     assert json.loads(json.dumps(leaderboard.to_json(rows), allow_nan=False))[0]["method"] == "fire"
     markdown = leaderboard.to_markdown(rows)
-    assert "| 1 | fire | 0.900 [" in markdown
+    assert "| 1 | fire | dqn | 0.900 [" in markdown
     assert markdown.count("\n| ") == 5
     assert "All tasks" not in markdown
 

@@ -2,71 +2,96 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any, Protocol
 
 import numpy as np
 from torch import Tensor
 
-from plasticbench.agents._replay import Batch, PopulationReplay
-from plasticbench.agents._temperature import Temperature
-from plasticbench.agents._trained import TrainedNetwork
-from plasticbench.contracts import EnvStep, NetworkView
-from plasticbench.seeding import Streams
+from plasticbench.agents._resets import PolicyConfig
+from plasticbench.contracts import NetworkView, ResetReport, World
+
+
+class SavedReplay(Protocol):
+    """A replay that is saved row by row; row numbers grow with time and are never used again."""
+
+    @property
+    def rows(self) -> int:
+        """Rows written since the beginning."""
+        ...
+
+    @property
+    def oldest_row(self) -> int:
+        """The first row that a restored replay still needs."""
+        ...
+
+    def clear(self) -> None:
+        """Forgets all transitions; the agent begins a new course next."""
+        ...
+
+    def meta(self) -> dict[str, Any]:
+        """Plain data that, with the chunks of all live rows, restores the replay."""
+        ...
+
+    def export(self, since_row: int) -> dict[str, Tensor]:
+        """Rows ``[max(since_row, oldest_row), rows)`` as tensors ``[M, ...]``."""
+        ...
+
+    def restore(
+        self, meta: dict[str, Any], chunks: Iterable[tuple[int, dict[str, Tensor]]], parents: Sequence[int]
+    ) -> None:
+        """Loads chunks (first row, tensors in this population's order) in order of export."""
+        ...
 
 
 class Agent(Protocol):
     """A population of M members with E environments each; arrays are shaped ``[M, E, ...]``."""
 
-    streams: Sequence[Streams]
-    replay: PopulationReplay
-
     @property
-    def trained(self) -> tuple[TrainedNetwork, ...]:
-        """The networks that resets and probes concern."""
-        ...
-
-    @property
-    def temperature(self) -> Temperature | None:
-        """The weight of entropy beside reward, in agents that have one."""
+    def replay(self) -> SavedReplay:
+        """What it learns from."""
         ...
 
     def begin(self, obs: np.ndarray) -> None:
         """Starts a new course at ``obs``, after environments or their view of the world were changed."""
         ...
 
-    def act(self, obs: np.ndarray, step: int) -> np.ndarray:
-        """Actions for training."""
+    def advance(self, world: World, step: int) -> Iterator[dict[str, Tensor]]:
+        """Trains for one stride of the clock, which stands at ``step``; yields the metrics ``[M]`` of updates."""
         ...
 
     def act_in_evaluation(self, obs: np.ndarray, uniforms: np.ndarray) -> np.ndarray:
         """Actions for evaluation, with uniforms ``[M, E, 2]`` from outside the trial's streams."""
         ...
 
-    def observe(self, action: np.ndarray, step: EnvStep) -> None:
-        """Stores what followed ``action``."""
+    def probe_batch(self, uniforms: np.ndarray) -> Any | None:
+        """A replay sample chosen by uniforms ``[M, N]``, for ``views`` and ``reset``; ``None`` before there is any."""
         ...
 
-    def learn(self, step: int) -> Iterator[dict[str, Tensor]]:
-        """Makes the updates that are due when the clock reaches ``step``; yields each one's metrics ``[M]``."""
+    def views(self, batch: Any, previous: Mapping[str, Any] | None = None) -> tuple[NetworkView, ...]:
+        """All networks as probes see them; ``previous`` is what ``weights`` returned before a reset."""
         ...
 
-    def probe_batch(self, uniforms: np.ndarray) -> Batch | None:
-        """A replay sample chosen by uniforms ``[M, N]``; ``None`` before there is any."""
+    def weights(self) -> Mapping[str, Any]:
+        """A copy of what a reset may change, by name of network."""
         ...
 
-    def probe_obs(self, batch: Batch) -> Tensor:
-        """The observations of a batch as the networks see them: ``[M, N, ...]``."""
+    def parameters(self, member: int) -> dict[str, Tensor]:
+        """Copies of one member's trained weights, named as in ``actor.fc1.weight``; targets are left out."""
         ...
 
-    def views(self, batch: Batch, previous: Mapping[str, Tensor] | None = None) -> tuple[NetworkView, ...]:
-        """All networks as probes see them; ``previous`` maps names of trained networks to flat earlier weights."""
+    def reset(self, members: Sequence[int], policy: PolicyConfig, batch: Any | None) -> dict[str, ResetReport]:
+        """Applies a policy to all networks of the members; returns what it did by name of network."""
         ...
 
     def state_dict(self) -> tuple[dict[str, Tensor], dict[str, Any]]:
-        """Tensors ``[M, ...]`` and plain data, the replay left out."""
+        """Tensors and plain data, the replay's rows left out."""
         ...
 
     def load_state_dict(self, tensors: dict[str, Tensor], plain: dict[str, Any], parents: Sequence[int]) -> None:
         """Member i continues as the saved member ``parents[i]``."""
+        ...
+
+    def close(self) -> None:
+        """Frees processes and memory outside this object."""
         ...

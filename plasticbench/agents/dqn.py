@@ -12,6 +12,7 @@ from torch import Tensor
 
 from plasticbench.agents._losses import double_target, max_target, q_learning_loss
 from plasticbench.agents._optim import AdamConfig
+from plasticbench.agents._population import PopulationAgent
 from plasticbench.agents._replay import Batch, PopulationReplay
 from plasticbench.agents._trained import TrainedNetwork
 from plasticbench.agents._uniforms import MemberUniforms
@@ -107,10 +108,10 @@ def check(config: Config, spec: EnvSpec) -> None:
     _layers(config, spec)
 
 
-class DQN:
+class DQN(PopulationAgent):
     """M members in lockstep. ``act`` and ``observe`` take ``[M, E, ...]``; ``learn`` trains after each of them."""
 
-    temperature: None = None  # actions are weighed by value alone
+    temperature = None  # actions are weighed by value alone
 
     def __init__(
         self,
@@ -212,10 +213,6 @@ class DQN:
         if self.spec.frame_stack > 1:
             return frames[:, :, :-1], frames[:, :, 1:]
         return frames[:, :, 0], frames[:, :, 1]
-
-    def probe_batch(self, uniforms: np.ndarray) -> Batch | None:
-        """A replay sample for probes and data-dependent resets, chosen by ``[M, N]``; ``None`` before there is any."""
-        return self.replay.sample(uniforms) if self.replay.sizes.min() > 0 else None
 
     def probe_obs(self, batch: Batch) -> Tensor:
         """The observations of a batch as the networks see them: ``[M, N, *obs_shape]``, scaled."""

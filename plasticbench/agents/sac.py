@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, ClassVar, Literal
 
 import numpy as np
 import torch
@@ -18,6 +18,7 @@ from torch import Tensor
 from plasticbench.agents._losses import entropy_target, policy_loss, squared_loss
 from plasticbench.agents._network import LayerSpec
 from plasticbench.agents._optim import AdamConfig
+from plasticbench.agents._population import PopulationAgent
 from plasticbench.agents._replay import Batch, PopulationReplay
 from plasticbench.agents._running_norm import RunningNorm
 from plasticbench.agents._tanh_gaussian import bounded_log_std, sample
@@ -61,6 +62,7 @@ class Config:
     target_tau: float = 0.005
     replay_ratio: float = 1.0
     learning_starts_steps: int = 1_000
+    has_temperature: ClassVar[bool] = True
 
     def __post_init__(self) -> None:
         for name in ("batch_rows", "capacity_transitions"):
@@ -162,8 +164,10 @@ def check(config: Config, spec: EnvSpec) -> None:
     _critic_layers(config, spec)
 
 
-class SAC:
+class SAC(PopulationAgent):
     """M members in lockstep. ``act`` and ``observe`` take ``[M, E, ...]``; ``learn`` trains after each of them."""
+
+    temperature: Temperature
 
     def __init__(
         self, config: Config, spec: EnvSpec, num_envs: int, streams: Sequence[Streams], device: torch.device
@@ -297,10 +301,6 @@ class SAC:
         if self.spec.frame_stack > 1:
             return self._scaled(batch.frames[:, :, :-1]), self._scaled(batch.frames[:, :, 1:])
         return self._scaled(batch.frames[:, :, 0]), self._scaled(batch.frames[:, :, 1])
-
-    def probe_batch(self, uniforms: np.ndarray) -> Batch | None:
-        """A replay sample for probes and data-dependent resets, chosen by ``[M, N]``; ``None`` before there is any."""
-        return self.replay.sample(uniforms) if self.replay.sizes.min() > 0 else None
 
     def probe_obs(self, batch: Batch) -> Tensor:
         """The observations of a batch as the actor sees them: ``[M, N, *obs_shape]``, normalised."""

@@ -28,6 +28,7 @@ BOOTSTRAP_SEED = 20210831
 _COLUMNS = (
     "rank",
     "method",
+    "agent",
     "IQM [95% interval]",
     "after the reset",
     "mean",
@@ -55,10 +56,14 @@ class Standing:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Row:
-    """One method on one task, or on all. ``None`` where there is no such number; ``note`` says why."""
+    """One method on one task, or on all. ``None`` where there is no such number; ``note`` says why.
+
+    ``agent`` says what trained it, so that methods of different backends can stand in one table.
+    """
 
     task: str
     method: str
+    agent: str = ""
     n_seeds: int
     n_incomplete: int
     iqm: float | None = None
@@ -118,6 +123,7 @@ def _rows(label: str, tasks: Sequence[str], found: Sequence[Outcome]) -> list[Ro
         row = Row(
             task=label,
             method=method,
+            agent=", ".join(dict.fromkeys(outcome.agent for outcome in own)),
             n_seeds=min(counts),
             n_incomplete=sum(not outcome.is_complete for outcome in own),
             note=notes[method] or ("" if min(counts) >= aggregate.MIN_SEEDS else _too_few(min(counts))),
@@ -222,6 +228,7 @@ def _markdown_row(row: Row) -> str:
     cells = [
         rank_text(row),
         row.method.replace("|", "\\|") + (f" ({row.note})" if row.note else ""),
+        row.agent,
         interval_text(row.iqm, row.iqm_low, row.iqm_high),
         interval_text(row.after_reset_iqm, row.after_reset_low, row.after_reset_high),
         *(number_text(value) for value in (row.mean, row.median, row.optimality_gap)),

@@ -29,6 +29,7 @@ class Outcome:
     final_score: float
     final_return: float
     after_score: float
+    agent: str = ""
 
     @property
     def is_complete(self) -> bool:
@@ -55,6 +56,7 @@ def outcomes(runs: Sequence[Run], tables: Sequence[pd.DataFrame]) -> list[Outcom
                     final_score=final_value(*scores, run.budget_steps),
                     final_return=final_value(*returns, run.budget_steps),
                     after_score=math.nan if after is None else window_mean(*scores, after),
+                    agent=trial.agent,
                 )
             )
     return found

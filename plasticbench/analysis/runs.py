@@ -30,6 +30,12 @@ class Trial:
     settings: Mapping[str, Any]
 
     @property
+    def agent(self) -> str:
+        """What trained it: the agent's kind, with the algorithm where a kind offers several, as in ``rllib DQN``."""
+        agent = self.settings.get("agent", {})
+        return " ".join(str(agent[name]) for name in ("kind", "algorithm") if name in agent)
+
+    @property
     def is_control(self) -> bool:
         """Whether the method leaves the networks alone."""
         return str(self.settings.get("method", {}).get("kind")) == "none"

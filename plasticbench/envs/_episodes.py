@@ -31,6 +31,11 @@ class EpisodeStatistics:
         self._running_return[self._ended] = 0.0
         self._running_length[self._ended] = 0
 
+    @property
+    def ended(self) -> np.ndarray:
+        """Which environments are between two episodes, ``[N]``."""
+        return self._ended
+
     def drain(self, members: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         """Sums of returns, sums of lengths and counts ``[M]`` of the finished episodes, which are then forgotten."""
         finished = (self._sum_returns, self._sum_lengths, self._counts)

@@ -8,6 +8,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
 
+from plasticbench.contracts import Demands
 from plasticbench.platform._parsing import to_dict
 from plasticbench.schedules import Schedule, schedule_to_dict
 
@@ -46,7 +47,17 @@ class Method:
     @property
     def has_temperature(self) -> bool:
         """Whether the agent weighs entropy by a temperature, which a reset may concern."""
-        return hasattr(self.agent, "temperature_start")
+        return bool(getattr(self.agent, "has_temperature", False))
+
+    @property
+    def demands(self) -> Demands:
+        """What the agent asks of those who run it."""
+        found: Demands = getattr(self.agent, "demands", Demands())
+        return found
+
+    def stride_steps(self, num_envs: int) -> int:
+        """Agent steps by which the clock moves at once."""
+        return self.demands.round_steps * num_envs
 
     def policy_settings(self) -> dict[str, Any]:
         """Plain data of the policy alone, without a rule for a temperature that the agent lacks."""
@@ -58,9 +69,12 @@ class Method:
         return to_dict(self.agent_kind, self.agent)
 
     def reset_steps(self, budget_steps: int, num_envs: int) -> tuple[int, ...]:
-        """Known events on the clock of vector steps: each at the first multiple of ``num_envs`` at or after it."""
-        known = self.schedule.steps(budget_steps) if self.schedule is not None else ()
-        rounded = dict.fromkeys(-(-step // num_envs) * num_envs for step in known)
+        """Known events on the clock of the agent: each at the first multiple of its stride at or after it."""
+        known, stride = (
+            self.schedule.steps(budget_steps) if self.schedule is not None else (),
+            self.stride_steps(num_envs),
+        )
+        rounded = dict.fromkeys(-(-step // stride) * stride for step in known)
         return tuple(step for step in rounded if 0 < step < budget_steps)
 
 

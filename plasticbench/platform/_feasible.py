@@ -15,10 +15,12 @@ def check_feasible(benchmark: Benchmark, problems: Problems) -> None:
     _check_evaluation(benchmark, problems)
     for index, environment in enumerate(benchmark.environments):
         _check_environment(benchmark, environment, f"environments.{index}", problems)
+        _check_clocks(benchmark, environment, f"environments.{index}", problems)
         for method in benchmark.methods:
             shared = method.agent == benchmark.methods[0].agent
             agent_key = "agent" if shared else f"methods.{method.name}.agent"
             _check_agent(benchmark, environment, method, agent_key, problems)
+            _check_demands(benchmark, environment, method, f"environments.{index}", problems)
             _check_known_resets(benchmark, environment, method, problems)
     for method in benchmark.methods:
         _check_schedule(benchmark, method, problems)
@@ -50,6 +52,21 @@ def _check_environment(benchmark: Benchmark, environment: Environment, key: str,
         environment.scenario.build(environment.config.spec, benchmark.seeds[:1], budget_steps, num_envs)
 
 
+def _check_clocks(benchmark: Benchmark, environment: Environment, key: str, problems: Problems) -> None:
+    """Agents that look up at different steps may share a file, but not see the task change at different steps."""
+    config, seeds, budget_steps = environment.config, benchmark.seeds[:1], benchmark.budget_steps
+    strides = sorted({method.stride_steps(config.num_envs) for method in benchmark.methods})
+    with problems.caught(f"{key}.scenario"):
+        scenarios = [environment.scenario.build(config.spec, seeds, budget_steps, stride) for stride in strides]
+        changes = {tuple(scenario.change_steps) for scenario in scenarios}
+        if len(changes) > 1:
+            problems.add(
+                f"{key}.scenario",
+                f"must change at steps that are multiples of {' and of '.join(map(str, strides))}, which the agents of "
+                f"this file take at once, got {', '.join(str(list(steps)) for steps in sorted(changes))}",
+            )
+
+
 def _check_agent(benchmark: Benchmark, environment: Environment, method: Method, key: str, problems: Problems) -> None:
     check = getattr(plugins.load("agents", method.agent_kind), "check", None)
     if check is not None:
@@ -61,6 +78,29 @@ def _check_agent(benchmark: Benchmark, environment: Environment, method: Method,
         problems.add(
             f"{key}.learning_starts_steps",
             f"must be less than the budget of {benchmark.budget_steps} steps, got {starts}",
+        )
+
+
+def _check_demands(
+    benchmark: Benchmark, environment: Environment, method: Method, key: str, problems: Problems
+) -> None:
+    demands, num_envs = method.demands, environment.config.num_envs
+    if demands.max_envs is not None and num_envs > demands.max_envs:
+        problems.add(
+            f"{key}.num_envs",
+            f"must be at most {demands.max_envs} for agent kind {method.agent_kind!r}, got {num_envs}",
+        )
+    if benchmark.execution.device not in demands.devices:
+        known = " or ".join(demands.devices)
+        problems.add(
+            "execution.device",
+            f"must be {known} for agent kind {method.agent_kind!r}, got {benchmark.execution.device}",
+        )
+    if demands.round_steps > 1 and benchmark.budget_steps % (stride_steps := method.stride_steps(num_envs)):
+        problems.add(
+            "budget_steps",
+            f"must be a multiple of the {stride_steps} steps that the agent of {method.name!r} takes at once, got "
+            f"{benchmark.budget_steps}",
         )
 
 

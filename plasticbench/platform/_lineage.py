@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import pairwise, product
@@ -65,7 +66,7 @@ class Lineage:
         self.benchmark, self.environment, self.trial_ids = benchmark, environment, trial_ids
         self.agent = methods[0]
         self.has_only_agent = all(method.agent == self.agent.agent for method in benchmark.methods)
-        self.limit = benchmark.execution.members_per_population
+        self.limit = min(benchmark.execution.members_per_population, self.agent.demands.max_members or sys.maxsize)
         num_envs = environment.config.num_envs
         self.forks: dict[int, list[str]] = {}
         self.never: list[str] = []
@@ -122,7 +123,7 @@ class Lineage:
         fork: bool = False,
     ) -> Segment:
         execution = self.benchmark.execution
-        held_bytes = self._held_bytes(len(members))
+        held_bytes = self._estimate("memory_bytes", len(members))
         rows = {member.seed: row for row, member in enumerate(start.members)} if start is not None else {}
         return Segment(
             id=self._id(members, from_step, to_step),
@@ -134,10 +135,10 @@ class Lineage:
             fork=fork,
             members=members,
             agent_method=self.agent.name,
-            num_cpus=execution.num_cpus,
+            num_cpus=execution.num_cpus + self.agent.demands.helper_cpus,
             num_gpus=execution.num_gpus,
             memory_bytes=_PROCESS_BYTES + held_bytes + len(members) * self._working_bytes(),
-            disk_bytes=held_bytes,
+            disk_bytes=self._estimate("disk_bytes", len(members)) or held_bytes,
         )
 
     def _id(self, members: Sequence[Member], from_step: int, to_step: int) -> str:
@@ -149,8 +150,8 @@ class Lineage:
             course = "shared" if self.has_only_agent else f"shared-{slug(self.agent.name)}"
         return f"{slug(self.environment.name)}--{course}--s{first.seed}--{from_step}-{to_step}"
 
-    def _held_bytes(self, num_members: int) -> int:
-        estimate = getattr(self.agent.agent, "memory_bytes", None)
+    def _estimate(self, name: str, num_members: int) -> int:
+        estimate = getattr(self.agent.agent, name, None)
         return int(estimate(self.environment.config.spec, num_members)) if estimate is not None else 0
 
     def _working_bytes(self) -> int:

@@ -71,9 +71,9 @@ class RunSpecs:
         return RunSpec(("plasticbench.report", "report"), "report", {"code_version": str(self._plan["version"])}, {})
 
     def _tags(self, trial: Trial, params: Mapping[str, str]) -> dict[str, str]:
-        agent = params.get("agent.kind") or params.get("agent", "unnamed")
+        agent = " ".join(params[name] for name in ("agent.kind", "agent.algorithm") if name in params)
         version = str(self._plan["version"])
         differing = [f"* `{name}`: {params[name]}" for name in self._differing if name in params]
         note = {"mlflow.note.content": "\n".join(["What sets it apart in this benchmark:", *differing])}
-        tags = {"task": trial["task"], "agent": agent, "method": trial["method"], "code_version": version}
-        return tags | (note if differing else {})
+        tags = {"task": trial["task"], "method": trial["method"], "code_version": version}
+        return tags | {"agent": agent or params.get("agent", "unnamed")} | (note if differing else {})

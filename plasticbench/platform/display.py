@@ -165,12 +165,13 @@ def standings(rows: Sequence[Row]) -> Iterator[Table]:
     for task in [task for task in tasks if task != ALL] if len(tasks) == 2 else tasks:
         own = [row for row in rows if row.task == task]
         table = Table(title=f"\n{'all tasks' if task == ALL else task}", title_justify="left", box=None, pad_edge=False)
-        for heading in ("rank", "method", "final score", "after the reset", "return", "seeds"):
-            table.add_column(heading, justify="left" if heading == "method" else "right")
+        for heading in ("rank", "method", "agent", "final score", "after the reset", "return", "seeds"):
+            table.add_column(heading, justify="left" if heading in ("method", "agent") else "right")
         for row in own:
             table.add_row(
                 "-" if row.rank is None else str(row.rank),
                 row.method,
+                row.agent,
                 _estimate(row.iqm, row.iqm_low, row.iqm_high),
                 _estimate(row.after_reset_iqm, row.after_reset_low, row.after_reset_high),
                 "-" if row.mean_return is None else f"{row.mean_return:.1f}",

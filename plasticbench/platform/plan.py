@@ -125,7 +125,7 @@ def _trials(benchmark: Benchmark, environment: Environment, method: Method) -> I
     }
     num_envs = environment.config.num_envs
     scenario = environment.scenario.build(
-        environment.config.spec, benchmark.seeds[:1], benchmark.budget_steps, num_envs
+        environment.config.spec, benchmark.seeds[:1], benchmark.budget_steps, method.stride_steps(num_envs)
     )
     for seed in benchmark.seeds:
         settings = shared | {"seed": seed}

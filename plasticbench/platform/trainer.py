@@ -11,18 +11,15 @@ import torch
 from torch import Tensor
 
 from plasticbench.agents._agent import Agent
-from plasticbench.agents._replay import Batch
-from plasticbench.agents._resets import apply_reset
-from plasticbench.contracts import ProbeBatch, Scenario
-from plasticbench.envs._episodes import EpisodeStatistics
-from plasticbench.envs._journal import JournaledEnv
+from plasticbench.contracts import Scenario
 from plasticbench.platform._process_usage import ProcessUsage
 from plasticbench.platform.benchmark import Benchmark, Method
 from plasticbench.platform.evaluation import evaluate
 from plasticbench.platform.plan import Segment
+from plasticbench.platform.world import World
 from plasticbench.records import Record
 from plasticbench.schedules import Trigger
-from plasticbench.seeding import Streams, derive_generator, derive_seed
+from plasticbench.seeding import Streams, derive_generator
 
 
 class Trainer:
@@ -33,12 +30,15 @@ class Trainer:
         self.environment = benchmark.environment(segment.task)
         self.seeds = [member.seed for member in segment.members]
         self.num_members = len(self.seeds)
-        self.num_envs: int = self.environment.config.num_envs
-        spec, budget_steps = self.environment.config.spec, benchmark.budget_steps
-        self.scenario: Scenario = self.environment.scenario.build(spec, self.seeds, budget_steps, self.num_envs)
-        self.agent: Agent = benchmark.method(segment.agent_method).agent.build(
-            spec=spec,
-            num_envs=self.num_envs,
+        config, method = self.environment.config, benchmark.method(segment.agent_method)
+        self.stride_steps = method.stride_steps(config.num_envs)
+        budget_steps = benchmark.budget_steps
+        self.scenario: Scenario = self.environment.scenario.build(
+            config.spec, self.seeds, budget_steps, self.stride_steps
+        )
+        self.agent: Agent = method.agent.build(
+            spec=config.spec,
+            num_envs=config.num_envs,
             streams=[Streams(seed) for seed in self.seeds],
             budget_steps=budget_steps,
             device=torch.device(benchmark.execution.device),
@@ -46,7 +46,7 @@ class Trainer:
         self.step = segment.from_step
         self.last_evaluation: float | None = None
         self._num_threads = max(1, int(segment.num_cpus))
-        self._episodes = EpisodeStatistics(self.num_members * self.num_envs)
+        self.world = World(config, self.scenario, self.seeds, self._num_threads)
         self._window = _MetricWindow()
         self._methods = [benchmark.method(m.method) if m.method else None for m in segment.members]
         self._reset_steps = [self._known_reset_steps(method) for method in self._methods]
@@ -55,55 +55,33 @@ class Trainer:
         self._probes = [config.build() for _, config in benchmark.probes.probes]
         self._log_clock = (time.monotonic(), self.step)
         self._usage = ProcessUsage(torch.device(benchmark.execution.device))
-        self._env = self._build_env(0)
-        self._obs = self._env.obs
 
     def _known_reset_steps(self, method: Method | None) -> frozenset[int]:
         if method is None or method.schedule is None:
             return frozenset()
         steps = method.schedule.steps(self.benchmark.budget_steps)
-        return frozenset(-(-step // self.num_envs) * self.num_envs for step in steps)
-
-    def _build_env(self, at_step: int) -> JournaledEnv:
-        seeds = [derive_seed(seed, "environment", at_step, i) for seed in self.seeds for i in range(self.num_envs)]
-        env = JournaledEnv(self.environment.config, seeds, self._num_threads)
-        env.reset()
-        return env
+        return frozenset(-(-step // self.stride_steps) * self.stride_steps for step in steps)
 
     # -- the course ---------------------------------------------------------------------------------------------
 
     def start(self) -> None:
         """Begins at step 0, where there is nothing to load."""
-        self.agent.begin(self._seen(self._obs))
+        self.agent.begin(self.world.obs)
 
     def advance(self) -> Iterator[list[Record]]:
-        """Trains to the segment's end; yields after every step of the environments, at which point it may be saved."""
+        """Trains to the segment's end; yields after every stride of the clock, at which point it may be saved."""
         while self.step < self.segment.to_step:
             records = self._events()
-            action = self.agent.act(self._seen(self._obs), self.step)
-            step = self._env.step(action.reshape(-1, *action.shape[2:]))
-            self._episodes.update(step)
-            self._obs = step.obs
-            shaped = step._replace(**{name: self._by_member(value) for name, value in step._asdict().items()})
-            self.agent.observe(action, shaped._replace(obs=self._seen(step.obs)))
-            self.step += self.num_envs
-            for metrics in self.agent.learn(self.step):
+            for metrics in self.agent.advance(self.world, self.step):
                 self._window.add(metrics)
+            self.step += self.stride_steps
             yield records + self._measurements()
-
-    def _by_member(self, values: np.ndarray) -> np.ndarray:
-        shaped: np.ndarray = values.reshape(self.num_members, self.num_envs, *values.shape[1:])
-        return shaped
-
-    def _seen(self, obs: np.ndarray) -> np.ndarray:
-        """Raw observations ``[M * E, ...]`` as the agents see them now: ``[M, E, ...]``."""
-        return self.scenario.transform(self._by_member(obs), self._phase(changes_until=self.step))
 
     def _phase(self, changes_until: int) -> int:
         return sum(change <= changes_until for change in self.scenario.change_steps)
 
     def _is_due(self, every_steps: int) -> bool:
-        return self.step // every_steps > (self.step - self.num_envs) // every_steps
+        return self.step // every_steps > (self.step - self.stride_steps) // every_steps
 
     # -- events: what happens at a step before anybody acts ------------------------------------------------------
 
@@ -113,19 +91,17 @@ class Trainer:
         restarts = self.segment.fork and self.step == self.segment.from_step
         changes = self.step in self.scenario.change_steps
         if restarts:
-            self._env.close()
-            self._env = self._build_env(self.step)
-            self._obs = self._env.obs
-            self._episodes.restart()
+            self.world.restart(self.step)
+        self.world.phase = self._phase(changes_until=self.step)
         if changes and self.scenario.clears_replay:
             self.agent.replay.clear()
         if restarts or changes:
-            self.agent.begin(self._seen(self._obs))
+            self.agent.begin(self.world.obs)
         return self._reset(resets, batch) if resets else []
 
-    def _reset(self, members: list[int], batch: Batch | None) -> list[Record]:
+    def _reset(self, members: list[int], batch: Any | None) -> list[Record]:
         records = self._probe_records("reset/before", batch, None, members)
-        previous = {trained.name: trained.online.flat.clone() for trained in self.agent.trained}
+        previous = self.agent.weights()
         for method in self.benchmark.methods:
             if concerned := [m for m in members if self._methods[m] == method]:
                 records += self._apply(method, concerned, batch)
@@ -133,16 +109,11 @@ class Trainer:
         self._triggered = []
         return records + self._probe_records("reset/after", batch, previous, members)
 
-    def _apply(self, method: Method, members: list[int], batch: Batch | None) -> list[Record]:
-        data = ProbeBatch(obs=self.agent.probe_obs(batch)[members]) if batch is not None else None
-        streams = [self.agent.streams[m] for m in members]
+    def _apply(self, method: Method, members: list[int], batch: Any | None) -> list[Record]:
         records: list[Record] = []
-        for trained in self.agent.trained:
-            report = apply_reset(trained, members, method.policy, streams, data)
+        for network, report in self.agent.reset(members, method.policy, batch).items():
             for name, values in report.measurements.items():
-                records += self._records(f"reset/{trained.name}/{name}", values.tolist(), members)
-        if self.agent.temperature is not None and getattr(method.policy, "temperature", "keep") == "reset":
-            self.agent.temperature.reset(members)
+                records += self._records(f"reset/{network}/{name}", values.tolist(), members)
         return records
 
     # -- measurements: what is looked at after a step, leaving no trace in the training --------------------------
@@ -159,7 +130,7 @@ class Trainer:
         return records
 
     def _training_records(self) -> list[Record]:
-        returns, lengths, counts = self._episodes.drain(self.num_members)
+        returns, lengths, counts = self.world.episodes.drain(self.num_members)
         finished = [m for m in range(self.num_members) if counts[m] > 0]
         records = self._records("train/return", [float(returns[m] / counts[m]) for m in finished], finished)
         records += self._records("train/length", [float(lengths[m] / counts[m]) for m in finished], finished)
@@ -211,13 +182,13 @@ class Trainer:
 
         return act
 
-    def _probe_batch(self) -> Batch | None:
+    def _probe_batch(self) -> Any | None:
         rows = self.benchmark.probes.batch_rows
         uniforms = [derive_generator(seed, "probe", self.step).random(rows) for seed in self.seeds]
         return self.agent.probe_batch(np.stack(uniforms))
 
     def _probe_records(
-        self, prefix: str, batch: Batch | None, previous: Mapping[str, Tensor] | None, members: Iterable[int]
+        self, prefix: str, batch: Any | None, previous: Mapping[str, Any] | None, members: Iterable[int]
     ) -> list[Record]:
         if batch is None or not self._probes:
             return []
@@ -262,9 +233,9 @@ class Trainer:
     def state_dict(self) -> tuple[dict[str, Tensor], dict[str, Any]]:
         """Tensors and plain data of everything but the replay's rows, which ``agent.replay.export`` gives in chunks."""
         tensors, agent = self.agent.state_dict()
-        arrays = {f"environment/{name}": value for name, value in self._env.state_dict().items()}
-        arrays |= {f"episodes/{name}": value for name, value in self._episodes.state_dict().items()}
-        tensors = tensors | {name: torch.from_numpy(np.ascontiguousarray(value)) for name, value in arrays.items()}
+        tensors = tensors | {
+            name: torch.from_numpy(np.ascontiguousarray(value)) for name, value in self.world.state_dict().items()
+        }
         plain = {
             "agent": agent,
             "replay": self.agent.replay.meta(),
@@ -293,18 +264,16 @@ class Trainer:
         self._window.load_state_dict(plain["window"], parents)
         self._last_reset = [plain["last_reset"][parent] for parent in parents]
         self._triggered = list(plain["triggered"]) if list(parents) == list(range(self.num_members)) else []
-        self._episodes.load_state_dict(_arrays(tensors, "episodes/"))
-        self._episodes.select([parent * self.num_envs + i for parent in parents for i in range(self.num_envs)])
-        if not (self.segment.fork and step == self.segment.from_step):
-            self._obs = self._env.load_state_dict(_arrays(tensors, "environment/"))
+        arrays = {
+            name: value.numpy() for name, value in tensors.items() if name.startswith(("environment/", "episodes/"))
+        }
+        restarts = self.segment.fork and step == self.segment.from_step
+        self.world.load_state_dict(arrays, parents, replay=not restarts)
 
     def close(self) -> None:
-        """Frees the environments."""
-        self._env.close()
-
-
-def _arrays(tensors: dict[str, Tensor], prefix: str) -> dict[str, np.ndarray]:
-    return {name.removeprefix(prefix): value.numpy() for name, value in tensors.items() if name.startswith(prefix)}
+        """Frees the environments and whatever the agent holds."""
+        self.world.close()
+        self.agent.close()
 
 
 class _MetricWindow:

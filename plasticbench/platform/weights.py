@@ -12,11 +12,6 @@ from plasticbench.platform.trainer import Trainer
 def save_weights(trainer: Trainer, directory: RunDirectory) -> None:
     """Writes ``weights/<trial>.safetensors`` for every trial; its tensors are named as in ``actor.fc1.weight``."""
     for index, member in enumerate(trainer.segment.members):
-        tensors = {
-            f"{trained.name}.{name}": values.detach()[index].cpu().contiguous()
-            for trained in trainer.agent.trained
-            for name, values in trained.online.parameters.items()
-        }
-        data = safetensors.torch.save(tensors)
+        data = safetensors.torch.save(trainer.agent.parameters(index))
         for trial in member.trials:
             storage.write_atomically(directory.weights_file(trial), data)

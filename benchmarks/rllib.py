@@ -1,0 +1,112 @@
+"""After how many steps RLlib's agents learn under the platform: DQN holds a pole, SAC swings one up.
+
+``python -m benchmarks.rllib [dqn|sac]`` prints JSON: the first evaluation that reaches the goal, and the CPU seconds
+that it took. It needs minutes on an idle core.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import sys
+import tempfile
+import time
+from pathlib import Path
+from typing import Any
+
+import ray
+
+from plasticbench.platform.benchmark import from_dict
+from plasticbench.platform.plan import make_plan
+from plasticbench.platform.rundir import RunDirectory
+from plasticbench.platform.runner import prepare_environment
+from plasticbench.platform.segment import SegmentRun
+
+GOALS: dict[str, dict[str, Any]] = {
+    "dqn": {
+        "task": "CartPole-v1",
+        "goal_return": 450.0,
+        "budget_steps": 30_000,
+        "agent": {
+            "algorithm": "DQN",
+            "config": {
+                "rollout_fragment_length": 4,
+                "train_batch_size_per_learner": 64,
+                "training_intensity": 32,  # two updates for four steps
+                "lr": 5e-4,
+                "target_network_update_freq": 500,
+                "num_steps_sampled_before_learning_starts": 500,
+                "epsilon": [[0, 1.0], [4_000, 0.05]],
+                "replay_buffer_config": {"capacity": 30_000},
+            },
+            "model": {"fcnet_hiddens": [64, 64]},
+        },
+    },
+    "sac": {
+        "task": "Pendulum-v1",
+        "goal_return": -250.0,
+        "budget_steps": 10_000,
+        "agent": {
+            "algorithm": "SAC",
+            "config": {
+                "rollout_fragment_length": 2,
+                "train_batch_size_per_learner": 128,
+                "actor_lr": 1e-3,
+                "critic_lr": 1e-3,
+                "alpha_lr": 1e-3,
+                "num_steps_sampled_before_learning_starts": 500,
+                "replay_buffer_config": {"capacity": 10_000},
+            },
+            "model": {"fcnet_hiddens": [64, 64], "fusionnet_hiddens": [64]},
+        },
+    },
+}
+
+
+def learn(goal: dict[str, Any]) -> dict[str, Any]:
+    """Trains until an evaluation of 10 episodes reaches the goal, or to the end of the budget."""
+    data = {
+        "name": "rllib",
+        "environments": [{"kind": "classic", "task": goal["task"]}],
+        "agent": {"kind": "rllib", **goal["agent"]},
+        "methods": {"none": {"kind": "none"}},
+        "seeds": 1,
+        "budget_steps": goal["budget_steps"],
+        "evaluation": {"every_steps": 500, "episodes": 10, "num_envs": 10},
+        "probes": {"kinds": []},
+    }
+    with tempfile.TemporaryDirectory() as folder:
+        benchmark = from_dict(data)
+        plan = make_plan(benchmark)
+        RunDirectory(Path(folder)).create(benchmark, plan)
+        run = SegmentRun(Path(folder), plan.segments[0].id)
+        began, returns = time.process_time(), {}
+
+        def reached() -> bool:
+            if (value := run.progress().last_evaluation) is not None:
+                returns[run.progress().step // 500 * 500] = value
+            return value is not None and value >= goal["goal_return"]
+
+        run.run(should_stop=reached)
+    step = max(returns)
+    cpu_s = time.process_time() - began
+    return {
+        "task": goal["task"],
+        "goal_return": goal["goal_return"],
+        "reached": returns[step] >= goal["goal_return"],
+        "agent_steps": step,
+        "cpu_s": round(cpu_s, 1),
+        "agent_steps_per_cpu_s": round(step / cpu_s, 1),
+        "returns": {step: round(value, 1) for step, value in returns.items()},
+    }
+
+
+def main() -> None:
+    prepare_environment("local")
+    ray.init(num_cpus=1, include_dashboard=False, log_to_driver=False, logging_level=logging.ERROR)
+    wanted = sys.argv[1:] or list(GOALS)
+    print(json.dumps({name: learn(GOALS[name]) for name in wanted}, indent=1))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,108 @@
+"""Resets and probes as callbacks, for people who keep their own RLlib script (DQN and SAC, new API stack).
+
+Example::
+
+    config.callbacks([partial(ResetCallback, "fire", every_steps=20_000), partial(ProbeCallback, ["dormant_ratio"])])
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import torch
+from ray.rllib.callbacks.callbacks import RLlibCallback
+from ray.rllib.utils.metrics import ENV_RUNNER_RESULTS, NUM_ENV_STEPS_SAMPLED, NUM_ENV_STEPS_SAMPLED_LIFETIME
+
+from plasticbench import plugins
+from plasticbench.agents import _rllib_learner
+from plasticbench.agents._rllib_learner import ask, sync_runners
+from plasticbench.agents._rllib_replay import transitions
+from plasticbench.contracts import Probe
+from plasticbench.seeding import derive_generator, derive_seed
+
+
+def _is_due(result: dict[str, Any], every_steps: int) -> bool:
+    """Whether this iteration reached a multiple; what is asked of the result survives a restored checkpoint."""
+    now = int(result[ENV_RUNNER_RESULTS][NUM_ENV_STEPS_SAMPLED_LIFETIME])
+    before = now - int(result[ENV_RUNNER_RESULTS][NUM_ENV_STEPS_SAMPLED])
+    return now // every_steps > before // every_steps
+
+
+def _replay_sample(algorithm: Any, rows: int, seed: int) -> dict[str, np.ndarray] | None:
+    episodes = [episode for episode in algorithm.local_replay_buffer.episodes if len(episode)]
+    if not episodes:
+        return None
+    ends = np.cumsum([len(episode) for episode in episodes])
+    chosen = derive_generator(seed, "probe").integers(ends[-1], size=rows)
+    numbers = np.searchsorted(ends, chosen, side="right")
+    return transitions(
+        [
+            (episodes[number], int(row - ends[number] + len(episodes[number])))
+            for number, row in zip(numbers, chosen, strict=True)
+        ]
+    )
+
+
+class ResetCallback(RLlibCallback):
+    """Applies a reset policy at the end of every training iteration that reaches a multiple of ``every_steps``.
+
+    The learner's networks, optimizers, target networks and temperature follow the policy's rules, and environment
+    runners have the new weights before their next sample.
+    """
+
+    def __init__(
+        self, kind: str, every_steps: int, *, preset: str | None = None, seed: int = 0, **settings: Any
+    ) -> None:
+        """``kind``, ``preset`` and ``settings`` as in a benchmark file; ``every_steps`` counts environment steps.
+
+        Raises ``ValueError`` for a policy or setting that does not exist.
+        """
+        if every_steps < 1:
+            raise ValueError(f"every_steps: must be at least 1, got {every_steps}")
+        self._policy = plugins.config_from("policies", kind, settings, preset)
+        self._every_steps, self._seed, self._initial = every_steps, seed, None
+
+    def on_algorithm_init(self, *, algorithm: Any, **kwargs: Any) -> None:
+        """Keeps the first weights, for policies that go back to them."""
+        self._initial = ask(algorithm, _rllib_learner.weights)
+
+    def on_train_result(self, *, algorithm: Any, result: dict[str, Any], **kwargs: Any) -> None:
+        """Resets where it is due."""
+        if not _is_due(result, self._every_steps):
+            return
+        seed = derive_seed(self._seed, int(result[ENV_RUNNER_RESULTS][NUM_ENV_STEPS_SAMPLED_LIFETIME]))
+        batch = _replay_sample(algorithm, 512, seed)
+        obs = torch.from_numpy(batch["obs"]) if batch is not None else None
+        ask(algorithm, _rllib_learner.reset, policy=self._policy, seed=seed, initial=self._initial, obs=obs)
+        sync_runners(algorithm)
+
+
+class ProbeCallback(RLlibCallback):
+    """Measures the learner's networks on a replay sample; totals stand in ``result["plasticity"][network][probe]``."""
+
+    def __init__(
+        self, kinds: Sequence[str] | None = None, every_steps: int = 1, rows: int = 512, seed: int = 0
+    ) -> None:
+        """``kinds`` are probes with their default settings, all of them without it."""
+        chosen = plugins.names("probes") if kinds is None else kinds
+        self._probes: list[Probe] = [plugins.config_from("probes", kind, {}).build() for kind in chosen]
+        self._every_steps, self._rows, self._seed, self._initial = every_steps, rows, seed, None
+
+    def on_algorithm_init(self, *, algorithm: Any, **kwargs: Any) -> None:
+        """Keeps the first weights, for probes that measure the distance from them."""
+        self._initial = ask(algorithm, _rllib_learner.weights)
+
+    def on_train_result(self, *, algorithm: Any, result: dict[str, Any], **kwargs: Any) -> None:
+        """Adds the measurements to the iteration's result."""
+        batch = _replay_sample(algorithm, self._rows, self._seed) if _is_due(result, self._every_steps) else None
+        if batch is None:
+            return
+        views = ask(algorithm, _rllib_learner.views, batch=batch, initial=self._initial, previous=None)
+        result["plasticity"] = {
+            view.name: {
+                probe.label: float(values[""][0]) for probe in self._probes if "" in (values := probe.measure(view))
+            }
+            for view in views
+        }

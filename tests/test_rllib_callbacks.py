@@ -1,0 +1,100 @@
+"""The callbacks for RLlib scripts, and their page, followed literally."""
+
+import logging
+import re
+from functools import partial
+from pathlib import Path
+
+import numpy as np
+import pytest
+import ray
+import torch
+from ray.rllib.algorithms.dqn import DQNConfig
+from ray.rllib.core.rl_module.default_model_config import DefaultModelConfig
+
+from plasticbench.agents import _rllib_learner
+from plasticbench.agents._rllib_learner import ask
+from plasticbench.rllib import ProbeCallback, ResetCallback
+
+pytestmark = [pytest.mark.ray, pytest.mark.slow, pytest.mark.filterwarnings("ignore")]  # RLlib's own
+
+
+@pytest.fixture(scope="module", autouse=True)
+def ray_cluster():
+    ray.init(num_cpus=2, include_dashboard=False, log_to_driver=False, logging_level=logging.ERROR)
+    yield
+    ray.shutdown()
+
+
+def dqn(*callbacks, **training):
+    settings = {
+        "dueling": False,
+        "num_steps_sampled_before_learning_starts": 20,
+        "replay_buffer_config": {"type": "EpisodeReplayBuffer", "capacity": 500},
+    }
+    return (
+        DQNConfig()
+        .environment("CartPole-v1")
+        .env_runners(rollout_fragment_length=10)
+        .training(**settings | training)
+        .rl_module(model_config=DefaultModelConfig(fcnet_hiddens=[8, 8]))
+        .reporting(min_sample_timesteps_per_iteration=40)
+        .debugging(seed=1)
+        .callbacks(list(callbacks))
+    )
+
+
+def test_the_page_on_rllib_runs_as_it_stands(capsys):
+    page = (Path(__file__).parents[1] / "docs" / "rllib.md").read_text()
+    (code,) = re.findall(r"```python\n(.*?)```", page, flags=re.DOTALL)
+    exec(compile(code, "docs/rllib.md", "exec"), {})
+    assert 0 <= float(capsys.readouterr().out.split()[-1]) <= 1
+
+
+def test_a_callback_resets_where_a_multiple_is_reached_and_the_runner_acts_with_the_result():
+    algorithm = dqn(partial(ResetCallback, "full_reset", every_steps=80)).build_algo()
+    first = ask(algorithm, _rllib_learner.weights)["q"]
+    steps = []
+    for _ in range(3):
+        algorithm.train()
+        adam = ask(algorithm, _rllib_learner.export)[0]
+        steps.append(max(float(v.max()) for k, v in adam.items() if k.startswith("optimizer/") and k.endswith("step")))
+        learned = ask(algorithm, _rllib_learner.weights)["q"]
+        runner = algorithm.env_runner.module.state_dict()
+        for name, value in learned.items():
+            own = name.replace("head.", "af.")
+            torch.testing.assert_close(runner[own], value, rtol=0, atol=0)
+    assert steps[0] > 0
+    assert steps[1] == 0  # the reset at step 80 also forgets the moments
+    assert steps[2] > 0
+    assert not torch.equal(first["head.net.mlp.0.weight"], learned["head.net.mlp.0.weight"])
+    algorithm.stop()
+
+
+def test_a_dueling_network_is_refused_with_what_to_do():
+    with pytest.raises(ValueError, match="Set dueling=False, num_atoms=1"):
+        dqn(partial(ResetCallback, "fire", every_steps=80), dueling=True).build_algo()
+
+
+def test_probes_stand_in_the_result_and_leave_the_training_alone():
+    weights = []
+    for callbacks in ([], [ProbeCallback]):
+        algorithm = dqn(*callbacks).build_algo()
+        algorithm.local_replay_buffer.rng = np.random.default_rng(0)  # RLlib leaves it unseeded
+        for _ in range(3):
+            result = algorithm.train()
+        weights.append(ask(algorithm, _rllib_learner.weights)["q"])
+        algorithm.stop()
+    assert {"dormant_ratio", "gradient_norm", "weight_distance"} <= result["plasticity"]["online"].keys()
+    assert "gradient_norm" not in result["plasticity"]["target"]
+    for name, value in weights[0].items():
+        torch.testing.assert_close(value, weights[1][name], rtol=0, atol=0)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [(("fyre", 10), "Did you mean 'fire'"), (("fire", 0), "every_steps: must be at least 1, got 0")],
+)
+def test_a_callback_that_could_never_work_is_refused_at_once(arguments, message):
+    with pytest.raises(ValueError, match=message):
+        ResetCallback(*arguments)

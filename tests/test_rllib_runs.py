@@ -1,0 +1,66 @@
+"""RLlib agents in whole runs: processes within Ray's processes, beside native agents, and the death of one of them."""
+
+import json
+import os
+import signal
+import sqlite3
+
+import pytest
+from small_runs import facts, small
+from test_runner import _children, _finish, _plan, _start, _wait_for_commit, _write
+
+from plasticbench.records import read_records
+
+pytestmark = [pytest.mark.ray, pytest.mark.slow]
+
+RLLIB = {
+    "kind": "rllib",
+    "algorithm": "DQN",
+    "config": {
+        "rollout_fragment_length": 4,
+        "num_steps_sampled_before_learning_starts": 60,
+        "replay_buffer_config": {"capacity": 300},
+    },
+    "model": {"fcnet_hiddens": [16, 16]},
+    "num_learners": 1,
+}
+
+
+def mixed(**changes):
+    environments = [{"kind": "gymnasium", "task": "CartPole-v1", "low_return": 20.0, "high_return": 500.0}]
+    methods = {
+        "none": {"kind": "none"},
+        "rllib none": {"kind": "none", "agent": RLLIB},
+        "rllib fire": {"kind": "fire", "agent": RLLIB},
+    }
+    return small(environments=environments, methods=methods, seeds=1, **changes)
+
+
+def test_native_and_rllib_agents_share_a_run_whose_processes_may_die(tmp_path):
+    """Two CPUs: a population with a learner of its own takes both, and must not wait for a third."""
+    data = mixed(budget_steps=1_600, checkpoint={"every_s": 0.5})
+    config = _write(tmp_path / "mixed.yaml", data)
+    code, output = _finish(_start("run", config, "--out", tmp_path / "whole"), timeout_s=900)
+    assert code == 0, output
+    process = _start("run", config, "--out", tmp_path / "killed")
+    rllib = tmp_path / "killed" / "checkpoints" / "cartpole-v1--shared-rllib-none--s0--0-800"
+    _wait_for_commit(rllib.parent.parent, timeout_s=300)
+    while not list(rllib.glob("commit-*.json")):
+        assert process.poll() is None
+    for pid in _children("SegmentWorker", process.pid):
+        os.kill(pid, signal.SIGKILL)
+    code, output = _finish(process, timeout_s=900)
+    assert code == 0, output
+    assert "starting again from its last commit" in output
+    whole, killed = tmp_path / "whole", tmp_path / "killed"
+    assert facts(killed, _plan(killed)) == facts(whole, _plan(whole))
+    for trial in _plan(killed).trials:
+        names = [(r.step, r.name) for r in read_records(killed / "records" / f"{trial.id}.jsonl")]
+        assert len(names) == len(set(names)) > 50
+    rows = json.loads((killed / "report" / "leaderboard.json").read_text())
+    agents = {row["method"]: row["agent"] for row in rows}
+    assert agents == {"none": "dqn", "rllib none": "rllib DQN", "rllib fire": "rllib DQN"}
+    assert "rllib DQN" in (killed / "report" / "index.html").read_text()
+    with sqlite3.connect(killed / "mlflow.db") as database:
+        tags = database.execute("SELECT DISTINCT value FROM tags WHERE key = 'agent'").fetchall()
+    assert sorted(tag for (tag,) in tags) == ["dqn", "rllib DQN"]
