@@ -9,6 +9,7 @@ from __future__ import annotations
 import functools
 import math
 import re
+from collections.abc import Sequence
 from typing import NamedTuple
 
 _SPECIAL = {b"null": math.nan, b'"inf"': math.inf, b'"-inf"': -math.inf}
@@ -17,9 +18,9 @@ _SPECIAL = {b"null": math.nan, b'"inf"': math.inf, b'"-inf"': -math.inf}
 class Columns(NamedTuple):
     """Wanted records in the order of the file; names as bytes."""
 
-    steps: list[int]
-    names: list[bytes]
-    values: list[float]
+    steps: Sequence[int]
+    names: Sequence[bytes]
+    values: Sequence[float]
 
 
 @functools.cache
@@ -36,9 +37,15 @@ def scan(data: bytes, names: str) -> Columns | None:
     data = data[: data.rfind(b"\n") + 1]
     if b"\\" in data or data.count(b',"name":"') != data.count(b"\n"):
         return None
-    found = _line(names).findall(data)
+    steps, keys, values = zip(*found, strict=True) if (found := _line(names).findall(data)) else ((), (), ())
     try:
-        values = [_SPECIAL[value] if value in _SPECIAL else float(value) for _, _, value in found]
+        return Columns(list(map(int, steps)), keys, _numbers(values))
     except ValueError:
         return None
-    return Columns([int(step) for step, _, _ in found], [name for _, name, _ in found], values)
+
+
+def _numbers(values: Sequence[bytes]) -> list[float]:
+    try:
+        return list(map(float, values))
+    except ValueError:
+        return [_SPECIAL[value] if value in _SPECIAL else float(value) for value in values]

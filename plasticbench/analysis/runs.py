@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import json
 import re
+from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -35,7 +37,7 @@ class Trial:
         return str(self.settings.get("method", {}).get("kind")) == "none"
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
+@dataclass(frozen=True, kw_only=True)
 class Run:
     """What a run directory says it holds."""
 
@@ -47,12 +49,12 @@ class Run:
     versions: Mapping[str, str]
     trials: tuple[Trial, ...]
 
-    @property
+    @cached_property
     def tasks(self) -> list[str]:
         """Tasks in the plan's order."""
         return list(dict.fromkeys(trial.task for trial in self.trials))
 
-    @property
+    @cached_property
     def methods(self) -> list[str]:
         """Methods in the plan's order."""
         return list(dict.fromkeys(trial.method for trial in self.trials))
@@ -67,8 +69,15 @@ class Run:
 
         One step for all methods of a task, so that what lies after it is the same stretch of training for each.
         """
-        steps = [step for t in self.trials if t.task == task for step in (*t.reset_steps, *t.change_steps)]
-        return min(steps, default=None)
+        return self._first_events.get(task)
+
+    @cached_property
+    def _first_events(self) -> dict[str, int]:
+        first: dict[str, int] = {}
+        for trial in self.trials:
+            for step in (*trial.reset_steps, *trial.change_steps):
+                first[trial.task] = min(step, first.get(trial.task, step))
+        return first
 
 
 def load_run(path: Path) -> Run:
@@ -110,12 +119,12 @@ def read_table(run: Run, names: str = '[^"]*') -> pd.DataFrame:
     Columns ``task, method, name`` (categorical), ``seed, step, value``. A trial without a file has no rows: whoever
     counts trials takes them from the run, never from this table.
     """
-    codes: dict[bytes, int] = {}
+    codes: defaultdict[bytes, int] = defaultdict(lambda: len(codes))
     steps, keys, values = [], [], []
     for trial in run.trials:
         found = _columns(run.path / "records" / f"{trial.id}.jsonl", names)
         steps.append(np.asarray(found.steps, dtype=np.int64))
-        keys.append(np.asarray([codes.setdefault(name, len(codes)) for name in found.names], dtype=np.int32))
+        keys.append(np.asarray(list(map(codes.__getitem__, found.names)), dtype=np.int32))
         values.append(np.asarray(found.values, dtype=np.float64))
     rows = [len(step) for step in steps]
     return pd.DataFrame(
