@@ -7,24 +7,16 @@ Example::
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import Any
 
-import torch
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
 from plasticbench import plugins
-from plasticbench.agents._invariants import check_reset
-from plasticbench.agents._module_state import (
-    copy_to_target,
-    module_state,
-    require_optimizer_of,
-    require_twin,
-    reset_optimizer,
-)
+from plasticbench.agents._module_reset import reset_module
+from plasticbench.agents._module_state import require_optimizer_of, require_twin
 from plasticbench.contracts import OptimizerRule, ResetReport, TargetRule
-from plasticbench.seeding import Streams, derive_seed
 
 
 def fire_(module: nn.Module, **options: Any) -> ResetReport:
@@ -32,7 +24,6 @@ def fire_(module: nn.Module, **options: Any) -> ResetReport:
     return reset(module, "fire", **options)
 
 
-@torch.no_grad()
 def reset(
     module: nn.Module,
     kind: str,
@@ -43,6 +34,8 @@ def reset(
     optimizer_rule: OptimizerRule | None = None,
     target_rule: TargetRule | None = None,
     preset: str | None = None,
+    outputs: Collection[str] = (),
+    fresh: Callable[[], nn.Module] | None = None,
     seed: int = 0,
     **settings: Any,
 ) -> ResetReport:
@@ -60,6 +53,8 @@ def reset(
         optimizer_rule: another rule than the policy's: keep, reset, reset_touched.
         target_rule: another rule than the policy's: sync, sync_touched, keep, same_operation.
         preset: a named set of settings, such as ``fire_paper_dqn``, that ``settings`` override.
+        outputs: names of the output layers, where there are others than the last: ``["mean", "log_std"]``.
+        fresh: builds the module anew, where its layers do not start from their own ``reset_parameters``.
         seed: decides the fresh weights; give each reset another one, such as the step, for another draw.
         settings: fields of the policy's ``Config``.
     """
@@ -72,18 +67,9 @@ def reset(
     if target is not None:
         require_twin(module, target)
     originals = initial.state_dict() if isinstance(initial, nn.Module) else initial
-    policy, streams = config.build(), [Streams(seed)]
-    state = module_state(module, derive_seed(seed, "reset", "online"), originals, optimizer)
-    storage = {name: parameter.data_ptr() for name, parameter in _parameters(module, target).items()}
-    report: ResetReport = policy.apply(state, streams, None)
-    if optimizer is not None:
-        reset_optimizer(optimizer, config.optimizer, module, report.touched)
-    if target is not None and config.target == "same_operation":
-        policy.apply(module_state(target, derive_seed(seed, "reset", "target"), originals), streams, None)
-    elif target is not None:
-        copy_to_target(target, config.target, module, report.touched)
-    check_reset(storage, _parameters(module, target))
-    return report
+    return reset_module(
+        module, config, seed=seed, initial=originals, optimizer=optimizer, target=target, outputs=outputs, fresh=fresh
+    )
 
 
 def _config(
@@ -102,13 +88,6 @@ def _config(
         if rule is not None:
             rules[name] = rule
     return plugins.config_from("policies", kind, {**settings, **rules}, preset)
-
-
-def _parameters(module: nn.Module, target: nn.Module | None) -> dict[str, nn.Parameter]:
-    parameters = dict(module.named_parameters())
-    if target is not None:
-        parameters |= {f"target.{name}": parameter for name, parameter in target.named_parameters()}
-    return parameters
 
 
 def probe(
