@@ -7,7 +7,7 @@ Example::
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import Any
 
 from torch import Tensor, nn
@@ -34,6 +34,8 @@ def reset(
     optimizer_rule: OptimizerRule | None = None,
     target_rule: TargetRule | None = None,
     preset: str | None = None,
+    outputs: Collection[str] = (),
+    fresh: Callable[[], nn.Module] | None = None,
     seed: int = 0,
     **settings: Any,
 ) -> ResetReport:
@@ -51,6 +53,8 @@ def reset(
         optimizer_rule: another rule than the policy's: keep, reset, reset_touched.
         target_rule: another rule than the policy's: sync, sync_touched, keep, same_operation.
         preset: a named set of settings, such as ``fire_paper_dqn``, that ``settings`` override.
+        outputs: names of the output layers, where there are others than the last: ``["mean", "log_std"]``.
+        fresh: builds the module anew, where its layers do not start from their own ``reset_parameters``.
         seed: decides the fresh weights; give each reset another one, such as the step, for another draw.
         settings: fields of the policy's ``Config``.
     """
@@ -63,7 +67,9 @@ def reset(
     if target is not None:
         require_twin(module, target)
     originals = initial.state_dict() if isinstance(initial, nn.Module) else initial
-    return reset_module(module, config, seed=seed, initial=originals, optimizer=optimizer, target=target)
+    return reset_module(
+        module, config, seed=seed, initial=originals, optimizer=optimizer, target=target, outputs=outputs, fresh=fresh
+    )
 
 
 def _config(

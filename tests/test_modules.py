@@ -135,6 +135,37 @@ def test_fresh_weights_have_the_range_of_the_layers_own_initialiser() -> None:
     assert float(module[0].weight.detach().std()) == pytest.approx(0.1 / 3**0.5, rel=0.02)
 
 
+class TwoHeads(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.hidden, self.mean, self.log_std = nn.Linear(3, 8), nn.Linear(8, 2), nn.Linear(8, 2)
+        nn.init.constant_(self.mean.weight, float(torch.rand(())))
+
+
+def test_named_outputs_are_the_head_and_spared_by_policies_for_hidden_layers() -> None:
+    heads = ["mean", "log_std"]
+    assert plasticbench.fire_(TwoHeads()).touched == {"hidden.weight", "mean.weight"}
+    assert plasticbench.fire_(TwoHeads(), outputs=heads).touched == {"hidden.weight"}
+    expected = {f"{name}.{kind}" for name in heads for kind in ("weight", "bias")}
+    assert plasticbench.reset(TwoHeads(), "last_layers", outputs=heads).touched == expected
+    with pytest.raises(ValueError, match="outputs: no Linear or Conv2d layer is called 'men'. Did you mean 'mean'"):
+        plasticbench.fire_(TwoHeads(), outputs=["men"])
+
+
+def test_a_builder_gives_the_fresh_weights_under_the_seed() -> None:
+    state = torch.get_rng_state()
+    torch.default_generator.manual_seed(0)
+    first, again, other = TwoHeads(), TwoHeads(), TwoHeads()
+    before = torch.get_rng_state()
+    for module, seed in ((first, 1), (again, 1), (other, 2)):
+        plasticbench.reset(module, "full_reset", fresh=TwoHeads, seed=seed)
+    assert torch.equal(torch.get_rng_state(), before)
+    torch.set_rng_state(state)
+    assert len(first.mean.weight.unique()) == 1
+    assert torch.equal(first.mean.weight, again.mean.weight)
+    assert not torch.equal(first.mean.weight, other.mean.weight)
+
+
 def test_hooks_are_neither_copied_nor_called() -> None:
     module = mlp()
     calls: list[Any] = []

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 
 import torch
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
 from plasticbench.agents._invariants import check_reset
-from plasticbench.agents._module_state import copy_to_target, module_state, reset_optimizer
+from plasticbench.agents._module_state import Fresh, copy_to_target, module_state, reset_optimizer
 from plasticbench.agents._resets import PolicyConfig
 from plasticbench.contracts import ProbeBatch, ResetReport
 from plasticbench.seeding import Streams, derive_seed
@@ -25,19 +25,23 @@ def reset_module(
     optimizer: Optimizer | None = None,
     target: nn.Module | None = None,
     data: ProbeBatch | None = None,
+    outputs: Collection[str] = (),
+    fresh: Fresh | None = None,
 ) -> ResetReport:
     """Applies a policy and its rules; ``seed`` decides the fresh weights, ``initial`` are the first ones.
 
+    See ``module_state`` for ``outputs`` and ``fresh``.
     Raises ``RuntimeError`` if the weights are not finite afterwards.
     """
     policy, streams = config.build(), [Streams(seed)]
-    state = module_state(module, derive_seed(seed, "reset", "online"), initial, optimizer)
+    state = module_state(module, derive_seed(seed, "reset", "online"), initial, optimizer, outputs=outputs, fresh=fresh)
     storage = {name: parameter.data_ptr() for name, parameter in _parameters(module, target).items()}
     report = policy.apply(state, streams, data)
     if optimizer is not None:
         reset_optimizer(optimizer, config.optimizer, module, report.touched)
     if target is not None and config.target == "same_operation":
-        policy.apply(module_state(target, derive_seed(seed, "reset", "target"), initial), streams, data)
+        own_seed = derive_seed(seed, "reset", "target")
+        policy.apply(module_state(target, own_seed, initial, outputs=outputs, fresh=fresh), streams, data)
     elif target is not None:
         copy_to_target(target, config.target, module, report.touched)
     check_reset(storage, _parameters(module, target))

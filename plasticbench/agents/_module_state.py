@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 
 import torch
 from torch import Tensor, nn
@@ -11,30 +11,44 @@ from torch.nn.parameter import is_lazy
 from torch.optim import SGD, Adadelta, Adam, Adamax, AdamW, Optimizer, RAdam, RMSprop
 
 from plasticbench.contracts import LayerState, NetworkState, OptimizerRule, ParameterState, Role, TargetRule
+from plasticbench.plugins import did_you_mean
+
+Fresh = Callable[[], nn.Module]
+"""Builds the module anew, where its layers do not start from their own ``reset_parameters``."""
 
 ZERO_STATE_OPTIMIZERS = (Adam, AdamW, RAdam, Adamax, SGD, RMSprop, Adadelta)
 """Optimizers whose state before the first step is all zeros."""
 
 
 def module_state(
-    module: nn.Module, seed: int, initial: Mapping[str, Tensor] | None = None, optimizer: Optimizer | None = None
+    module: nn.Module,
+    seed: int,
+    initial: Mapping[str, Tensor] | None = None,
+    optimizer: Optimizer | None = None,
+    *,
+    outputs: Collection[str] = (),
+    fresh: Fresh | None = None,
 ) -> NetworkState:
     """Linear and two-dimensional convolutional layers in the order of their registration.
 
-    Tensors ``[1, ...]`` are views of the module's parameters and the optimizer's state. With convolutions in it, these
-    are the encoder and the linear layers the head; else the head is the last layer. A weight that several layers share
-    is listed once. Fresh values come from each layer's own ``reset_parameters`` under ``seed``.
+    Tensors ``[1, ...]`` are views of the module's parameters and the optimizer's state. ``outputs`` are the names of
+    the output layers, by default the last one. With convolutions in it, these are the encoder and the linear layers the
+    head; else the head is the outputs. A weight that several layers share is listed once. Fresh values come from
+    ``fresh``, or else from each layer's own ``reset_parameters``, under ``seed``.
     """
     layers = _layers(module)
+    for name in outputs:
+        if name not in layers:
+            raise ValueError(f"outputs: no Linear or Conv2d layer is called {name!r}. {did_you_mean(name, layers)}")
     has_convolutions = any(isinstance(layer, nn.Conv2d) for layer in layers.values())
-    last = next(reversed(layers))
+    last = set(outputs) or {next(reversed(layers))}
     with torch.random.fork_rng(devices=[]):
         torch.default_generator.manual_seed(seed)
-        fresh = {name: _redraw(layer) for name, layer in layers.items()}
+        drawn = _drawn(fresh()) if fresh is not None else {name: _redraw(layer) for name, layer in layers.items()}
 
     def parameter(layer_name: str, kind: str, value: Tensor) -> ParameterState:
         name = f"{layer_name}.{kind}"
-        state = ParameterState(value=value.detach().unsqueeze(0), fresh=fresh[layer_name][kind].to(value.device)[None])
+        state = ParameterState(value=value.detach().unsqueeze(0), fresh=drawn[layer_name][kind].to(value.device)[None])
         if initial is not None:
             state.original = _original(initial, name, value)
         if optimizer is not None and "exp_avg_sq" in (moments := optimizer.state.get(value, {})):
@@ -43,7 +57,7 @@ def module_state(
         return state
 
     def role(name: str) -> Role:
-        in_encoder = isinstance(layers[name], nn.Conv2d) if has_convolutions else name != last
+        in_encoder = isinstance(layers[name], nn.Conv2d) if has_convolutions else name not in last
         return "encoder" if in_encoder else "head"
 
     return NetworkState(
@@ -51,7 +65,7 @@ def module_state(
             LayerState(
                 name=name,
                 role=role(name),
-                is_output=name == last,
+                is_output=name in last,
                 weight=parameter(name, "weight", layer.weight),
                 bias=parameter(name, "bias", layer.bias) if layer.bias is not None else None,
             )
@@ -91,6 +105,10 @@ def _redraw(layer: nn.Linear | nn.Conv2d) -> dict[str, Tensor]:
     }
     twin.reset_parameters()
     return {name: value.detach() for name, value in twin._parameters.items() if value is not None}
+
+
+def _drawn(module: nn.Module) -> dict[str, dict[str, Tensor]]:
+    return {name: {k: p.detach() for k, p in layer.named_parameters()} for name, layer in _layers(module).items()}
 
 
 def _original(initial: Mapping[str, Tensor], name: str, value: Tensor) -> Tensor:

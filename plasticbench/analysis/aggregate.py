@@ -20,6 +20,8 @@ MIN_SEEDS = 3
 RESAMPLES = 10_000
 _CHUNK = 1_000
 _MAX_ELEMENTS = 2_000_000  # of the samples of a band that are in memory at once
+_BAND_RESAMPLES = (200, 500)
+_BAND_ELEMENTS = 2_500_000  # of the samples of a band altogether, from its fewest resamples on
 
 
 class Runs(NamedTuple):
@@ -63,7 +65,7 @@ def performance_profile(scores: Scores, thresholds: np.ndarray) -> np.ndarray:
 
 def probability_of_improvement(x: Scores, y: Scores) -> float:
     """P(X > Y): chance that a run of X beats a run of Y on the same task, ties count half; mean over tasks."""
-    return float(np.mean([_wins(a, b).mean() for a, b in zip(x, y, strict=True)]))
+    return float(np.mean([_win_share(a, b, _equal(a), _equal(b)) for a, b in zip(x, y, strict=True)]))
 
 
 def bootstrap(
@@ -88,27 +90,31 @@ def bootstrap_improvement(
 ) -> dict[tuple[str, str], np.ndarray]:
     """Distribution ``[resamples]`` of ``probability_of_improvement`` for each ordered pair of methods."""
     pairs = [(a, b) for i, a in enumerate(scores) for b in list(scores)[i + 1 :]]
-    wins = {(a, b): [_wins(x.values, y.values) for x, y in zip(scores[a], scores[b], strict=True)] for a, b in pairs}
     parts: dict[tuple[str, str], list[np.ndarray]] = {pair: [] for pair in pairs}
     for draws in _draws(scores, rng, resamples):
         shares = {m: [_shares(i, len(runs.seeds)) for i, runs in zip(draws[m], scores[m], strict=True)] for m in scores}
         for a, b in pairs:
-            tasks = [((x @ win) * y).sum(axis=-1) for x, win, y in zip(shares[a], wins[a, b], shares[b], strict=True)]
-            parts[a, b].append(np.mean(tasks, axis=0))
+            tasks = zip(scores[a], scores[b], shares[a], shares[b], strict=True)
+            parts[a, b].append(np.mean([_win_share(x.values, y.values, p, q) for x, y, p, q in tasks], axis=0))
     joined = {pair: np.concatenate(chunks) for pair, chunks in parts.items()}
     return joined | {(b, a): 1.0 - values for (a, b), values in joined.items()}
 
 
 def bootstrap_band(
-    tasks: Sequence[np.ndarray], statistic: Statistic, rng: np.random.Generator, resamples: int = 500
+    tasks: Sequence[np.ndarray], statistic: Statistic, rng: np.random.Generator
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Pointwise 95% band (low and high, ``[points]``) from tasks ``[runs, points]``; whole runs are resampled."""
+    """Pointwise 95% band (low and high, ``[points]``) from tasks ``[runs, points]``; whole runs are resampled.
+
+    For the eye: in single precision, from 500 samples, or from fewer (200 at least) where there are many runs.
+    """
+    num_runs, num_points = sum(map(len, tasks)), tasks[0].shape[1]
+    resamples = int(np.clip(_BAND_ELEMENTS // (num_runs * num_points), *_BAND_RESAMPLES))
     draws = [rng.integers(len(curves), size=(resamples, len(curves))) for curves in tasks]
-    num_points, per_point = tasks[0].shape[1], sum(draw.size for draw in draws)
-    num_chunks = min(num_points, 1 + num_points * per_point // _MAX_ELEMENTS)
+    num_chunks = min(num_points, 1 + num_points * num_runs * resamples // _MAX_ELEMENTS)
     bands = []
     for points in np.array_split(np.arange(num_points), num_chunks):
-        sampled = [curves.T[points][:, draw] for curves, draw in zip(tasks, draws, strict=True)]
+        columns = [curves.T[points].astype(np.float32) for curves in tasks]
+        sampled = [values[:, draw] for values, draw in zip(columns, draws, strict=True)]
         bands.append(interval(statistic(sampled).T))
     low, high = (np.concatenate(bounds) for bounds in zip(*bands, strict=True))
     return low, high
@@ -131,10 +137,21 @@ def _task_means(scores: Scores) -> np.ndarray:
     return means
 
 
-def _wins(x: np.ndarray, y: np.ndarray) -> np.ndarray:
-    """``[nx, ny]``: 1 where x beats y, one half where they tie."""
-    wins: np.ndarray = (x[:, None] > y) + 0.5 * (x[:, None] == y)
+def _win_share(x: np.ndarray, y: np.ndarray, x_shares: np.ndarray, y_shares: np.ndarray) -> np.ndarray:
+    """P(X > Y) plus half of P(X = Y), ``[...]``, where each run makes up its share ``[..., runs]`` of a sample.
+
+    Through the distribution function of ``y``: comparing all pairs would be quadratic in the seeds.
+    """
+    order = np.argsort(y)
+    upto = np.cumsum(y_shares[..., order], axis=-1)
+    upto = np.concatenate([np.zeros_like(upto[..., :1]), upto], axis=-1)
+    below, not_above = (np.searchsorted(y[order], x, side) for side in ("left", "right"))
+    wins: np.ndarray = (x_shares * (upto[..., below] + upto[..., not_above])).sum(axis=-1) / 2
     return wins
+
+
+def _equal(runs: np.ndarray) -> np.ndarray:
+    return np.full(len(runs), 1.0 / len(runs))
 
 
 def _shares(index: np.ndarray, num_runs: int) -> np.ndarray:

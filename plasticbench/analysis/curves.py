@@ -66,14 +66,14 @@ def curve(method: str, steps: np.ndarray, runs: np.ndarray, rng: np.random.Gener
 
 
 def _curve(
-    method: str, steps: np.ndarray, tasks: Sequence[np.ndarray], shown: np.ndarray, rng: np.random.Generator
+    method: str, steps: np.ndarray, tasks: Sequence[np.ndarray], shown: np.ndarray, rng: np.random.Generator | None
 ) -> Curve:
     finite = np.logical_and.reduce([np.isfinite(task).all(axis=0) for task in tasks])
     whole = [task[:, finite] for task in tasks]
     centre, low, high = (np.full(len(steps), np.nan) for _ in range(3))
     if finite.any():
         centre[finite] = aggregate.iqm([task.T for task in whole])
-        if min(map(len, tasks)) >= aggregate.MIN_SEEDS:
+        if rng is not None and min(map(len, tasks)) >= aggregate.MIN_SEEDS:
             low[finite], high[finite] = aggregate.bootstrap_band(whole, aggregate.iqm, rng)
     return Curve(method=method, steps=steps, runs=shown, centre=centre, low=low, high=high)
 
@@ -86,10 +86,11 @@ def curves_by_name(table: pd.DataFrame, rng: np.random.Generator) -> dict[str, l
     return curves
 
 
-def curves_over_tasks(table: pd.DataFrame, name: str, rng: np.random.Generator) -> list[Curve]:
+def curves_over_tasks(table: pd.DataFrame, name: str, rng: np.random.Generator | None) -> list[Curve]:
     """Curves of one record name over all tasks: IQM of the pooled runs, one faint line per task (its IQM).
 
-    Only steps at which every task was evaluated count; a method that lacks a task has no curve.
+    Only steps at which every task was evaluated count; a method that lacks a task has no curve. There is no band
+    without ``rng``.
     """
     tasks = [task for _, task in table[table["name"] == name].groupby("task", observed=True)]
     aligned = [{method: (steps, runs) for _, method, steps, runs in _aligned(task)} for task in tasks]

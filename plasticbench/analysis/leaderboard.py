@@ -101,10 +101,12 @@ def leaderboard(run_dirs: Iterable[Location]) -> list[Row]:
 
 def rank(found: Sequence[Outcome]) -> list[Row]:
     """The rows of ``leaderboard`` from outcomes."""
-    tasks = list(dict.fromkeys(outcome.task for outcome in found))
-    rows = _rows(ALL, tasks, found)
-    for task in tasks:
-        rows += _rows(task, [task], [outcome for outcome in found if outcome.task == task])
+    by_task: dict[str, list[Outcome]] = {}
+    for outcome in found:
+        by_task.setdefault(outcome.task, []).append(outcome)
+    rows = _rows(ALL, list(by_task), found)
+    for task, own in by_task.items():
+        rows += _rows(task, [task], own)
     return rows
 
 
@@ -164,7 +166,8 @@ def _by_method(found: Iterable[Outcome]) -> dict[str, list[Outcome]]:
 
 
 def _note(tasks: Sequence[str], own: Sequence[Outcome]) -> str:
-    absent = [task for task in tasks if task not in {outcome.task for outcome in own}]
+    present = {outcome.task for outcome in own}
+    absent = [task for task in tasks if task not in present]
     missing = sum(not outcome.is_complete for outcome in own)
     if absent:
         return f"not ranked: was not run on {', '.join(absent)}"

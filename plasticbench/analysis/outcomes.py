@@ -15,8 +15,8 @@ from plasticbench.analysis.curves import final_value, window_mean
 from plasticbench.analysis.runs import Run
 from plasticbench.storage import Location
 
-EVALUATIONS = ("eval/return", "eval/score")
-"""Names of the records that outcomes need."""
+EVALUATIONS = "eval/(?:return|score)"
+"""Names of the records that outcomes need, as a regular expression."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -29,6 +29,10 @@ _PROBES = {
 
 
 _MAX_OPEN_TASKS = 8
+"""With more tasks the figures of single tasks are folded away, and hold fewer faint lines."""
+_MAX_DETAILED_TASKS = 30
+"""With more tasks, single tasks show their score alone, and probes are shown over all tasks."""
+_ALL = "all tasks"
 
 
 class Panel(NamedTuple):
@@ -68,17 +72,48 @@ class Panels:
     table: pd.DataFrame
     colours: Mapping[str, str]
     _curves: dict[str, dict[str, list[Curve]]] = field(init=False)
+    _tasks: list[str] = field(init=False)
+    _keys: dict[str, str] = field(init=False)
+    _events: dict[str, list[plots.Event]] = field(init=False)
 
     def __post_init__(self) -> None:
         rng = np.random.Generator(np.random.PCG64(BOOTSTRAP_SEED))
-        by_task = dict(list(self.table.groupby("task", observed=True)))
-        self._curves = {task: curves_by_name(by_task[task], rng) for task in self.run.tasks if task in by_task}
+        kept = self.table if self._is_detailed else self.table[self.table["name"] == "eval/score"]
+        by_task = dict(list(kept.groupby("task", observed=True)))
+        self._tasks = [task for task in self.run.tasks if task in by_task]
+        self._keys = {task: f"t{i}" for i, task in enumerate(self.run.tasks)} | {_ALL: "all"}
+        self._events = _events(self.run) | {_ALL: []}
+        self._curves = {task: curves_by_name(by_task[task], rng) for task in self._tasks} | {_ALL: self._over_tasks()}
+
+    @property
+    def max_faint_lines(self) -> int:
+        """Single runs of one method that a figure holds at most."""
+        return plots.MAX_FAINT_LINES if len(self.run.tasks) <= _MAX_OPEN_TASKS else plots.FEW_FAINT_LINES
+
+    @property
+    def _is_detailed(self) -> bool:
+        return len(self.run.tasks) <= _MAX_DETAILED_TASKS
+
+    def _over_tasks(self) -> dict[str, list[Curve]]:
+        """Probes get no band: samples of all runs for each of them would take longer than all the rest."""
+        probes = [
+            name for name in self.table["name"].cat.categories if name.startswith(("plasticity/", "reset/after/"))
+        ]
+        found = {name: curves_over_tasks(self.table, name, None) for name in probes if not self._is_detailed}
+        if len(self.run.tasks) > 1:
+            rng = np.random.Generator(np.random.PCG64(BOOTSTRAP_SEED))
+            found["eval/score"] = curves_over_tasks(self.table, "eval/score", rng)
+        return {name: curves for name, curves in found.items() if curves}
 
     def learning_curves(self) -> list[PanelGroup]:
         """Return and score of each task; training records folded; all tasks together first where there are several."""
-        groups = [self._all_tasks()] if len(self.run.tasks) > 1 else []
+        groups = []
+        if "eval/score" in self._curves[_ALL]:
+            panel = self._panel(_ALL, "eval/score", "Score", "IQM over all tasks; faint lines: tasks")
+            groups.append(PanelGroup(_ALL.capitalize(), [panel], []))
         training = "during training, with exploration"
-        for task, curves in self._curves.items():
+        for task in self._tasks:
+            curves = self._curves[task]
             shown = [
                 ("eval/return", "Return", "mean over the episodes of an evaluation"),
                 ("eval/score", "Score", "the same, normalised: 0 and 1 are the reference returns"),
@@ -91,14 +126,18 @@ class Panels:
     def plasticity(self) -> list[PanelGroup]:
         """Probes of each network of each task: the most telling ones shown, the others folded."""
         groups = []
-        for task, curves in self._curves.items():
-            names = [name.split("/") for name in curves if name.startswith("plasticity/")]
+        for task in self._tasks if self._is_detailed else [_ALL]:
+            names = [name.split("/") for name in self._curves[task] if name.startswith("plasticity/")]
             networks = sorted({network for _, network, _ in names}, key=lambda network: (network != "online", network))
             for network in networks:
                 probes = sorted(probe for _, other, probe in names if other == network)
                 shown = [probe for probe in _PROBES if probe in probes]
                 folded = [probe for probe in probes if probe not in _PROBES]
-                title = f"{task}, {network} network" if len(self._curves) > 1 else f"{network.capitalize()} network"
+                title = (
+                    f"{task.capitalize() if task == _ALL else task}, {network} network"
+                    if len(self.run.tasks) > 1
+                    else f"{network.capitalize()} network"
+                )
                 made = [[self._probe(task, network, probe) for probe in part] for part in (shown, folded)]
                 if network != networks[0]:
                     made = [[], made[0] + made[1]]
@@ -108,11 +147,11 @@ class Panels:
     def recoveries(self) -> list[RecoveryRow]:
         """Drop and recovery around the first reset or change of each task."""
         rows = []
-        for task, curves in self._curves.items():
+        for task in self._tasks:
             event = self.run.first_event(task)
             if event is None:
                 continue
-            for curve in curves.get("eval/score", []):
+            for curve in self._curves[task].get("eval/score", []):
                 window = self.run.budget_steps * FINAL_FRACTION
                 kept = [(curve.steps[np.isfinite(run)], run[np.isfinite(run)]) for run in curve.runs]
                 found = [fate for steps, run in kept if (fate := recovery(steps, run, event, window)) is not None]
@@ -135,13 +174,16 @@ class Panels:
     def distributions(self, found: Sequence[Outcome], rows: Sequence[Row]) -> list[Panel]:
         """Final scores of all runs of each task."""
         by_cell = {(row.task, row.method): row for row in rows}
+        finals: dict[tuple[str, str], list[float]] = {}
+        for outcome in found:
+            if outcome.is_complete:
+                finals.setdefault((outcome.task, outcome.method), []).append(outcome.final_score)
         panels: list[Panel] = []
         for task in self.run.tasks:
             strips = []
             for method in self.run.methods:
-                own = [o for o in found if (o.task, o.method) == (task, method) and o.is_complete]
-                if own:
-                    values = np.array([outcome.final_score for outcome in own])
+                if (task, method) in finals:
+                    values = np.array(finals[task, method])
                     row = by_cell[task, method]
                     centre = float(aggregate.iqm([values]))
                     strips.append(
@@ -178,15 +220,9 @@ class Panels:
 
     def _group(self, title: str, shown: list[Panel], folded: list[Panel]) -> PanelGroup:
         """With many tasks everything of a single task is folded away."""
-        if len(self._curves) > _MAX_OPEN_TASKS:
+        if len(self._tasks) > _MAX_OPEN_TASKS and self._is_detailed:
             return PanelGroup(title, [], shown + folded)
         return PanelGroup(title, shown, folded)
-
-    def _all_tasks(self) -> PanelGroup:
-        rng = np.random.Generator(np.random.PCG64(BOOTSTRAP_SEED))
-        curves = curves_over_tasks(self.table, "eval/score", rng)
-        shown = [self._figure("all", curves, "Score", "IQM over all tasks; faint lines: tasks", ())] if curves else []
-        return PanelGroup("All tasks", shown, [])
 
     def _probe(self, task: str, network: str, probe: str) -> Panel:
         title, hint = _PROBES.get(probe, (probe.replace("_", " ").capitalize(), ""))
@@ -194,39 +230,35 @@ class Panels:
         return self._panel(task, f"plasticity/{network}/{probe}", title, hint, after_reset)
 
     def _panel(self, task: str, name: str, title: str, hint: str, after_reset: Sequence[Curve] = ()) -> Panel:
-        key = f"t{self.run.tasks.index(task)}-{re.sub(r'[^a-z0-9]+', '-', name.lower())}"
-        return self._figure(
-            key, self._curves[task][name], title, hint, self._events(task), f"{title} on {task}", after_reset
-        )
-
-    def _figure(
-        self,
-        key: str,
-        curves: Sequence[Curve],
-        title: str,
-        hint: str,
-        events: Sequence[plots.Event],
-        label: str = "Score over all tasks",
-        after_reset: Sequence[Curve] = (),
-    ) -> Panel:
+        curves = self._curves[task][name]
         ends = [(curve.method, curve.centre[np.isfinite(curve.centre)][-1:]) for curve in curves]
+        where = "over" if task == _ALL else "on"
+        last = _summary([(method, float(end[0])) for method, end in ends if len(end)])
         svg = plots.curve_figure(
             curves,
             self.colours,
-            key=key,
-            label=f"{label} over agent steps; last value: " + _summary([(m, float(e[0])) for m, e in ends if len(e)]),
+            key=f"{self._keys[task]}-{re.sub(r'[^a-z0-9]+', '-', name.lower())}",
+            label=f"{title} {where} {task} over agent steps; last value: {last}",
             budget_steps=self.run.budget_steps,
-            events=events,
+            max_faint_lines=self.max_faint_lines,
+            events=self._events[task],
             after_reset=after_reset,
         )
         return Panel(title, hint, Markup(svg))
 
-    def _events(self, task: str) -> list[plots.Event]:
-        trials = [trial for trial in self.run.trials if trial.task == task]
-        resets = {step for trial in trials for step in trial.reset_steps}
-        changes = {step for trial in trials for step in trial.change_steps}
-        labels = {(True, False): "reset", (False, True): "change", (True, True): "change and reset"}
-        return [plots.Event(step=s, label=labels[s in resets, s in changes]) for s in sorted(resets | changes)]
+
+def _events(run: Run) -> dict[str, list[plots.Event]]:
+    """The resets and changes of each task, one event per step."""
+    resets: dict[str, set[int]] = {task: set() for task in run.tasks}
+    changes: dict[str, set[int]] = {task: set() for task in run.tasks}
+    for trial in run.trials:
+        resets[trial.task].update(trial.reset_steps)
+        changes[trial.task].update(trial.change_steps)
+    labels = {(True, False): "reset", (False, True): "change", (True, True): "change and reset"}
+    return {
+        task: [plots.Event(step=s, label=labels[s in own, s in changes[task]]) for s in sorted(own | changes[task])]
+        for task, own in resets.items()
+    }
 
 
 def _summary(values: Sequence[tuple[str, float]]) -> str:

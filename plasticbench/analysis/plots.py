@@ -22,6 +22,8 @@ from plasticbench.analysis.curves import Curve
 
 MAX_FAINT_LINES = 20
 """Single runs that are drawn behind a centre; more would be a grey wall."""
+FEW_FAINT_LINES = 5
+"""The same on a page of many figures, most of whose bytes are these lines."""
 _MAX_MARKED_POINTS = 12
 CONTROL_COLOUR = "#5b6470"
 _COLOURS = ("#0072b2", "#d55e00", "#009e73", "#b0419a", "#e69f00", "#56b4e9", "#8c6d46", "#3f3fbf")
@@ -74,6 +76,7 @@ def curve_figure(
     key: str,
     label: str,
     budget_steps: int,
+    max_faint_lines: int = MAX_FAINT_LINES,
     events: Sequence[Event] = (),
     after_reset: Sequence[Curve] = (),
 ) -> str:
@@ -85,7 +88,7 @@ def curve_figure(
         figure, axes = _panel()
         for curve in curves:
             colour, order = colours[curve.method], 2 if colours[curve.method] == CONTROL_COLOUR else 3
-            axes.plot(*_as_one_line(curve), color=colour, linewidth=0.7, alpha=0.25, zorder=1)
+            axes.plot(*_as_one_line(curve, max_faint_lines), color=colour, linewidth=0.7, alpha=0.25, zorder=1)
             axes.fill_between(curve.steps, curve.low, curve.high, color=colour, alpha=0.18, linewidth=0, zorder=order)
             marker = "o" if len(curve.steps) <= _MAX_MARKED_POINTS else None
             centre = _finite(curve.centre)
@@ -204,9 +207,9 @@ def _mark_events(axes: Axes, events: Sequence[Event]) -> None:
         seen.add(event.label)
 
 
-def _as_one_line(curve: Curve) -> tuple[np.ndarray, np.ndarray]:
+def _as_one_line(curve: Curve, max_runs: int) -> tuple[np.ndarray, np.ndarray]:
     """Runs as one line with gaps between them: one artist is drawn several times as fast as many."""
-    runs = _finite(curve.runs[:MAX_FAINT_LINES])
+    runs = _finite(curve.runs[:max_runs])
     gap = np.full((len(runs), 1), np.nan)
     return np.tile(np.append(curve.steps, np.nan), len(runs)), np.hstack([runs, gap]).ravel()
 

@@ -6,6 +6,7 @@ Everything comes from the plan, the records and the films, and the same of these
 from __future__ import annotations
 
 import json
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -23,12 +24,13 @@ from plasticbench.analysis.headline import answer
 from plasticbench.analysis.leaderboard import ALL, Row, interval_text, number_text, rank_text
 from plasticbench.analysis.outcomes import Outcome, outcomes
 from plasticbench.analysis.panels import Panels
-from plasticbench.analysis.plots import MAX_FAINT_LINES, palette
+from plasticbench.analysis.plots import palette
 from plasticbench.analysis.runs import Run, load_run, read_table
 from plasticbench.analysis.settings import settings_tables
 from plasticbench.storage import Location
 
-_PREFIXES = ("eval/", "train/return", "loss/", "plasticity/", "reset/after/")
+_NAMES = '(?:eval|loss)/[^"]*|train/return|(?:plasticity|reset/after)/[^/"]+/[^/"]+'
+"""Records of whole networks alone; those of single layers would fill the page."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -48,8 +50,7 @@ class Board:
 def write_report(run_dir: Location) -> Location:
     """Writes ``report/index.html``, ``leaderboard.json`` and ``leaderboard.md``; returns the path of the page."""
     run = load_run(run_dir)
-    table = read_table(run, _PREFIXES)
-    table = table[table["name"].isin([name for name in table["name"].cat.categories if _is_total(name)])]
+    table = read_table(run, _NAMES)
     found = outcomes([run], [table[table["name"].isin(["eval/score", "eval/return"])]])
     rows = leaderboard.rank(found)
     folder = run.path / "report"
@@ -66,12 +67,6 @@ def write_leaderboard_html(rows: Sequence[Row], path: Path) -> None:
     methods = list(dict.fromkeys(row.method for row in rows))
     context = {"boards": _boards(rows), "colours": palette(methods, {"none"} & set(methods)), "methods": methods}
     Path(path).write_text(_template("leaderboard.html.j2").render(context), encoding="utf-8")
-
-
-def _is_total(name: str) -> bool:
-    """Whether a record is of a whole network; those of its layers would fill the page."""
-    levels = {"plasticity": 3, "reset": 4}.get(name.partition("/")[0])
-    return levels is None or name.count("/") < levels
 
 
 def _template(name: str) -> Any:
@@ -101,12 +96,12 @@ def _context(run: Run, table: pd.DataFrame, found: Sequence[Outcome], rows: Sequ
         "boards": boards,
         "methods": run.methods,
         "colours": panels.colours,
-        "max_faint_lines": MAX_FAINT_LINES,
+        "max_faint_lines": panels.max_faint_lines,
         "incomplete": [outcome for outcome in found if not outcome.is_complete],
         "min_seeds": aggregate.MIN_SEEDS,
         "resamples": aggregate.RESAMPLES,
         "fewest_seeds": min((row.n_seeds for row in boards[0].rows), default=0),
-        "seed_counts": _span([_count(run, task, method) for task in run.tasks for method in run.methods]),
+        "seed_counts": _span(_seed_counts(run)),
         "films": films_by_task(run),
         "curves": panels.learning_curves(),
         "recoveries": panels.recoveries(),
@@ -130,8 +125,10 @@ def _boards(rows: Sequence[Row]) -> list[Board]:
     return boards
 
 
-def _count(run: Run, task: str, method: str) -> int:
-    return sum(trial.task == task and trial.method == method for trial in run.trials)
+def _seed_counts(run: Run) -> list[int]:
+    """Of every task and method, 0 for a pair that was not planned."""
+    counts = Counter((trial.task, trial.method) for trial in run.trials)
+    return [counts[task, method] for task in run.tasks for method in run.methods]
 
 
 def _span(counts: Sequence[int]) -> str:

@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import json
-import math
-from collections.abc import Iterable, Mapping, Sequence
+import re
+from collections import defaultdict
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 import numpy as np
 import pandas as pd
 
 from plasticbench import storage
+from plasticbench.analysis._scan import Columns, scan
 from plasticbench.records import read_bytes, read_records
 from plasticbench.storage import Location
 
@@ -41,7 +44,7 @@ class Trial:
         return str(self.settings.get("method", {}).get("kind")) == "none"
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
+@dataclass(frozen=True, kw_only=True)
 class Run:
     """What a run directory says it holds."""
 
@@ -53,12 +56,12 @@ class Run:
     versions: Mapping[str, str]
     trials: tuple[Trial, ...]
 
-    @property
+    @cached_property
     def tasks(self) -> list[str]:
         """Tasks in the plan's order."""
         return list(dict.fromkeys(trial.task for trial in self.trials))
 
-    @property
+    @cached_property
     def methods(self) -> list[str]:
         """Methods in the plan's order."""
         return list(dict.fromkeys(trial.method for trial in self.trials))
@@ -73,8 +76,15 @@ class Run:
 
         One step for all methods of a task, so that what lies after it is the same stretch of training for each.
         """
-        steps = [step for t in self.trials if t.task == task for step in (*t.reset_steps, *t.change_steps)]
-        return min(steps, default=None)
+        return self._first_events.get(task)
+
+    @cached_property
+    def _first_events(self) -> dict[str, int]:
+        first: dict[str, int] = {}
+        for trial in self.trials:
+            for step in (*trial.reset_steps, *trial.change_steps):
+                first[trial.task] = min(step, first.get(trial.task, step))
+        return first
 
 
 def load_run(path: Location) -> Run:
@@ -112,47 +122,42 @@ def _trial(fields: Mapping[str, Any]) -> Trial:
     )
 
 
-def read_table(run: Run, prefixes: Iterable[str] = ("",)) -> pd.DataFrame:
-    """Records of all trials whose name begins with one of ``prefixes``.
+def read_table(run: Run, names: str = '[^"]*') -> pd.DataFrame:
+    """Records of all trials whose whole name matches the regular expression ``names`` (see ``scan``).
 
     Columns ``task, method, name`` (categorical), ``seed, step, value``. A trial without a file has no rows: whoever
     counts trials takes them from the run, never from this table.
     """
-    wanted = tuple(prefixes)
-    codes: dict[str, int] = {}
-    steps, names, values = [], [], []
+    codes: defaultdict[bytes, int] = defaultdict(lambda: len(codes))
+    steps, keys, values = [], [], []
     for trial in run.trials:
-        step, name, value = _columns(run.path / "records" / f"{trial.id}.jsonl", wanted)
-        steps.append(np.asarray(step, dtype=np.int64))
-        names.append(np.asarray([codes.setdefault(key, len(codes)) for key in name], dtype=np.int32))
-        values.append(np.asarray(value, dtype=np.float64))
+        found = _columns(run.path / "records" / f"{trial.id}.jsonl", names)
+        steps.append(np.asarray(found.steps, dtype=np.int64))
+        keys.append(np.asarray(list(map(codes.__getitem__, found.names)), dtype=np.int32))
+        values.append(np.asarray(found.values, dtype=np.float64))
     rows = [len(step) for step in steps]
     return pd.DataFrame(
         {
             "task": _repeat([trial.task for trial in run.trials], run.tasks, rows),
             "method": _repeat([trial.method for trial in run.trials], run.methods, rows),
             "seed": np.repeat(np.asarray([trial.seed for trial in run.trials], dtype=np.int64), rows),
-            "name": pd.Categorical.from_codes(_join(names, np.int32), list(codes)),
+            "name": pd.Categorical.from_codes(_join(keys, np.int32), [name.decode() for name in codes]),
             "step": _join(steps, np.int64),
             "value": _join(values, np.float64),
         }
     )
 
 
-def _columns(path: Location, prefixes: tuple[str, ...]) -> tuple[list[int], list[str], list[float]]:
+def _columns(path: Location, names: str) -> Columns:
+    """The one place where records are read: everything that a report needs comes from a single pass."""
     try:
         data = read_bytes(path)
     except FileNotFoundError:
-        return [], [], []
-    try:
-        # One call of the JSON parser for the whole file is several times as fast as one call per line.
-        lines = json.loads(b"[" + data[: max(data.rfind(b"\n"), 0)].replace(b"\n", b",") + b"]")
-        rows = [line for line in lines if line["name"].startswith(prefixes)]
-        values = [math.nan if row["value"] is None else float(row["value"]) for row in rows]
-        return [row["step"] for row in rows], [row["name"] for row in rows], values
-    except (ValueError, KeyError, TypeError, AttributeError):
-        records = [record for record in read_records(path) if record.name.startswith(prefixes)]  # names the bad line
-        return [r.step for r in records], [r.name for r in records], [r.value for r in records]
+        return Columns([], [], [])
+    if (columns := scan(data, names)) is not None:
+        return columns
+    records = [record for record in read_records(path) if re.fullmatch(names, record.name)]  # names a bad line
+    return Columns([r.step for r in records], [r.name.encode() for r in records], [r.value for r in records])
 
 
 def _repeat(labels: Sequence[str], categories: Sequence[str], rows: Sequence[int]) -> pd.Categorical:

@@ -1,0 +1,189 @@
+"""Reset policies and probes for DQN, SAC and PPO of stable-baselines3, as callbacks.
+
+Example::
+
+    from plasticbench.sb3 import ProbeCallback, ResetCallback
+
+    callbacks = [ResetCallback("fire", every=50_000), ProbeCallback(every=10_000)]
+    model.learn(1_000_000, callback=callbacks)
+"""
+
+from __future__ import annotations
+
+import copy
+import math
+from collections.abc import Sequence
+from typing import Any, TypeGuard
+
+import torch
+
+from plasticbench import plugins
+from plasticbench.agents._module_reset import reset_module
+from plasticbench.agents._module_state import require_optimizer_of
+from plasticbench.modules import probe
+from plasticbench.schedules import Every
+from plasticbench.seeding import derive_seed
+
+try:
+    from stable_baselines3 import PPO, SAC
+    from stable_baselines3.common.base_class import BaseAlgorithm
+    from stable_baselines3.common.callbacks import BaseCallback
+    from stable_baselines3.common.policies import BasePolicy
+except ImportError as error:
+    raise ImportError("plasticbench.sb3 needs stable-baselines3: pip install stable-baselines3") from error
+
+from plasticbench._sb3_networks import Network, networks, rebuilt, sample, views
+
+
+class _Periodic(BaseCallback):
+    """Does something once each time that the model's clock, ``num_timesteps``, has passed a multiple of ``every``.
+
+    DQN and SAC are interrupted right there. A rollout of PPO belongs to the policy that collected it, so there the
+    subclass says on which side of the rollout it acts.
+    """
+
+    def __init__(self, every: int, seed: int) -> None:
+        super().__init__()
+        self._every, self._seed = Every(every=every).every, seed
+        self._periods, self._is_due = 0, False
+        self._initial: BasePolicy | None = None
+
+    def _on_training_start(self) -> None:
+        self._periods, self._is_due = self.num_timesteps // self._every, False
+        if self._initial is None and self.model._n_updates == 0:
+            self._initial = copy.deepcopy(self.model.policy)
+
+    def _on_step(self) -> bool:
+        if self.num_timesteps // self._every > self._periods:
+            self._periods, self._is_due = self.num_timesteps // self._every, True
+        if not isinstance(self.model, PPO):
+            self._act_if_due()
+        return True
+
+    def _act_if_due(self) -> None:
+        if self._is_due:
+            self._is_due = False
+            self._act(derive_seed(self._seed, self.num_timesteps))
+
+    def _act(self, seed: int) -> None:
+        raise NotImplementedError
+
+
+class ResetCallback(_Periodic):
+    """Resets all networks, with target networks, optimizers and temperature, by the policy's rules.
+
+    PPO is reset before it collects the next rollout. Raises ``ValueError`` for bad settings, at the latest when the
+    training begins. Logs what the policy measures under ``reset/<network>``.
+    """
+
+    def __init__(self, kind: str, *, every: int, preset: str | None = None, seed: int = 0, **settings: Any) -> None:
+        """Names and settings as in a benchmark file.
+
+        Args:
+            kind: a reset policy: ``plasticbench list policies``.
+            every: environment steps (``num_timesteps``) from one reset to the next.
+            preset: a named set of settings, such as ``fire_paper_dqn``, that ``settings`` override.
+            seed: decides the fresh weights, together with the step.
+            settings: fields of the policy's ``Config``, among them ``optimizer``, ``target`` and ``temperature``.
+        """
+        super().__init__(every, seed)
+        self._config = plugins.config_from("policies", kind, settings, preset)
+        self._settings = settings
+
+    def _init_callback(self) -> None:
+        found = networks(self.model)
+        for network in found:
+            require_optimizer_of(network.online(self.model.policy), network.optimizer)
+        name = type(self.model).__name__
+        if "target" in self._settings and not any(network.target_path for network in found):
+            raise ValueError(f"target: has no effect, because {name} has no target network. Remove it")
+        if "temperature" in self._settings and not _learns_temperature(self.model):
+            raise ValueError(f"temperature: has no effect, because this {name} learns none. Remove it")
+
+    def _on_training_start(self) -> None:
+        super()._on_training_start()
+        uses_initial = getattr(self._config, "init_source", None) == "original"
+        if uses_initial and "init_source" not in self._config.inert() and self._initial is None:
+            raise ValueError(
+                "init_source: 'original' needs the weights from before the first update, but this model was already "
+                "trained. Use this callback from the start, or init_source='fresh'"
+            )
+
+    def _on_rollout_start(self) -> None:
+        self._act_if_due()
+
+    def _act(self, seed: int) -> None:
+        for network in networks(self.model):
+            self._reset(network, derive_seed(seed, network.name))
+        if _learns_temperature(self.model) and getattr(self._config, "temperature", "keep") == "reset":
+            _reset_temperature(self.model)
+
+    def _reset(self, network: Network, seed: int) -> None:
+        policy = self.model.policy
+        report = reset_module(
+            network.online(policy),
+            self._config,
+            seed=seed,
+            initial=None if self._initial is None else network.online(self._initial).state_dict(),
+            optimizer=network.optimizer,
+            target=network.target(policy),
+            outputs=network.outputs,
+            fresh=lambda: network.online(rebuilt(policy)),
+        )
+        for name, value in report.measurements.items():
+            self.logger.record(f"reset/{network.name}/{name}", float(value[0]))
+
+
+class ProbeCallback(_Periodic):
+    """Logs the plasticity of every network under ``plasticity/<network>``, and leaves no trace in the training.
+
+    Measured on a sample of the replay (of PPO: of the rollout). Gradients are those of the latest update.
+    """
+
+    def __init__(self, *, every: int, kinds: Sequence[str] | None = None, rows: int = 256, seed: int = 0) -> None:
+        """Which probes, when, and on how much.
+
+        Args:
+            every: environment steps (``num_timesteps``) from one measurement to the next.
+            kinds: probes (``plasticbench list probes``); without it, every probe that applies.
+            rows: size of the sample.
+            seed: decides the sample, together with the step.
+        """
+        super().__init__(every, seed)
+        for kind in kinds or ():
+            plugins.load("probes", kind)
+        if rows < 1:
+            raise ValueError(f"rows: must be at least 1, got {rows}")
+        self._kinds, self._rows = kinds, rows
+
+    def _init_callback(self) -> None:
+        networks(self.model)
+
+    def _on_rollout_end(self) -> None:
+        self._act_if_due()
+
+    def _act(self, seed: int) -> None:
+        batch = sample(self.model, self._rows, seed)
+        if batch is None:
+            return
+        initial = {} if self._initial is None else views(self.model, self._initial, batch)
+        for name, (module, inputs) in views(self.model, self.model.policy, batch).items():
+            start = initial[name].module if name in initial else None
+            for key, value in probe(module, inputs, self._kinds, initial=start).items():
+                if "/" not in key:  # values of single layers would fill the table
+                    self.logger.record(f"plasticity/{name}/{key}", value)
+
+
+def _learns_temperature(model: BaseAlgorithm) -> TypeGuard[SAC]:
+    return isinstance(model, SAC) and model.ent_coef_optimizer is not None
+
+
+@torch.no_grad()
+def _reset_temperature(model: SAC) -> None:
+    """Back to the start that ``ent_coef`` names (``auto_0.1``; 1 without a number), with a new optimizer state."""
+    assert model.log_ent_coef is not None
+    assert model.ent_coef_optimizer is not None
+    _, _, start = str(model.ent_coef).partition("_")
+    model.log_ent_coef.fill_(math.log(float(start or 1.0)))
+    for value in model.ent_coef_optimizer.state.get(model.log_ent_coef, {}).values():
+        value.zero_()
