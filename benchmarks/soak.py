@@ -35,6 +35,7 @@ from plasticbench.platform.segment import SegmentRun
 from plasticbench.records import read_records
 
 _WALL_CLOCK_NAMES = ("speed/", "system/")
+_MLFLOW_IS_BEHIND = "MLflow is behind"
 _ROUND_TIMEOUT_S = 1800.0
 
 
@@ -192,17 +193,13 @@ def play_round(cluster: Cluster, killer: Killer, config: Path, run_dir: Path) ->
         if cluster.has_lost(job) and cluster.is_ready():
             job = cluster.submit(config, run_dir)
         time.sleep(0.3)
-    cluster.wait_for("the cluster is whole", cluster.is_ready)
-
-
-def bring_up_to_date(cluster: Cluster, config: Path, run_dir: Path) -> None:
-    """A run whose MLflow is away at its end succeeds all the same; submitted again it only catches up with MLflow."""
-    for _ in range(3):
-        if Counter(recorded(run_dir)) == Counter(mirrored(run_dir)):
-            return
+    # A run whose MLflow is away at its end succeeds and says so; submitted again it only catches up.
+    while _MLFLOW_IS_BEHIND in cluster.log(job):
+        cluster.tell("MLflow is behind")
+        cluster.wait_for("the cluster is whole", cluster.is_ready)
         job = cluster.submit(config, run_dir)
-        cluster.tell(f"MLflow is behind: {job} brings it up to date")
         cluster.wait_for(f"{job} succeeds", partial(cluster.has_succeeded, job))
+    cluster.wait_for("the cluster is whole", cluster.is_ready)
 
 
 def train_undisturbed(run_dir: Path, budget_steps: int) -> dict[str, list[Fact]]:
@@ -227,7 +224,6 @@ def soak(folder: Path, minutes: float, seed: int, budget_steps: int, pause_s: fl
         while not killer.has_finished and not verdict.problems:
             run_dir = folder / f"round-{verdict.rounds + 1}"
             play_round(cluster, killer, config, run_dir)
-            bring_up_to_date(cluster, config, run_dir)
             verdict.check(curves(run_dir), undisturbed.result(), recorded(run_dir), mirrored(run_dir))
             cluster.tell(f"{run_dir.name} is checked; {len(verdict.problems)} problems so far")
     verdict.jobs = cluster.num_jobs
