@@ -4,7 +4,7 @@ The cluster is ``docker/docker-compose.yml`` on machines of its own (``benchmark
 server, a Ray head, two workers. What dies is started again, as compose does; a driver that died is followed by a
 ``resume``. At the end of each round every trial must be complete, every record there once, the curves equal to an
 undisturbed run's bit for bit, and the history that the MLflow server tells equal to the record files. Prints what is
-killed as it happens, then a verdict as JSON. Needs root; leaves nothing behind.
+killed as it happens, then a verdict as JSON. Needs root; nothing that it starts outlives it.
 """
 
 from __future__ import annotations
