@@ -136,6 +136,11 @@ class Cluster:
         """Whether a job failed, was never taken, or was forgotten by a head that died."""
         return self._status(job) in ("FAILED", "STOPPED", "LOST")
 
+    def log(self, job: str | None) -> str:
+        """All that a job printed."""
+        text: str = self._ask(f"api/jobs/{job}/logs").json()["logs"]
+        return text
+
     def _status(self, job: str | None) -> str:
         try:
             status: str = "LOST" if job is None else self._ask(f"api/jobs/{job}").json()["status"]

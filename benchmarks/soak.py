@@ -4,7 +4,7 @@ The cluster is ``docker/docker-compose.yml`` on machines of its own (``benchmark
 server, a Ray head, two workers. What dies is started again, as compose does; a driver that died is followed by a
 ``resume``. At the end of each round every trial must be complete, every record there once, the curves equal to an
 undisturbed run's bit for bit, and the history that the MLflow server tells equal to the record files. Prints what is
-killed as it happens, then a verdict as JSON. Needs root; leaves nothing behind.
+killed as it happens, then a verdict as JSON. Needs root; nothing that it starts outlives it.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ import sys
 import tempfile
 import time
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import asdict, dataclass, field
 from functools import partial
@@ -35,6 +35,7 @@ from plasticbench.platform.segment import SegmentRun
 from plasticbench.records import read_records
 
 _WALL_CLOCK_NAMES = ("speed/", "system/")
+_MLFLOW_IS_BEHIND = "MLflow is behind"
 _ROUND_TIMEOUT_S = 1800.0
 
 
@@ -64,6 +65,9 @@ def benchmark(budget_steps: int) -> dict[str, Any]:
 
 
 Fact = tuple[int, str, str]
+"""Step, name, value as exact text."""
+Sample = tuple[str, str, int, str, int]
+"""Trial, name, step, value as exact text, time in ms."""
 
 
 def curves(run_dir: Path) -> dict[str, list[Fact]]:
@@ -78,7 +82,7 @@ def curves(run_dir: Path) -> dict[str, list[Fact]]:
     }
 
 
-def recorded(run_dir: Path) -> list[tuple[Any, ...]]:
+def recorded(run_dir: Path) -> list[Sample]:
     """All records as MLflow keeps them."""
     trials = json.loads((run_dir / "plan.json").read_text())["trials"]
     return sorted(
@@ -88,7 +92,7 @@ def recorded(run_dir: Path) -> list[tuple[Any, ...]]:
     )
 
 
-def mirrored(run_dir: Path) -> list[tuple[Any, ...]]:
+def mirrored(run_dir: Path) -> list[Sample]:
     """The whole history of a run directory's trials, asked from the MLflow server."""
     from mlflow import MlflowClient
 
@@ -109,7 +113,7 @@ class Verdict:
     """What happened in all rounds; ``passed`` says whether anything was lost."""
 
     seed: int
-    kills: Counter[str] = field(default_factory=Counter)
+    kills: dict[str, int] = field(default_factory=dict)
     rounds: int = 0
     jobs: int = 0
     records: int = 0
@@ -120,24 +124,28 @@ class Verdict:
         """Whether every check of every round held."""
         return self.rounds > 0 and not self.problems
 
-    def check(self, run_dir: Path, undisturbed: dict[str, list[Fact]]) -> None:
-        """Takes note of what a finished round lost or has twice."""
-        found = curves(run_dir)
+    def check(
+        self,
+        found: Mapping[str, Sequence[Fact]],
+        undisturbed: Mapping[str, Sequence[Fact]],
+        files: Sequence[Sample],
+        history: Sequence[Sample],
+    ) -> None:
+        """Takes note of what a finished round lost or has twice, in its curves and between files and MLflow."""
+        self.rounds += 1
+        self.records += len(files)
         for trial, expected in undisturbed.items():
             own = found.get(trial, [])
             repeated = len(own) - len({(step, name) for step, name, _ in own})
-            self._require(repeated == 0, f"{run_dir.name}: {trial} has {repeated} records twice")
-            self._require(own == expected, f"{run_dir.name}: {trial} differs from an undisturbed run")
-        files, history = recorded(run_dir), mirrored(run_dir)
+            self._require(repeated == 0, f"{trial} has {repeated} records twice")
+            self._require(own == expected, f"{trial} differs from an undisturbed run")
         lost, added = Counter(files) - Counter(history), Counter(history) - Counter(files)
-        self._require(not lost, f"{run_dir.name}: MLflow lacks {lost.total()} of {len(files)}: {list(lost)[:3]}")
-        self._require(not added, f"{run_dir.name}: MLflow has {added.total()} more: {list(added)[:3]}")
-        self.records += len(files)
-        self.rounds += 1
+        self._require(not lost, f"MLflow lacks {lost.total()} of {len(files)}: {list(lost)[:3]}")
+        self._require(not added, f"MLflow has {added.total()} more: {list(added)[:3]}")
 
     def _require(self, holds: bool, problem: str) -> None:
         if not holds:
-            self.problems.append(problem)
+            self.problems.append(f"round {self.rounds}: {problem}")
 
 
 class Killer:
@@ -167,7 +175,8 @@ class Killer:
     def act(self) -> None:
         """Kills what is next once its time has come; what is not there now has its turn later."""
         if self._pending and time.monotonic() >= self._next and self._cluster.kill(self._pending[0]):
-            self._verdict.kills[self._pending.pop(0)] += 1
+            kind = self._pending.pop(0)
+            self._verdict.kills[kind] = self._verdict.kills.get(kind, 0) + 1
             self._wait()
             if not self._pending and time.monotonic() < self._until:
                 self._shuffle()
@@ -184,17 +193,13 @@ def play_round(cluster: Cluster, killer: Killer, config: Path, run_dir: Path) ->
         if cluster.has_lost(job) and cluster.is_ready():
             job = cluster.submit(config, run_dir)
         time.sleep(0.3)
-    cluster.wait_for("the cluster is whole", cluster.is_ready)
-
-
-def bring_up_to_date(cluster: Cluster, config: Path, run_dir: Path) -> None:
-    """A run whose MLflow is away at its end succeeds all the same; submitted again it only catches up with MLflow."""
-    for _ in range(3):
-        if Counter(recorded(run_dir)) == Counter(mirrored(run_dir)):
-            return
+    # A run whose MLflow is away at its end succeeds and says so; submitted again it only catches up.
+    while _MLFLOW_IS_BEHIND in cluster.log(job):
+        cluster.tell("MLflow is behind")
+        cluster.wait_for("the cluster is whole", cluster.is_ready)
         job = cluster.submit(config, run_dir)
-        cluster.tell(f"MLflow is behind: {job} brings it up to date")
         cluster.wait_for(f"{job} succeeds", partial(cluster.has_succeeded, job))
+    cluster.wait_for("the cluster is whole", cluster.is_ready)
 
 
 def train_undisturbed(run_dir: Path, budget_steps: int) -> dict[str, list[Fact]]:
@@ -219,8 +224,7 @@ def soak(folder: Path, minutes: float, seed: int, budget_steps: int, pause_s: fl
         while not killer.has_finished and not verdict.problems:
             run_dir = folder / f"round-{verdict.rounds + 1}"
             play_round(cluster, killer, config, run_dir)
-            bring_up_to_date(cluster, config, run_dir)
-            verdict.check(run_dir, undisturbed.result())
+            verdict.check(curves(run_dir), undisturbed.result(), recorded(run_dir), mirrored(run_dir))
             cluster.tell(f"{run_dir.name} is checked; {len(verdict.problems)} problems so far")
     verdict.jobs = cluster.num_jobs
     return verdict

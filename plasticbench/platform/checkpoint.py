@@ -35,6 +35,10 @@ class CheckpointError(RuntimeError):
     """A checkpoint is missing or damaged, or cannot be written; the message names the file."""
 
 
+class StorageError(CheckpointError):
+    """A commit could not be written; the one before is intact, and storage that comes back lets the run go on."""
+
+
 @dataclass(frozen=True, kw_only=True, slots=True)
 class StoredFile:
     """A file below the checkpoints folder, with the CRC-32 and the number of its bytes."""
