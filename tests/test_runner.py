@@ -188,7 +188,7 @@ def test_a_killed_run_in_an_object_store_is_resumed_by_one_of_two_drivers_to_the
     assert storage.entries(bucket_folder) == {}
     process = _start("run", config, "--out", out, "--tracking-uri", f"sqlite:///{database}")
     while not _has_commit(bucket_folder / "checkpoints"):
-        assert process.poll() is None
+        assert process.poll() is None, process.stdout.read()
         time.sleep(0.1)
     os.killpg(process.pid, signal.SIGKILL)
     process.wait()
