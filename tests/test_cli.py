@@ -8,6 +8,7 @@ import yaml
 from small_runs import run_all, small
 from typer.testing import CliRunner
 
+from plasticbench import storage
 from plasticbench.platform.cli import app
 
 runner = CliRunner(env={"COLUMNS": "100"})
@@ -50,6 +51,18 @@ def test_bad_settings_get_one_message_before_anything_starts(tmp_path, changes, 
 
 def test_unknown_override_is_refused(tmp_path):
     assert "Did you mean 'seeds'?" in _fails("run", _config(tmp_path), "--set", "seed=3")
+
+
+def test_storage_that_cannot_hold_a_run_is_refused_before_anything_is_written(tmp_path):
+    config = _config(tmp_path)
+    assert "no storage called nosuch://" in _fails("run", config, "--out", "nosuch://bucket/run")
+    assert "pip install plasticbench[gcs]" in _fails("resume", "gs://bucket/run")
+    output = _fails("run", config, "--out", "memory://run")
+    assert "--tracking-uri: memory://" in output
+    assert "cannot hold an mlflow.db" in output
+    assert storage.entries(storage.location("memory://run")) == {}
+    assert "not a run directory" in _fails("report", "memory://run")
+    assert "is a file" in _fails("run", config, "--out", config)
 
 
 def test_missing_files_are_named(tmp_path):

@@ -16,8 +16,8 @@ from plasticbench.platform.rundir import RunDirectory
 @pytest.fixture(autouse=True)
 def _quick(monkeypatch):
     monkeypatch.setattr(lease, "RENEW_S", 0.1)
-    monkeypatch.setattr(lease, "WATCH_S", 1.0)
-    monkeypatch.setattr(lease, "_SETTLE_S", 0.3)
+    monkeypatch.setattr(lease, "WATCH_S", 2.0)
+    monkeypatch.setattr(lease, "_SETTLE_S", 0.6)
 
 
 def _dead(folder) -> None:
@@ -41,7 +41,7 @@ def test_the_lease_of_a_dead_driver_is_taken_over_after_watching_it(bucket_folde
     _dead(bucket_folder)
     began = time.monotonic()
     with RunDirectory(bucket_folder).lock():
-        assert time.monotonic() - began >= 1.0
+        assert time.monotonic() - began >= 2.0
         time.sleep(0.5)
         assert json.loads(storage.read(bucket_folder / "lock.json"))["pid"] == os.getpid()
     assert storage.entries(bucket_folder) == {}
@@ -54,7 +54,7 @@ def test_of_several_drivers_that_find_a_dead_lease_one_goes_on(bucket_folder):
     def drive() -> None:
         try:
             with RunDirectory(bucket_folder).lock():
-                time.sleep(1.5)
+                time.sleep(3.0)
                 results.append("ran")
         except BenchmarkError:
             results.append("refused")
