@@ -35,6 +35,10 @@ class CheckpointError(RuntimeError):
     """A checkpoint is missing or damaged, or cannot be written; the message names the file."""
 
 
+class StorageError(CheckpointError):
+    """A commit could not be written; the one before it is intact, so that trying again may mend it."""
+
+
 @dataclass(frozen=True, kw_only=True, slots=True)
 class StoredFile:
     """A file below the checkpoints folder, with the CRC-32 and the number of its bytes."""
