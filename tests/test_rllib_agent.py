@@ -122,12 +122,11 @@ def test_after_a_reset_the_runner_acts_with_the_learners_weights(trained, kind):
     assert any(not torch.equal(value, before[f"module/{name}"]) for name, value in runner.items())
 
 
+@pytest.mark.parametrize("trained", [(DQN, 0), (SAC, 0)], indirect=True, ids=["DQN", "SAC"])
 @pytest.mark.parametrize("kind", ["full_reset", "fire", "last_layers"])
 def test_a_reset_does_to_each_network_what_it_does_to_a_plain_module(trained, kind):
     from plasticbench.agents import _rllib_learner
 
-    if not trained.agent._algorithm.learner_group.is_local:
-        pytest.skip("the learner lives in another process; the weights that come back are tested above")
     learner = trained.agent._algorithm.learner_group._learner
     networks = {one.name: one for one in _rllib_learner.trained(learner)}
     # Optimizers hold the very parameters, so a network is copied together with its optimizer.
@@ -230,3 +229,37 @@ def test_a_replay_comes_back_row_by_row_with_what_was_evicted_gone():
         assert buffer.sample_rows(np.array([0.99]))["obs"][0, 0] == 31
     replay.clear()
     assert (len(replay), replay.oldest_row, replay.export(0).keys()) == (0, replay.rows, {"empty"})
+
+
+def test_dqn_learns_and_a_full_reset_dents_and_recovers_its_return(tmp_path):
+    agent = {
+        "kind": "rllib",
+        "algorithm": "DQN",
+        "config": {
+            "rollout_fragment_length": 4,
+            "train_batch_size_per_learner": 64,
+            "lr": 1e-3,
+            "target_network_update_freq": 200,
+            "num_steps_sampled_before_learning_starts": 500,
+            "epsilon": [[0, 1.0], [5000, 0.05]],
+            "replay_buffer_config": {"capacity": 20_000},
+        },
+    }
+    data = small(
+        agent=agent,
+        environments=[{"kind": "classic", "task": "CartPole-v1"}],
+        methods={"m": {"kind": "full_reset"}},
+        resets={"at": [0.64]},
+        seeds=1,
+        budget_steps=12_500,
+        evaluation={"every_steps": 500, "episodes": 10, "num_envs": 10},
+        probes={"every_steps": 12_500, "kinds": []},
+        records={"every_steps": 1_000},
+    )
+    found = facts(tmp_path, run_all(tmp_path, data))["m", 0]
+    returns = {step: float(value) for step, name, value in found if name == "eval/return"}
+    learned = max(returns[step] for step in (7_000, 7_500, 8_000))
+    assert returns[500] < 25  # of a random policy: 22
+    assert learned > 120
+    assert min(returns[8_500], returns[9_000]) < learned / 3
+    assert max(returns[step] for step in range(10_500, 12_501, 500)) > 120

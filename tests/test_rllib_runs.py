@@ -4,10 +4,11 @@ import json
 import os
 import signal
 import sqlite3
+import time
 
 import pytest
 from small_runs import facts, small
-from test_runner import _children, _finish, _plan, _start, _wait_for_commit, _write
+from test_runner import _children, _finish, _plan, _start, _write
 
 from plasticbench.records import read_records
 
@@ -38,15 +39,14 @@ def mixed(**changes):
 
 def test_native_and_rllib_agents_share_a_run_whose_processes_may_die(tmp_path):
     """Two CPUs: a population with a learner of its own takes both, and must not wait for a third."""
-    data = mixed(budget_steps=1_600, checkpoint={"every_s": 0.5})
+    data = mixed(budget_steps=800, checkpoint={"every_s": 0.5})
     config = _write(tmp_path / "mixed.yaml", data)
     code, output = _finish(_start("run", config, "--out", tmp_path / "whole"), timeout_s=900)
     assert code == 0, output
     process = _start("run", config, "--out", tmp_path / "killed")
-    rllib = tmp_path / "killed" / "checkpoints" / "cartpole-v1--shared-rllib-none--s0--0-800"
-    _wait_for_commit(rllib.parent.parent, timeout_s=300)
-    while not list(rllib.glob("commit-*.json")):
+    while not list(tmp_path.glob("killed/checkpoints/*shared-rllib*/commit-*.json")):
         assert process.poll() is None
+        time.sleep(0.1)
     for pid in _children("SegmentWorker", process.pid):
         os.kill(pid, signal.SIGKILL)
     code, output = _finish(process, timeout_s=900)

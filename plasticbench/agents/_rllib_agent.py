@@ -43,6 +43,8 @@ _METRICS = {
 }
 """The native agents' names for what RLlib logs."""
 
+_ROUNDS_KEPT = 256
+
 _SAMPLED = (ENV_RUNNER_RESULTS, NUM_ENV_STEPS_SAMPLED_LIFETIME)
 """The clock by which RLlib starts learning and copies to targets."""
 
@@ -83,6 +85,10 @@ class RLlibAgent:
         self.replay.rng = streams["replay"]
         self._initial = ask(self._algorithm, _rllib_learner.weights)
         self._course: dict[str, Any] | None = None
+        self._sampled = 0  # steps before this process began
+        self._metrics = dict(_METRICS[config.algorithm])
+        if "critic2" not in config.networks:
+            self._metrics.pop("loss/critic2", None)
 
     def begin(self, obs: np.ndarray) -> None:
         """The next round starts a new episode."""
@@ -98,9 +104,13 @@ class RLlibAgent:
         self._runner.num_env_steps_sampled_lifetime = step
         self._algorithm.training_step()
         if step + self.config.fragment_steps >= self.config.learning_starts_steps:
-            logged = self._algorithm.metrics.peek((LEARNER_RESULTS, DEFAULT_MODULE_ID), latest_merged_only=True)
-            names = _METRICS[self.config.algorithm].items()
-            yield {name: torch.tensor([float(logged[key])]) for name, key in names if key in logged}
+            yield {name: torch.tensor([self._logged(key)]) for name, key in self._metrics.items()}
+        if step // self.config.fragment_steps % _ROUNDS_KEPT == 0:
+            self._algorithm.metrics.reduce()  # or every value of every round would be kept
+
+    def _logged(self, key: str) -> float:
+        """The latest value, not RLlib's mean over all since it was last asked."""
+        return float(self._algorithm.metrics.peek((LEARNER_RESULTS, DEFAULT_MODULE_ID, key), latest_merged_only=True))
 
     def act_in_evaluation(self, obs: np.ndarray, uniforms: np.ndarray) -> np.ndarray:
         """Greedy actions of DQN, the most likely ones of SAC; chance plays no part."""
@@ -155,7 +165,7 @@ class RLlibAgent:
         tensors |= {f"initial/{name}": value for name, value in initial.items()}
         tensors |= {"rng": torch.get_rng_state(), "replay/last_obs": self.replay.last_observations()}
         course = self._course if self._course is not None else self._runner.course()
-        sampled = self._algorithm.metrics.peek(_SAMPLED, default=0)
+        sampled = self._algorithm.metrics.peek(_SAMPLED, default=self._sampled)
         plain = {"streams": self._streams.state_dict(), "learner": clocks, "course": course, "sampled": int(sampled)}
         return tensors, plain
 
@@ -170,7 +180,8 @@ class RLlibAgent:
         self._streams.load_state_dict(plain["streams"])
         self.replay.rng, self.replay.last_obs = self._streams["replay"], tensors["replay/last_obs"]
         self._course = plain["course"]
-        self._runner.count_sampled(plain["sampled"])
+        self._sampled = plain["sampled"]
+        self._runner.count_sampled(self._sampled)
         torch.set_rng_state(tensors["rng"])
 
     def close(self) -> None:

@@ -29,7 +29,7 @@ class Config:
     trained in lockstep.
     """
 
-    algorithm: Literal["DQN", "SAC"]
+    algorithm: Literal["DQN", "SAC"] = "DQN"
     config: dict[str, Any] = field(default_factory=dict)
     model: dict[str, Any] = field(default_factory=dict)
     num_learners: Literal[0, 1] = 0
