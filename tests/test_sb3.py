@@ -67,7 +67,7 @@ class Tape(BaseCallback):
 def _state(model):
     temperature = None
     if isinstance(model, SAC):
-        temperature = (model.log_ent_coef, model.ent_coef_optimizer.state.get(model.log_ent_coef, {}))
+        temperature = (model.log_ent_coef.detach(), model.ent_coef_optimizer.state.get(model.log_ent_coef, {}))
     return model.policy, [network.optimizer for network in networks(model)], temperature
 
 
