@@ -158,9 +158,9 @@ def test_a_reset_leaves_weights_optimizer_and_target_as_a_native_agents(monkeypa
         with monkeypatch.context() as patch:
             patch.setattr(TrainedNetwork, "draw", lambda *_, network=network: drawn(network, policy, next(queue)))
             apply_reset(trained, [0], config, [Streams(0)])
-        torch.testing.assert_close(named(network.online(changed)), held(trained.online), rtol=1e-6, atol=1e-7)
+        torch.testing.assert_close(named(network.online(changed)), held(trained.online), rtol=1e-5, atol=1e-6)
         if network.target(changed) is not None:
-            torch.testing.assert_close(named(network.target(changed)), held(trained.target), rtol=1e-6, atol=1e-7)
+            torch.testing.assert_close(named(network.target(changed)), held(trained.target), rtol=1e-5, atol=1e-6)
         for row, (key, parameter) in enumerate(parameters(network.online(changed)).items()):
             state = changed_optimizers[i].state[parameter]
             assert float(state["step"]) == float(trained.optimizer.steps[row])
@@ -243,6 +243,9 @@ def test_probes_are_logged_for_every_network_and_leave_no_trace(name):
         def _on_step(self) -> bool:
             values.update(self.logger.name_to_value)
             return True
+
+        def _on_rollout_end(self) -> None:
+            values.update(self.logger.name_to_value)
 
     probed.learn(NUM_STEPS, callback=[callback, Logged()])
     for mine, theirs in zip(probed.policy.parameters(), plain.policy.parameters(), strict=True):
