@@ -83,6 +83,14 @@ def rebuilt(policy: BasePolicy) -> BasePolicy:
     return type(policy)(**policy._get_constructor_parameters())
 
 
+def copied(policy: BasePolicy) -> BasePolicy:
+    """A policy with the same weights; a deep copy would fail where PPO's policy still holds the graph of a pass."""
+    with torch.random.fork_rng(devices=[]):
+        twin = rebuilt(policy).to(policy.device)
+    twin.load_state_dict(policy.state_dict())
+    return twin
+
+
 class Sample(NamedTuple):
     """Normalised observations, and the actions taken at them (``None`` from a rollout, where no probe needs them)."""
 

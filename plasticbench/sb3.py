@@ -10,7 +10,6 @@ Example::
 
 from __future__ import annotations
 
-import copy
 import math
 from collections.abc import Sequence
 from typing import Any, TypeGuard
@@ -32,7 +31,7 @@ try:
 except ImportError as error:
     raise ImportError("plasticbench.sb3 needs stable-baselines3: pip install stable-baselines3") from error
 
-from plasticbench._sb3_networks import Network, networks, rebuilt, sample, views
+from plasticbench._sb3_networks import Network, copied, networks, rebuilt, sample, views
 
 
 class _Periodic(BaseCallback):
@@ -51,7 +50,7 @@ class _Periodic(BaseCallback):
     def _on_training_start(self) -> None:
         self._periods, self._is_due = self.num_timesteps // self._every, False
         if self._initial is None and self.model._n_updates == 0:
-            self._initial = copy.deepcopy(self.model.policy)
+            self._initial = copied(self.model.policy)
 
     def _on_step(self) -> bool:
         if self.num_timesteps // self._every > self._periods:

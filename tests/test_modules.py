@@ -148,7 +148,7 @@ def test_named_outputs_are_the_head_and_spared_by_policies_for_hidden_layers() -
     assert plasticbench.fire_(TwoHeads(), outputs=heads).touched == {"hidden.weight"}
     expected = {f"{name}.{kind}" for name in heads for kind in ("weight", "bias")}
     assert plasticbench.reset(TwoHeads(), "last_layers", outputs=heads).touched == expected
-    with pytest.raises(ValueError, match=r"outputs: no Linear or Conv2d layer is called 'men'. Did you mean 'mean'"):
+    with pytest.raises(ValueError, match=r"outputs: no Linear or Conv2d layer is called 'men'\. Did you mean 'mean'"):
         plasticbench.fire_(TwoHeads(), outputs=["men"])
 
 

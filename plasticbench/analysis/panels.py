@@ -30,7 +30,7 @@ _PROBES = {
 
 _MAX_OPEN_TASKS = 8
 """With more tasks the figures of single tasks are folded away, and hold fewer faint lines."""
-_MAX_DETAILED_TASKS = 30
+MAX_DETAILED_TASKS = 30
 """With more tasks, single tasks show their score alone, and probes are shown over all tasks."""
 _ALL = "all tasks"
 
@@ -92,7 +92,7 @@ class Panels:
 
     @property
     def _is_detailed(self) -> bool:
-        return len(self.run.tasks) <= _MAX_DETAILED_TASKS
+        return len(self.run.tasks) <= MAX_DETAILED_TASKS
 
     def _over_tasks(self) -> dict[str, list[Curve]]:
         """Probes get no band: samples of all runs for each of them would take longer than all the rest."""

@@ -23,7 +23,7 @@ from plasticbench.analysis.films import films_by_task
 from plasticbench.analysis.headline import answer
 from plasticbench.analysis.leaderboard import ALL, Row, interval_text, number_text, rank_text
 from plasticbench.analysis.outcomes import Outcome, outcomes
-from plasticbench.analysis.panels import Panels
+from plasticbench.analysis.panels import MAX_DETAILED_TASKS, Panels
 from plasticbench.analysis.plots import palette
 from plasticbench.analysis.runs import Run, load_run, read_table
 from plasticbench.analysis.settings import settings_tables
@@ -97,6 +97,7 @@ def _context(run: Run, table: pd.DataFrame, found: Sequence[Outcome], rows: Sequ
         "methods": run.methods,
         "colours": panels.colours,
         "max_faint_lines": panels.max_faint_lines,
+        "max_detailed_tasks": MAX_DETAILED_TASKS,
         "incomplete": [outcome for outcome in found if not outcome.is_complete],
         "min_seeds": aggregate.MIN_SEEDS,
         "resamples": aggregate.RESAMPLES,
