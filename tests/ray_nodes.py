@@ -13,7 +13,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-_START_TIMEOUT_S = 400.0
+_START_TIMEOUT_S = 600.0
 _PROGRAMS = Path(sys.executable).parent
 GIB = 2**30
 _WORKER = """

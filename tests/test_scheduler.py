@@ -6,16 +6,18 @@ import sys
 from pathlib import Path
 
 import pytest
+from ray_nodes import GIB
 from small_runs import facts, prepare, run_all, small
 
-from plasticbench.platform.rundir import RunDirectory
+from plasticbench.platform._placement import needs
 
 pytestmark = [pytest.mark.ray, pytest.mark.slow]
 
-# Runs in a process of its own, because a Ray that is started inside pytest outlives its test.
+# In a process of its own, because a Ray that is started inside pytest outlives its test; all runs share it.
 _RUN = """
-import json, os, signal, sys, threading, time
+import json, os, signal, sys, threading
 from pathlib import Path
+os.environ.update(RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER="0", RAY_AUTH_MODE="disabled", RAY_USAGE_STATS_ENABLED="0")
 import ray
 from plasticbench.platform import runner
 from plasticbench.platform.display import QuietDisplay
@@ -25,76 +27,109 @@ class Told(QuietDisplay):
     def __init__(self): self.messages = []
     def message(self, text): self.messages.append(text)
 
-class Worker(runner.SegmentWorker):
-    # __WORKER__
-    pass
+class AsEver(runner.SegmentWorker): pass
 
-runner.SegmentWorker = Worker
-os.environ.update(RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER="0", RAY_AUTH_MODE="disabled", RAY_USAGE_STATS_ENABLED="0")
-directory = RunDirectory(Path(sys.argv[1]))
-ray.init(address="local", include_dashboard=False, log_to_driver=False, **json.loads(sys.argv[2]))
-shown = Told()
-scheduler = runner.Scheduler(directory, directory.plan(), shown, runner.start_tracker(directory, None))
-outcome = scheduler.run()
-print(json.dumps({"outcome": outcome, "messages": shown.messages, "failed": scheduler.queue.failed}))
+class DiesSoonAfterEachCommit(runner.SegmentWorker):
+    def _notify(self, record_bytes):
+        super()._notify(record_bytes)
+        threading.Timer(0.3, os.kill, (os.getpid(), signal.SIGKILL)).start()
+
+class DiesAtOnce(runner.SegmentWorker):
+    def run(self, segment): os.kill(os.getpid(), signal.SIGKILL)
+
+class LosesItsStorage(runner.SegmentWorker):
+    def run(self, segment): raise OSError(116, "Stale file handle")
+
+class HasAnError(runner.SegmentWorker):
+    def run(self, segment): raise RuntimeError("no such layer")
+
+class LacksAPackage(runner.SegmentWorker):
+    def run(self, segment): import no_such_module
+
+settings, runs = json.loads(sys.argv[1]), json.loads(sys.argv[2])
+ray.init(address="local", include_dashboard=False, log_to_driver=False, **settings)
+ended = {}
+for path, worker in runs:
+    runner.SegmentWorker = globals()[worker]
+    directory, shown = RunDirectory(Path(path)), Told()
+    scheduler = runner.Scheduler(directory, directory.plan(), shown, runner.start_tracker(directory, None))
+    outcome = scheduler.run()
+    ended[path] = {"outcome": outcome, "messages": shown.messages, "failed": scheduler.queue.failed}
+print(json.dumps(ended))
 ray.shutdown()
 """
-_NODE = {"num_cpus": 2, "_memory": 2 * 2**30, "object_store_memory": 100 << 20}
+_NODE = {"num_cpus": 2, "_memory": 2 * GIB, "object_store_memory": 100 << 20}
 
 
-def _run(path: Path, worker: str = "pass", **node) -> dict:
-    script = _RUN.replace("# __WORKER__", worker)
+def _run(runs: dict[Path, str], **node) -> dict[Path, dict]:
+    """How the prepared runs ended, each with its kind of worker."""
+    pairs = json.dumps([(str(path), worker) for path, worker in runs.items()])
     told = subprocess.run(
-        [sys.executable, "-W", "ignore", "-c", script, str(path), json.dumps(_NODE | node)],
+        [sys.executable, "-W", "ignore", "-c", _RUN, json.dumps(_NODE | node), pairs],
         stdout=subprocess.PIPE,
         text=True,
-        timeout=500,
+        timeout=1_200,
         check=True,
     )
-    return json.loads(told.stdout.splitlines()[-1])
+    return {Path(path): ended for path, ended in json.loads(told.stdout.splitlines()[-1]).items()}
 
 
-def test_populations_of_several_sizes_finish_on_a_node_that_holds_one_at_a_time(tmp_path):
-    # Replays of 1 MiB, 500 MiB and 1 GiB; the node has room for one worker of the largest kind and nothing beside it.
+def _sizes() -> dict:
+    # Replays of 1, 500 and 1,001 MiB; the node has room for one worker at a time.
     agents = {"small": 10_000, "medium": 12_500_000, "large": 25_000_000}
     methods = {name: {"kind": "none", "agent": {"capacity_transitions": rows}} for name, rows in agents.items()}
-    data = small(methods=methods, resets=None, seeds=2, budget_steps=200, execution={"members_per_population": 1})
-    plan = prepare(tmp_path / "run", data)
-    assert len({segment.memory_bytes for segment in plan.segments}) == 3
-    ended = _run(tmp_path / "run")
+    return small(methods=methods, resets=None, seeds=2, budget_steps=200, execution={"members_per_population": 1})
+
+
+def _single() -> dict:
+    return small(seeds=1, budget_steps=1_600, methods={"none": {"kind": "none"}}, checkpoint={"every_s": 0.01})
+
+
+WORKERS = {
+    "sizes": "AsEver",
+    "progress": "DiesSoonAfterEachCommit",
+    "death": "DiesAtOnce",
+    "storage": "LosesItsStorage",
+    "error": "HasAnError",
+    "package": "LacksAPackage",
+}
+
+
+@pytest.fixture(scope="module")
+def runs(tmp_path_factory):
+    """Folder, plan and end of each run by name."""
+    folder = tmp_path_factory.mktemp("runs")
+    data = dict.fromkeys(WORKERS, small()) | {"sizes": _sizes(), "progress": _single()}
+    plans = {name: prepare(folder / name, data[name]) for name in WORKERS}
+    ended = _run({folder / name: worker for name, worker in WORKERS.items()})
+    return {name: (folder / name, plans[name], ended[folder / name]) for name in WORKERS}
+
+
+def test_populations_of_several_sizes_finish_on_a_node_that_holds_one_at_a_time(runs):
+    _, plan, ended = runs["sizes"]
+    assert len({needs(segment) for segment in plan.segments}) == 3
     assert ended == {"outcome": "complete", "messages": [], "failed": {}}
 
 
-def test_a_population_that_gets_on_between_its_deaths_never_runs_out_of_them(tmp_path):
-    data = small(seeds=1, budget_steps=1_600, methods={"none": {"kind": "none"}}, checkpoint={"every_s": 0.01})
-    prepare(tmp_path / "run", data)
-    # Every process dies 0.3 s after its first commit.
-    dies = """def _notify(self, record_bytes):
-        super()._notify(record_bytes)
-        threading.Timer(0.3, os.kill, (os.getpid(), signal.SIGKILL)).start()"""
-    ended = _run(tmp_path / "run", dies)
+def test_a_population_that_gets_on_between_its_deaths_never_runs_out_of_them(runs, tmp_path):
+    path, plan, ended = runs["progress"]
     assert ended["outcome"] == "complete", ended
     assert len(ended["messages"]) > 0
-    reference = run_all(tmp_path / "reference", data)
-    assert facts(tmp_path / "run", RunDirectory(tmp_path / "run").plan()) == facts(tmp_path / "reference", reference)
+    run_all(tmp_path, _single())
+    assert facts(path, plan) == facts(tmp_path, plan)
 
 
 @pytest.mark.parametrize(
-    ("worker", "num_messages", "told"),
+    ("name", "num_messages", "told"),
     [
-        (
-            "def run(self, segment): os.kill(os.getpid(), signal.SIGKILL)",
-            4,
-            "died 4 times in a row without a new commit",
-        ),
-        ("def run(self, segment): raise OSError(116, 'Stale file handle')", 4, "Stale file handle"),
-        ("def run(self, segment): raise RuntimeError('no such layer')", 1, "RuntimeError: no such layer"),
-        ("def run(self, segment): import no_such_module", 1, "lacks a package of requirements.lock"),
+        ("death", 4, "died 4 times in a row without a new commit"),
+        ("storage", 4, "Stale file handle"),
+        ("error", 1, "RuntimeError: no such layer"),
+        ("package", 1, "lacks a package of requirements.lock"),
     ],
 )
-def test_a_death_is_tried_again_and_an_error_is_not(tmp_path, worker, num_messages, told):
-    plan = prepare(tmp_path, small())
-    ended = _run(tmp_path, worker)
+def test_a_death_is_tried_again_and_an_error_is_not(runs, name, num_messages, told):
+    _, plan, ended = runs[name]
     prefix, branches = plan.segments
     assert ended["outcome"] == "failed"
     assert told in ended["failed"][prefix.id]
@@ -104,5 +139,6 @@ def test_a_death_is_tried_again_and_an_error_is_not(tmp_path, worker, num_messag
 
 def test_a_node_short_of_memory_is_named_as_the_cause(tmp_path):
     plan = prepare(tmp_path, small())
-    ended = _run(tmp_path, _system_config={"memory_usage_threshold": 0.0001, "memory_monitor_refresh_ms": 100})
+    short = {"memory_usage_threshold": 0.0001, "memory_monitor_refresh_ms": 100}
+    ended = _run({tmp_path: "AsEver"}, _system_config=short)[tmp_path]
     assert "its node ran short of memory" in ended["failed"][plan.segments[0].id]
