@@ -1,7 +1,7 @@
-"""After how many steps RLlib's agents learn under the platform: DQN holds a pole, SAC swings one up.
+"""Whether, and after how many steps, RLlib's DQN holds a pole under the platform, and its SAC swings one up.
 
-``python -m benchmarks.rllib [dqn|sac]`` prints JSON: the first evaluation that reaches the goal, and the CPU seconds
-that it took. It needs minutes on an idle core.
+``python -m benchmarks.rllib [dqn|sac]`` prints JSON: whether and when an evaluation reaches the goal, and the CPU
+seconds that it took. It needs minutes on an idle core.
 """
 
 from __future__ import annotations
