@@ -26,20 +26,21 @@ GOALS: dict[str, dict[str, Any]] = {
     "dqn": {
         "task": "CartPole-v1",
         "goal_return": 450.0,
-        "budget_steps": 30_000,
+        "budget_steps": 51_200,
         "agent": {
             "algorithm": "DQN",
             "config": {
-                "rollout_fragment_length": 4,
+                # The constants of rl-baselines3-zoo for this task: 128 updates after every 256 steps.
+                "rollout_fragment_length": 256,
                 "train_batch_size_per_learner": 64,
-                "training_intensity": 32,  # two updates for four steps
-                "lr": 5e-4,
-                "target_network_update_freq": 500,
-                "num_steps_sampled_before_learning_starts": 500,
-                "epsilon": [[0, 1.0], [4_000, 0.05]],
-                "replay_buffer_config": {"capacity": 30_000},
+                "training_intensity": 32,
+                "lr": 2.3e-3,
+                "target_network_update_freq": 256,
+                "num_steps_sampled_before_learning_starts": 1_000,
+                "epsilon": [[0, 1.0], [8_000, 0.04]],
+                "replay_buffer_config": {"capacity": 60_000},
             },
-            "model": {"fcnet_hiddens": [64, 64]},
+            "model": {"fcnet_hiddens": [256, 256], "fcnet_activation": "relu"},
         },
     },
     "sac": {
@@ -72,7 +73,7 @@ def learn(goal: dict[str, Any]) -> dict[str, Any]:
         "methods": {"none": {"kind": "none"}},
         "seeds": 1,
         "budget_steps": goal["budget_steps"],
-        "evaluation": {"every_steps": 500, "episodes": 10, "num_envs": 10},
+        "evaluation": {"every_steps": 512, "episodes": 10, "num_envs": 10},
         "probes": {"kinds": []},
     }
     with tempfile.TemporaryDirectory() as folder:
