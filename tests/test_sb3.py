@@ -10,6 +10,7 @@ import pytest
 import torch
 from stable_baselines3 import DQN, PPO, SAC, TD3
 from stable_baselines3.common.callbacks import BaseCallback
+from stable_baselines3.common.torch_layers import BaseFeaturesExtractor
 from torch import nn
 
 from plasticbench import plugins
@@ -27,14 +28,14 @@ PRESETS = [(kind, preset) for kind in plugins.names("policies") for preset in pl
 OFF_POLICY = {"learning_starts": 20, "batch_size": 8, "buffer_size": 200, "train_freq": 1}
 
 
-def dqn(**settings):
+def dqn():
     common = {"policy_kwargs": {"net_arch": [16, 12]}, **OFF_POLICY}
-    return DQN("MlpPolicy", "CartPole-v1", seed=1, device="cpu", target_update_interval=25, **common, **settings)
+    return DQN("MlpPolicy", "CartPole-v1", seed=1, device="cpu", target_update_interval=25, **common)
 
 
 def sac(**settings):
-    common = {"policy_kwargs": {"net_arch": [16, 12]}, **OFF_POLICY}
-    return SAC("MlpPolicy", "Pendulum-v1", seed=1, device="cpu", ent_coef="auto_0.5", **common, **settings)
+    common = {"policy_kwargs": {"net_arch": [16, 12]}, **OFF_POLICY, **settings}
+    return SAC("MlpPolicy", "Pendulum-v1", seed=1, device="cpu", ent_coef="auto_0.5", **common)
 
 
 def ppo(**settings):
@@ -240,7 +241,7 @@ def test_probes_are_logged_for_every_network_and_leave_no_trace(name):
     plain = MODELS[name]()
     plain.learn(NUM_STEPS)
     probed, values = MODELS[name](), {}  # built here: it seeds the global generators
-    callback = ProbeCallback(every=40, rows=32)
+    callback = ProbeCallback(every=40, rows=64)
 
     class Logged(BaseCallback):
         def _on_step(self) -> bool:
@@ -257,6 +258,27 @@ def test_probes_are_logged_for_every_network_and_leave_no_trace(name):
     assert {key.split("/")[1] for key in logged} == NETWORKS[name]
     assert all(f"plasticity/{network}/dormant_ratio" in logged for network in NETWORKS[name])
     assert all(math.isfinite(value) for value in logged.values())
+
+
+class Extractor(BaseFeaturesExtractor):
+    def __init__(self, observation_space) -> None:
+        super().__init__(observation_space, features_dim=8)
+        self.linear = nn.Linear(3, 8)
+
+    def forward(self, obs):
+        return self.linear(obs).relu()
+
+
+def test_critics_that_share_a_feature_extractor_are_one_network():
+    model = sac(policy_kwargs={"net_arch": [16, 12], "features_extractor_class": Extractor})
+    actor, critic = networks(model)
+    assert (actor.outputs, critic.outputs) == (("mu", "log_std"), ("qf0.4", "qf1.4"))
+    before = {name: value.clone() for name, value in model.critic.state_dict().items()}
+    model.learn(40, callback=[ResetCallback("last_layers", every=40), ProbeCallback(every=40, kinds=["dormant_ratio"])])
+    changed = {name for name, value in before.items() if not torch.equal(model.critic.state_dict()[name], value)}
+    assert changed == before.keys()
+    logged = {key for key in model.logger.name_to_value if key.startswith("plasticity/")}
+    assert logged == {f"plasticity/{name}/dormant_ratio" for name in ("actor", "critic", "critic_target")}
 
 
 # -- bad input --------------------------------------------------------------------------------------------------------

@@ -21,7 +21,7 @@ RESAMPLES = 10_000
 _CHUNK = 1_000
 _MAX_ELEMENTS = 2_000_000  # of the samples of a band that are in memory at once
 _BAND_RESAMPLES = (200, 500)
-_BAND_ELEMENTS = 2_500_000  # of the samples of a band altogether, from its fewest resamples on
+_BAND_ELEMENTS = 1_250_000  # of the samples of a band altogether, from its fewest resamples on
 
 
 class Runs(NamedTuple):
