@@ -16,7 +16,7 @@ from typing import Any
 
 import aiohttp
 
-_TIMEOUT_S = 120.0
+_TIMEOUT_S = 300.0  # at most: a busy machine takes minutes to draw a page
 
 
 class Page:
@@ -62,6 +62,7 @@ class Page:
     async def click(self, element: str) -> None:
         """Waits for what a JavaScript expression finds, and clicks in its middle with the mouse."""
         await self.until(f"!!({element})")
+        await self.value(f"({element}).scrollIntoView({{block: 'center'}})")
         script = f"(box => [box.x + box.width / 2, box.y + box.height / 2])(({element}).getBoundingClientRect())"
         x, y = await self.value(script)
         for kind in ("mouseMoved", "mousePressed", "mouseReleased"):

@@ -19,7 +19,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
-_START_TIMEOUT_S = 120.0
+_START_TIMEOUT_S = 300.0  # at most: a busy machine takes minutes to load MLflow
 
 
 def free_port() -> int:

@@ -26,6 +26,14 @@ from plasticbench.records import read_records
 
 pytestmark = pytest.mark.slow
 
+_LEARNING = {
+    "agent": {"kind": "dqn", "network": {"kind": "mlp", "hidden": [64, 64]}, "learning_rate": 5e-4}
+    | {"learning_starts_steps": 200, "capacity_transitions": 5000, "target_period_steps": 200},
+    "budget_steps": 6000,
+    "evaluation": {"every_steps": 300, "episodes": 2, "num_envs": 2},
+    "probes": {"every_steps": 1000, "batch_rows": 64, "kinds": ["dormant_ratio", "weight_norm"]},
+    "records": {"every_steps": 300},
+}
 METHODS = ("none", "full_reset", "shrink_perturb", "fire")
 
 
@@ -34,10 +42,10 @@ def shown(text: str) -> str:
     return f"[...document.querySelectorAll('*')].filter(one => one.innerText?.trim() === {json.dumps(text)}).pop()"
 
 
-def in_row(run_name: str, inside: str) -> str:
-    """What a selector finds in a run's row of the table, whose panes hold a part of it each under a common row-id."""
+def checkbox(run_name: str) -> str:
+    """What selects a run's row of the table, whose panes hold a part of it each under a common row-id."""
     row = f"{shown(run_name)}.closest('.ag-row').getAttribute('row-id')"
-    return f"document.querySelector(`.ag-row[row-id='${{{row}}}'] :is({inside})`)"
+    return f"document.querySelector(`.ag-row[row-id='${{{row}}}'] input[aria-label^='Press Space']`)"
 
 
 def labelled(text: str) -> str:
@@ -53,7 +61,7 @@ def finished_run(path: Path) -> Path:
     """A small benchmark, trained, mirrored into its own store and reported."""
     methods = {name: {"kind": name} for name in METHODS}
     question = "Which methods keep learning when CartPole's inputs are shuffled?"
-    plan = run_all(path, small(name="Shuffled CartPole", description=question, methods=methods, budget_steps=2000))
+    plan = run_all(path, small(name="Shuffled CartPole", description=question, methods=methods, **_LEARNING))
     mirror = Mirror(path, None)
     mirror.pump(committed_bytes(RunDirectory(path), plan))
     mirror.finish_all({trial.id: "FINISHED" for trial in plan.trials})
@@ -81,13 +89,13 @@ async def open_experiment(page: Page, uri: str) -> None:
     if await page.value(f"!!{labelled('Close')}"):
         await page.click(labelled("Close"))  # the assistant's pane
     for method in METHODS:
-        await page.click(in_row(f"CartPole-v1 {method}", "[role=img], svg, button"))
+        await page.click(f"{shown(f'CartPole-v1 {method}')}.closest('.ag-cell').querySelector('button')")
         await page.until(f"!!{shown(f'{method} s0')}")
 
 
 async def compare_first_seeds(page: Page) -> None:
     for method in METHODS:
-        await page.click(in_row(f"{method} s0", "input[type=checkbox]"))
+        await page.click(checkbox(f"{method} s0"))
     await page.click(shown("Compare"))
     await page.until("document.body.innerText.includes('Comparing 4 Runs from 1 Experiment')")
     await page.click(labelled("Parameters - Show diff only"))
@@ -97,11 +105,19 @@ async def drawn_curves(page: Page) -> dict[str, list[tuple[int, float]]]:
     """What the chart of the metric holds, by run name."""
     await page.click(shown("eval/return"))
     chart = "document.querySelector('.js-plotly-plot')"
-    await page.until(f"{chart}.data.length === 4 && {chart}.data.every(curve => curve.x.length > 0)")
+    await page.until(f"new Set({chart}.data.map(curve => curve.name)).size === {len(METHODS)}")
     curves: list[dict[str, Any]] = await page.value(
         f"{chart}.data.map(curve => ({{name: curve.name, x: [...curve.x], y: [...curve.y]}}))"
     )
-    return {curve["name"].split(",")[-1].strip(): list(zip(curve["x"], curve["y"], strict=True)) for curve in curves}
+    return {curve["name"]: list(zip(curve["x"], curve["y"], strict=True)) for curve in curves}
+
+
+def first_run(uri: str) -> str:
+    """MLflow's id of the first seed of ``fire``."""
+    from mlflow import MlflowClient
+
+    found: str = MlflowClient(uri).search_runs(["1"], "attributes.run_name = 'fire s0'")[0].info.run_id
+    return found
 
 
 async def tell(run: Path, folder: Path, pictures: Path) -> dict[str, Any]:
@@ -116,8 +132,37 @@ async def tell(run: Path, folder: Path, pictures: Path) -> dict[str, Any]:
             seen["compare"] = await page.value("document.body.innerText")
             await page.picture(pictures / "mlflow_compare.png")
             seen["curves"] = await drawn_curves(page)
-            await page.picture(pictures / "mlflow_curves.png")
+            await page.open(f"{server.uri}/#/experiments/1/runs?compareRunsMode=CHART&workflowType=machine_learning")
+            await page.until("document.querySelectorAll('.js-plotly-plot').length >= 2")
+            await asyncio.sleep(2)  # the charts slide into their places
+            await page.picture(pictures / "mlflow_charts.png")
+            for name, tab, text in (
+                ("run", "", "Description"),
+                ("system", "/system-metrics", "process_cpu_percentage"),
+            ):
+                await page.open(f"{server.uri}/#/experiments/1/runs/{first_run(server.uri)}{tab}")
+                await page.until(f"document.body.innerText.includes('{text}')")
+                seen[name] = await page.value("document.body.innerText")
     return seen
+
+
+def test_the_first_seed_of_each_method_compares_by_curves_and_by_the_parameters_that_differ(
+    run: Path, tmp_path: Path
+) -> None:
+    seen = asyncio.run(tell(run, tmp_path / "server", tmp_path))
+
+    assert "Which methods keep learning when CartPole's inputs are shuffled?" in seen["experiment"]
+    assert "13 matching runs" in seen["experiment"], "8 trials below 4 methods, and the report"
+    parameters = seen["compare"].split("Show diff only")[1]
+    differing = {row.partition("\t")[0]: row.split("\t")[1:] for row in parameters.splitlines() if "\t" in row}
+    assert sorted(differing["method.kind"]) == sorted(METHODS)
+    assert not {"seed", "environment.task", "budget_steps", "agent.learning_rate"} & differing.keys()
+    assert seen["curves"] == evaluations(run)
+    assert all(len(curve) == 20 for curve in seen["curves"].values())
+    assert "What sets it apart" in seen["run"]
+    assert "process_cpu_percentage" in seen["system"]
+    for picture in ("mlflow_compare.png", "mlflow_charts.png"):
+        assert (tmp_path / picture).stat().st_size < 300_000
 
 
 if __name__ == "__main__":

@@ -23,7 +23,7 @@ import pytest
 from plasticbench.platform import tracking
 from plasticbench.platform._mlflow import legal_name
 from plasticbench.platform._run_specs import flatten
-from plasticbench.platform.tracking import Mirror, TrackingUnavailable, check, ui_command
+from plasticbench.platform.tracking import Mirror, TrackingUnavailable, UnreadableRecords, check, ui_command
 from plasticbench.records import Record, RecordWriter, read_records
 
 # MLflow's own, in the client that reads the stores here; the mirror keeps such warnings to itself.
@@ -267,6 +267,59 @@ def test_tracking_is_silent_and_leaves_the_environment_alone(tmp_path: Path, cap
 
     assert capfd.readouterr() == ("", "")
     assert (dict(os.environ), logging.getLogger("mlflow").level) == (environment, level)
+
+
+def test_a_trial_is_ended_with_its_weights_as_soon_as_its_last_step_is_sent(run_dir: Path) -> None:
+    done, going = make_run(run_dir)
+    plan = json.loads((run_dir / "plan.json").read_text())
+    (run_dir / "plan.json").write_text(json.dumps(plan | {"budget_steps": 2}))
+    (run_dir / "weights").mkdir()
+    (run_dir / "weights" / f"{done}.safetensors").write_bytes(b"weights")
+    committed = {done: write(run_dir, done, [1.0, 2.0, 3.0]), going: write(run_dir, going, [1.0, 2.0])}
+    Mirror(run_dir, None).pump(committed)
+
+    found = runs(client(run_dir))
+    assert {trial: run.info.status for trial, run in found.items()} == {done: "FINISHED", going: "RUNNING"}
+    (artifact,) = client(run_dir).list_artifacts(found[done].info.run_id, "weights")
+    assert artifact.path == f"weights/{done}.safetensors"
+    assert client(run_dir).list_artifacts(found[going].info.run_id) == []
+
+
+def test_a_run_that_was_created_twice_is_kept_once(run_dir: Path) -> None:
+    (trial,) = make_run(run_dir, seeds=1)
+    committed = {trial: write(run_dir, trial, [1.0, 2.0])}
+    Mirror(run_dir, None).pump(committed)
+    first = runs(client(run_dir))[trial]
+    client(run_dir).create_run(first.info.experiment_id, tags=first.data.tags)  # its answer was lost, and it came late
+
+    Mirror(run_dir, None).pump(committed)
+    found = client(run_dir).search_runs([first.info.experiment_id], f"tags.trial = '{trial}'")
+    assert [run.info.run_id for run in found] == [first.info.run_id]
+
+
+def test_a_run_says_what_sets_it_apart_from_the_others(run_dir: Path) -> None:
+    trials = make_run(run_dir, methods=("fire", "none"))
+    plan = json.loads((run_dir / "plan.json").read_text())
+    for trial in plan["trials"]:
+        trial["settings"]["method"] = {"kind": trial["method"]}
+    (run_dir / "plan.json").write_text(json.dumps(plan))
+    Mirror(run_dir, None).pump({trial: write(run_dir, trial, [1.0]) for trial in trials})
+    note = runs(client(run_dir))["fire-s1-ab12"].data.tags["mlflow.note.content"]
+    assert note == "What sets it apart in this benchmark:\n* `method.kind`: fire"
+
+
+def test_damaged_records_of_one_trial_hold_up_no_other(run_dir: Path) -> None:
+    damaged, sound = make_run(run_dir)
+    committed = {damaged: write(run_dir, damaged, [1.0]), sound: write(run_dir, sound, [2.0])}
+    (run_dir / "records" / f"{damaged}.jsonl").write_bytes(b"x" * (committed[damaged] - 1) + b"\n")
+    with pytest.raises(UnreadableRecords, match=f"{damaged}.jsonl"):
+        Mirror(run_dir, None).pump(committed)
+    assert [row[2] for row in history(client(run_dir), runs(client(run_dir))[sound])] == [2.0]
+
+
+def test_a_missing_database_driver_is_told_with_the_one_that_is_there() -> None:
+    with pytest.raises(TrackingUnavailable, match=r"pip install psycopg2, or write postgresql://"):
+        check("postgresql+psycopg2://u@127.0.0.1:9/d")
 
 
 @pytest.mark.parametrize("uri", ["mlruns", "file:///x", "mysql://h/db", "sqlite://", "http://", "postgres://h/d"])

@@ -6,6 +6,8 @@ import json
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
+from plasticbench.analysis.plots import palette
+
 Trial = Mapping[str, Any]
 """One entry of ``plan.json``: id, task, method, seed and nested settings."""
 
@@ -41,6 +43,8 @@ class RunSpecs:
         for trial in plan["trials"]:
             for name, value in flatten(trial["settings"]).items():
                 values.setdefault(name, set()).add(value)
+        methods = list(dict.fromkeys(trial["method"] for trial in plan["trials"]))
+        self._colours = palette(methods, {"none"} & set(methods))  # those of the report
         self._differing = [name for name in sorted(values) if len(values[name]) > 1 and name != "seed"]
 
     def trial(self, trial: Trial, parent: str) -> RunSpec:
@@ -74,6 +78,7 @@ class RunSpecs:
         agent = " ".join(params[name] for name in ("agent.kind", "agent.algorithm") if name in params)
         version = str(self._plan["version"])
         differing = [f"* `{name}`: {params[name]}" for name in self._differing if name in params]
+        shown = {"mlflow.runColor": self._colours[trial["method"]]}
         note = {"mlflow.note.content": "\n".join(["What sets it apart in this benchmark:", *differing])}
         tags = {"task": trial["task"], "method": trial["method"], "code_version": version}
-        return tags | {"agent": agent or params.get("agent", "unnamed")} | (note if differing else {})
+        return tags | {"agent": agent or params.get("agent", "unnamed")} | shown | (note if differing else {})

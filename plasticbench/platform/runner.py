@@ -368,12 +368,15 @@ def start_tracker(directory: RunDirectory, tracking_uri: str | None) -> Any:
 
 
 def finish_tracking(tracker: Any, ended: Mapping[str, RunStatus], report_dir: Location | None) -> str | None:
-    """Waits until MLflow has everything; returns why not if it has not."""
+    """Waits until MLflow has everything, for as long as that gets further; returns why not if it has not."""
+    progress = -1
     try:
-        message: str | None = ray.get(
-            tracker.finish.remote(ended, str(report_dir) if report_dir else None),
-            timeout=_MIRROR_TIMEOUT_S + 0.1 * len(ended),
-        )
+        answer = tracker.finish.remote(ended, str(report_dir) if report_dir else None)
+        while not ray.wait([answer], timeout=_MIRROR_TIMEOUT_S)[0]:
+            before, progress = progress, ray.get(tracker.progress.remote(), timeout=_MIRROR_TIMEOUT_S)
+            if progress == before:
+                return f"the tracker sent nothing for {_MIRROR_TIMEOUT_S:g} s"
+        message: str | None = ray.get(answer)
     except RayError as error:
         return f"the tracker did not answer: {error}"
     return message

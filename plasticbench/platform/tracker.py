@@ -24,8 +24,8 @@ _LONGEST_PAUSE_S = 60.0
 class Tracker:
     """Mirrors committed records to MLflow in the background; what it must know after a crash is on disk.
 
-    It works in rounds: what arrives meanwhile waits for the next one, so a trial that commits every second is sent
-    every ten, in batches that cost the store a third. A store that is away costs one number per trial.
+    It works in rounds: what arrives meanwhile waits for the next one, so that a trial which commits every second is
+    sent every ten, in one request. While a store is away, all that is kept is one number per trial.
     """
 
     def __init__(self, run_dir: str, tracking_uri: str | None) -> None:
@@ -84,16 +84,24 @@ class Tracker:
         steps: list[Callable[[], object]] = [self._pump, lambda: self._mirror.finish_all(statuses)]
         if report_dir is not None:
             steps.append(lambda: self._mirror.log_report(location(report_dir)))
-        messages = []
         with self._mirror_lock:
-            for step in steps:
-                try:
-                    step()
-                except TrackingUnavailable as error:
+            messages = [self._persist(step) for step in steps]
+        return "\n".join(dict.fromkeys(message for message in messages if message)) or None
+
+    def _persist(self, step: Callable[[], object]) -> str | None:
+        """Repeats what the store breaks off for as long as it gets further; returns why it did not get to its end."""
+        while True:
+            progress = self._mirror.progress
+            try:
+                step()
+            except TrackingUnavailable as error:
+                if self._mirror.progress == progress:
                     return str(error)
-                except Exception as error:
-                    messages.append(_message(error))
-        return "\n".join(dict.fromkeys(messages)) or None
+                time.sleep(1)
+            except Exception as error:
+                return _message(error)
+            else:
+                return None
 
 
 def _message(error: Exception) -> str:

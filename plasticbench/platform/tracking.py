@@ -95,6 +95,8 @@ class Mirror:
                     artifacts = (self._run_dir / "mlartifacts").resolve().as_uri()
                     self._store = Store.open(self._uri, name, note, artifacts, self._directory_id)
                 yield self._store
+            except UnreadableRecords:
+                raise
             except BaseException:
                 # A store can come back without the runs that we know, so the next call looks for them again.
                 self._store = None
