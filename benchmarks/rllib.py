@@ -84,9 +84,13 @@ def learn(goal: dict[str, Any]) -> dict[str, Any]:
         began, returns = time.process_time(), {}
 
         def reached() -> bool:
-            if (value := run.progress().last_evaluation) is not None:
-                returns[run.progress().step // 500 * 500] = value
-            return value is not None and value >= goal["goal_return"]
+            progress = run.progress()
+            if (value := progress.last_evaluation) is None:
+                return False
+            if value not in list(returns.values())[-1:]:
+                returns[progress.step] = value
+                print(f"step {progress.step}: {value:.1f}", file=sys.stderr, flush=True)
+            return value >= goal["goal_return"]
 
         run.run(should_stop=reached)
     step = max(returns)
