@@ -15,7 +15,7 @@ pytestmark = [pytest.mark.ray, pytest.mark.slow]
 
 # In a process of its own, because a Ray that is started inside pytest outlives its test; all runs share it.
 _RUN = """
-import json, os, signal, sys
+import json, os, random, signal, sys, time
 from pathlib import Path
 os.environ.update(RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER="0", RAY_AUTH_MODE="disabled", RAY_USAGE_STATS_ENABLED="0")
 import ray
@@ -29,13 +29,18 @@ class Told(QuietDisplay):
 
 class AsEver(runner.SegmentWorker): pass
 
-class DiesOfItsFortiethCommit(runner.SegmentWorker):
+class DeadlyNotices(runner.Notices):
     num_commits = 0
-    def _notify(self, record_bytes):
+    def put(self, record_bytes):
         self.num_commits += 1
         if self.num_commits == 40:
             os.kill(os.getpid(), signal.SIGKILL)
-        super()._notify(record_bytes)
+        super().put(record_bytes)
+
+class DiesOfItsFortiethCommit(runner.SegmentWorker):
+    def __init__(self, run_dir, tracker):
+        super().__init__(run_dir, tracker)
+        self._notices = DeadlyNotices(tracker)
 
 class DiesAtOnce(runner.SegmentWorker):
     def run(self, segment): os.kill(os.getpid(), signal.SIGKILL)
@@ -49,6 +54,21 @@ class HasAnError(runner.SegmentWorker):
 class LacksAPackage(runner.SegmentWorker):
     def run(self, segment): import no_such_module
 
+class SlowToListen(runner.Tracker):
+    def __init__(self, run_dir, uri): time.sleep(5); self.heard = []
+    def committed(self, record_bytes): time.sleep(random.random() / 100); self.heard.append(record_bytes["trial"])
+    def finish(self): return self.heard
+
+def heard_notices():
+    runner.Tracker = SlowToListen
+    tracker = runner.start_tracker(RunDirectory(Path("nowhere")), None)
+    notices = runner.Notices(tracker)
+    for num_bytes in range(200):
+        time.sleep(0.05)
+        notices.put({"trial": num_bytes})
+    notices.flush()
+    return ray.get(tracker.finish.remote())
+
 settings, runs = json.loads(sys.argv[1]), json.loads(sys.argv[2])
 ray.init(address="local", include_dashboard=False, log_to_driver=False, **settings)
 ended = {}
@@ -58,7 +78,7 @@ for path, worker in runs:
     scheduler = runner.Scheduler(directory, directory.plan(), shown, runner.start_tracker(directory, None))
     outcome = scheduler.run()
     ended[path] = {"outcome": outcome, "messages": shown.messages, "failed": scheduler.queue.failed}
-print(json.dumps(ended))
+print(json.dumps({"ended": ended, "heard": heard_notices()}))
 ray.shutdown()
 """
 _NODE = {"num_cpus": 2, "_memory": 2 * GIB, "object_store_memory": 100 << 20}
@@ -74,7 +94,12 @@ def _run(runs: dict[Path, str], **node) -> dict[Path, dict]:
         timeout=1_200,
         check=True,
     )
-    return {Path(path): ended for path, ended in json.loads(told.stdout.splitlines()[-1]).items()}
+    last = json.loads(told.stdout.splitlines()[-1])
+    # A tracker that is slow to listen hears of commits in their order, and of the last one.
+    assert last["heard"] == sorted(last["heard"])
+    assert last["heard"][-1] == 199
+    assert len(last["heard"]) < 200  # what it could not hear yet waited as one notice
+    return {Path(path): ended for path, ended in last["ended"].items()}
 
 
 def _sizes() -> dict:

@@ -51,27 +51,47 @@ _MEMORY_SHARE = 0.9  # of the machine, for populations; Ray would offer 70% of w
 Outcome = Literal["complete", "failed", "interrupted"]
 
 
+class Notices:
+    """Tells the tracker of commits, one call at a time: two that are under way may overtake each other."""
+
+    def __init__(self, tracker: Any) -> None:
+        self._tracker = tracker
+        self._unsent: dict[str, int] = {}
+        self._under_way: list[Any] = []
+
+    def put(self, record_bytes: Mapping[str, int]) -> None:
+        """Sends committed lengths now, or with those of a later commit."""
+        self._unsent.update(record_bytes)
+        self._send(timeout_s=0)
+
+    def flush(self) -> None:
+        """Returns once the tracker has heard everything, or does not answer."""
+        self._send(_NOTICE_TIMEOUT_S)
+        self._send(_NOTICE_TIMEOUT_S)
+
+    def _send(self, timeout_s: float) -> None:
+        if self._under_way:
+            _, self._under_way = ray.wait(self._under_way, timeout=timeout_s)
+        if self._unsent and not self._under_way:
+            self._under_way, self._unsent = [self._tracker.committed.remote(self._unsent)], {}
+
+
 class SegmentWorker:
     """Ray actor: runs segments one after the other; ``progress`` and ``stop`` answer while one runs."""
 
     def __init__(self, run_dir: str, tracker: Any) -> None:
-        self._run_dir, self._tracker = location(run_dir), tracker
+        self._run_dir, self._notices = location(run_dir), Notices(tracker)
         self._stop = threading.Event()
         self._benchmark: Benchmark | None = None
         self._current: SegmentRun | None = None
-        self._notice: Any = None
 
     def run(self, segment: Segment) -> bool:
         """Runs a segment; returns whether it is complete (it is not after ``stop``)."""
         self._benchmark = self._benchmark or RunDirectory(self._run_dir).benchmark()
         self._current = SegmentRun(self._run_dir, segment, self._benchmark)
-        complete = self._current.run(self._stop.is_set, self._notify)
-        # This process may be ended as soon as we return, and a notice on its way with it.
-        ray.wait([self._notice], timeout=_NOTICE_TIMEOUT_S)
+        complete = self._current.run(self._stop.is_set, self._notices.put)
+        self._notices.flush()  # this process may be ended as soon as we return, and a notice on its way with it
         return complete
-
-    def _notify(self, record_bytes: dict[str, int]) -> None:
-        self._notice = self._tracker.committed.remote(record_bytes)
 
     def progress(self) -> Progress | None:
         """Where the current segment stands."""
@@ -203,14 +223,13 @@ class Scheduler:
         """
         resting = self.queue.wake(time.monotonic())
         waiting = Counter(running.needs for running in self._running.values() if not running.placed)
+        slots = (self.max_concurrent or len(self.plan.segments)) - len(self._running)
         for wanted in self.queue.ready():
-            while waiting[wanted] < _MAX_WAITING and self._has_slot() and (segment := self.queue.take(wanted)):
+            while waiting[wanted] < _MAX_WAITING and slots > 0 and (segment := self.queue.take(wanted)):
                 self._start(segment, self._new_worker(wanted))
                 waiting[wanted] += 1
+                slots -= 1
         return resting or bool(self._running)
-
-    def _has_slot(self) -> bool:
-        return self.max_concurrent is None or len(self._running) < self.max_concurrent
 
     def _new_worker(self, wanted: Needs) -> Any:
         options = {"num_cpus": wanted.num_cpus, "num_gpus": wanted.num_gpus, "memory": wanted.memory_bytes}
