@@ -26,8 +26,8 @@ from torch import nn
 
 from examples.cleanrl_style_dqn import Replay
 from plasticbench.platform.benchmark import from_dict
+from plasticbench.platform.connection import prepare_environment
 from plasticbench.platform.plan import make_plan
-from plasticbench.platform.runner import prepare_environment
 from plasticbench.platform.trainer import Trainer
 
 TASK = "CartPole-v1"

@@ -17,9 +17,9 @@ from typing import Any
 import ray
 
 from plasticbench.platform.benchmark import from_dict
+from plasticbench.platform.connection import prepare_environment
 from plasticbench.platform.plan import make_plan
 from plasticbench.platform.rundir import RunDirectory
-from plasticbench.platform.runner import prepare_environment
 from plasticbench.platform.segment import SegmentRun
 
 GOALS: dict[str, dict[str, Any]] = {

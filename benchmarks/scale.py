@@ -100,7 +100,7 @@ def measure(num_trials: int, members: int) -> dict[str, Any]:
     from rich.console import Console
 
     from plasticbench.analysis.report import write_report
-    from plasticbench.platform import runner
+    from plasticbench.platform import connection, runner
     from plasticbench.platform.benchmark import from_dict
     from plasticbench.platform.display import make_display
     from plasticbench.platform.plan import make_plan
@@ -116,8 +116,8 @@ def measure(num_trials: int, members: int) -> dict[str, Any]:
             directory.create(benchmark, plan)
             plan = directory.plan()
         peaks.start()
-        runner.prepare_environment("local")
-        with runner.connected("local"):
+        connection.prepare_environment("local")
+        with connection.connected("local"):
             tracker = runner.start_tracker(directory, None)
             scheduler = runner.Scheduler(directory, plan, make_display(Console(), quiet=True), tracker)
             with clock("train_s"):

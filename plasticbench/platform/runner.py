@@ -6,28 +6,22 @@ The driver holds no results: segments commit to the run directory, and whoever s
 from __future__ import annotations
 
 import heapq
-import logging
-import os
-import signal
-import socket
 import threading
 import time
 from collections import Counter
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
 import ray
-from ray._common.utils import get_system_memory
-from ray._private.services import canonicalize_bootstrap_address
 from ray.exceptions import OutOfMemoryError, RayError, RayTaskError
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 from plasticbench.platform._placement import Needs, check_fits, describe_nodes, needs
 from plasticbench.platform._queue import WorkQueue, statuses
-from plasticbench.platform.benchmark import Benchmark, BenchmarkError
+from plasticbench.platform.benchmark import Benchmark
 from plasticbench.platform.checkpoint import CheckpointStore, StorageError
+from plasticbench.platform.connection import connected
 from plasticbench.platform.display import Display
 from plasticbench.platform.plan import Plan, Segment
 from plasticbench.platform.rundir import RunDirectory
@@ -40,13 +34,10 @@ _MAX_DEATHS = 4  # of one segment, without a commit in between
 _MAX_WAITING = 8
 _ASKED_PER_POLL = 32
 _POLL_S = 0.5
-_CONNECT_TIMEOUT_S = 5.0
 _NOTICE_TIMEOUT_S = 30.0
 _BURIAL_TIMEOUT_S = 60.0
 _STOP_TIMEOUT_S = 120.0
 _MIRROR_TIMEOUT_S = 600.0
-_OBJECT_STORE_BYTES = 100 << 20  # nothing large passes through it
-_MEMORY_SHARE = 0.9  # of the machine, for populations; Ray would offer 70% of what is free at the start
 
 Outcome = Literal["complete", "failed", "interrupted"]
 
@@ -100,72 +91,6 @@ class SegmentWorker:
     def stop(self) -> None:
         """Makes the current segment commit and return."""
         self._stop.set()
-
-
-def prepare_environment(address: str | None) -> None:
-    """Defaults for a quiet, loopback-only Ray of our own, before ``ray.init``; a given cluster is left alone."""
-    if (address or os.environ.get("RAY_ADDRESS") or "local") != "local":
-        return
-    for name, value in {
-        "RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER": "0",  # every socket on 127.0.0.1
-        "RAY_AUTH_MODE": "disabled",  # nobody else can reach it; asking for a token would write one to the home folder
-        "RAY_USAGE_STATS_ENABLED": "0",
-        "RAY_SCHEDULER_EVENTS": "0",
-        "RAY_DEDUP_LOGS": "0",
-        "RAY_worker_niceness": "0",  # Ray's 15 starves training beside anything else that runs; the tracker yields
-    }.items():
-        os.environ.setdefault(name, value)
-
-
-_QUIET: dict[str, Any] = {"log_to_driver": False, "logging_level": logging.ERROR}
-
-
-def _own_node() -> dict[str, Any]:
-    return {
-        "num_cpus": os.cpu_count(),
-        "_memory": int(_MEMORY_SHARE * get_system_memory()),
-        "object_store_memory": _OBJECT_STORE_BYTES,
-        "include_dashboard": False,
-    }
-
-
-def _check_answers(where: str) -> None:
-    """Ray itself would try for minutes. Raises ``ValueError`` or ``OSError``."""
-    if where.startswith(("http://", "https://")):
-        raise ValueError("that is the dashboard, which `plasticbench submit` takes. Give HOST:6379, or auto on a node")
-    if "://" in where:
-        raise ValueError("only HOST:PORT and auto can be joined; from outside a cluster use `plasticbench submit`")
-    if (found := canonicalize_bootstrap_address(where)) is None:
-        raise ConnectionError("no Ray runs on this machine")
-    host, _, port = found.rpartition(":")
-    socket.create_connection((host.strip("[]"), int(port)), timeout=_CONNECT_TIMEOUT_S).close()
-
-
-@contextmanager
-def connected(address: str | None) -> Iterator[None]:
-    """A connection to the cluster at ``address``, else at RAY_ADDRESS, else a Ray of our own on this machine.
-
-    Raises ``BenchmarkError`` if the cluster cannot be reached.
-    """
-    where = address or os.environ.get("RAY_ADDRESS") or "local"
-    try:
-        if where == "local":
-            ray.init(address="local", **_own_node(), **_QUIET)
-        else:
-            _check_answers(where)
-            ray.init(address=where, **_QUIET)
-    except (ValueError, RuntimeError, OSError, RayError) as error:
-        raise BenchmarkError(f"--address: no Ray cluster can be joined at {where!r}: {error}") from error
-    previous = signal.signal(signal.SIGTERM, _interrupt)
-    try:
-        yield
-    finally:
-        signal.signal(signal.SIGTERM, previous)
-        ray.shutdown()
-
-
-def _interrupt(signum: int, frame: object) -> None:
-    raise KeyboardInterrupt
 
 
 @dataclass(slots=True, eq=False)

@@ -10,7 +10,7 @@ from rich.console import Console
 from plasticbench import storage
 from plasticbench.analysis import leaderboard
 from plasticbench.analysis.report import write_report
-from plasticbench.platform import runner
+from plasticbench.platform import connection, runner
 from plasticbench.platform.display import Display, make_display, standings
 from plasticbench.platform.rundir import RunDirectory
 from plasticbench.platform.tracker import committed_bytes
@@ -29,9 +29,9 @@ def execute(
     """
     tracking_uri = _remembered_uri(directory, tracking_uri)
     benchmark, plan = directory.benchmark(), directory.plan()
-    runner.prepare_environment(address)
+    connection.prepare_environment(address)
     display = make_display(console, quiet)
-    with runner.connected(address):
+    with connection.connected(address):
         tracker = runner.start_tracker(directory, tracking_uri)
         scheduler = runner.Scheduler(directory, plan, display, tracker, benchmark.execution.max_concurrent)
         outcome = scheduler.run()
