@@ -143,8 +143,7 @@ class Scheduler:
     def _start_ready(self) -> bool:
         """Starts what can start; returns whether there is anything to wait for.
 
-        Only a few workers of each size wait for a place at a time: enough for Ray to fill a node that joins, while
-        thousands would be a burden.
+        Only a few workers of each size wait for a place at a time: enough for Ray to fill a node that joins.
         """
         resting = self.queue.wake(time.monotonic())
         waiting = Counter(running.needs for running in self._running.values() if not running.placed)
