@@ -108,7 +108,7 @@ def learn(goal: dict[str, Any]) -> dict[str, Any]:
 
 def main() -> None:
     prepare_environment("local")
-    ray.init(num_cpus=1, include_dashboard=False, log_to_driver=False, logging_level=logging.ERROR)
+    ray.init("local", num_cpus=1, include_dashboard=False, log_to_driver=False, logging_level=logging.ERROR)
     wanted = sys.argv[1:] or list(GOALS)
     print(json.dumps({name: learn(GOALS[name]) for name in wanted}, indent=1))
 
