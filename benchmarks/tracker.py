@@ -11,7 +11,6 @@ from __future__ import annotations
 import argparse
 import json
 import os
-import statistics
 import subprocess
 import sys
 import tempfile
@@ -28,7 +27,7 @@ from plasticbench.platform.plan import Plan, make_plan
 from plasticbench.platform.rundir import RunDirectory
 from plasticbench.platform.tracking import Mirror
 from plasticbench.records import Record, RecordWriter
-from tests.servers import mlflow_server, postgresql
+from tests.servers import Server, family, mlflow_server, postgresql
 from tests.tracker_process import TrackerProcess
 
 METRICS = ("loss/td", "q/mean", "train/return", "train/length", "speed/steps_per_s", "eval/return", "eval/score")
@@ -64,8 +63,7 @@ class Trials:
         for trial, path in self._files.items():
             writer = RecordWriter(path, path.stat().st_size if path.exists() else 0)
             writer.write(Record(trial, self._step, name, self._step / 7, time.time()) for name in METRICS)
-            writer._file.flush()  # a benchmark of the tracker, not of the disk
-            lengths[trial] = writer._file.tell()
+            lengths[trial] = writer.sync()
             writer.close()
         self.num_records += len(METRICS) * len(self._files)
         return lengths
@@ -104,10 +102,24 @@ class Training:
         self._process.wait()
 
 
+class NoTraining:
+    """In its place where the cost alone is asked for."""
+
+    def updates(self) -> int:
+        """None."""
+        return 0
+
+    def end(self) -> None:
+        """Nothing to end."""
+
+
 def cpu_s(pid: int) -> float:
-    """CPU time of a process and the children it has waited for."""
-    fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
-    return sum(map(int, fields[11:15])) / os.sysconf("SC_CLK_TCK")
+    """CPU time of a process, of those below it and of those it has waited for."""
+    ticks = 0
+    for member in family(pid):
+        fields = Path(f"/proc/{member}/stat").read_text().rpartition(")")[2].split()
+        ticks += sum(map(int, fields[11:15]))
+    return ticks / os.sysconf("SC_CLK_TCK")
 
 
 def memory_mib(pid: int) -> float:
@@ -124,60 +136,65 @@ def rows(uri: str) -> int:
 
 
 @contextmanager
-def store(folder: Path, through_server: bool) -> Iterator[tuple[str, str]]:
-    """Addresses of the store and of its database."""
+def store(folder: Path, through_server: bool) -> Iterator[tuple[str, dict[str, Server]]]:
+    """The address to send to, and the servers behind it."""
     with postgresql() as database:
         if not through_server:
-            yield database.uri, database.uri
+            yield database.uri, {"database": database}
             return
         with mlflow_server(database.uri, folder, workers=2) as server:
-            yield server.uri, database.uri
+            yield server.uri, {"database": database, "server": server}
 
 
-def load(num_trials: int, through_server: bool, window_s: float, num_windows: int) -> dict[str, Any]:
-    """Paired windows: with logging until all of it is in the store, and as long without."""
+def load(
+    num_trials: int, through_server: bool, beside_training: bool, window_s: float, num_windows: int
+) -> dict[str, Any]:
+    """Windows with logging until all of it is in the store; each paired with one as long without, for the slow-down."""
     with tempfile.TemporaryDirectory() as scratch:
-        run_dir, (trials) = Path(scratch) / "run", Trials(Path(scratch) / "run", num_trials)
-        with store(Path(scratch) / "server", through_server) as (uri, database):
-            tracker, training = TrackerProcess(run_dir, uri), Training(Path(scratch) / "training")
+        run_dir, trials = Path(scratch) / "run", Trials(Path(scratch) / "run", num_trials)
+        with store(Path(scratch) / "server", through_server) as (uri, servers):
+            tracker = TrackerProcess(run_dir, uri)
+            training = Training(Path(scratch) / "training") if beside_training else NoTraining()
+            pids = {"tracker": tracker.pid, **{name: server.pid for name, server in servers.items()}}
             try:
-                _window(trials, tracker, database, 5)  # creates the runs
-                pairs = [_pair(trials, tracker, training, database, window_s) for _ in range(num_windows)]
+                _window(trials, tracker, servers["database"].uri, 1)  # creates the runs
+                pairs = [
+                    _pair(trials, tracker, training, servers["database"].uri, pids, window_s)
+                    for _ in range(num_windows)
+                ]
+                memory = memory_mib(tracker.pid)
             finally:
                 training.end()
                 tracker.kill()
-    slowdowns = [pair.pop("slowdown_percent") for pair in pairs]
-    means = {name: round(statistics.fmean(pair[name] for pair in pairs), 1) for name in pairs[0]}
-    spread = statistics.stdev(slowdowns) / len(slowdowns) ** 0.5 if len(slowdowns) > 1 else float("nan")
     return {
         "trials": num_trials,
         "records_per_s": num_trials * len(METRICS),
         "through_server": through_server,
-        "slowdown_percent": round(statistics.fmean(slowdowns), 2),
-        "slowdown_standard_error": round(spread, 2),
-        "slowdowns_percent": [round(value, 2) for value in slowdowns],
-        **means,
+        **{name: [round(pair[name], 1) for pair in pairs] for name in pairs[0]},
+        "tracker_memory_mib": round(memory),
     }
 
 
 def _pair(
-    trials: Trials, tracker: TrackerProcess, training: Training, database: str, window_s: float
-) -> dict[str, Any]:
-    """Updates lost to the tracker and the store, in percent of what ``window_s`` of training alone would do."""
-    before, cpu_before, began = training.updates(), cpu_s(tracker.pid), time.monotonic()
+    trials: Trials,
+    tracker: TrackerProcess,
+    training: Training | NoTraining,
+    database: str,
+    pids: dict[str, int],
+    window_s: float,
+) -> dict[str, float]:
+    """Updates lost to logging, and CPU it takes, in percent of ``window_s`` of training and of one core."""
+    before, cpu_before, began = training.updates(), {name: cpu_s(pid) for name, pid in pids.items()}, time.monotonic()
     lag_s = _window(trials, tracker, database, window_s)
     took_s, updates = time.monotonic() - began, training.updates() - before
-    cpu_percent = 100 * (cpu_s(tracker.pid) - cpu_before) / window_s
+    figures = {f"{name}_cpu_percent": 100 * (cpu_s(pid) - cpu_before[name]) / window_s for name, pid in pids.items()}
+    figures |= {"longest_lag_s": lag_s, "until_all_is_there_s": took_s}
+    if isinstance(training, NoTraining):
+        return figures
     before, began = training.updates(), time.monotonic()
     time.sleep(took_s)
     alone_per_s = (training.updates() - before) / (time.monotonic() - began)
-    lost = alone_per_s * took_s - updates
-    return {
-        "slowdown_percent": 100 * lost / (alone_per_s * window_s),
-        "lag_s": lag_s,
-        "tracker_cpu_percent": cpu_percent,
-        "tracker_memory_mib": memory_mib(tracker.pid),
-    }
+    return figures | {"slowdown_percent": 100 * (alone_per_s * took_s - updates) / (alone_per_s * window_s)}
 
 
 def _window(trials: Trials, tracker: TrackerProcess, database: str, window_s: float) -> float:
@@ -250,12 +267,13 @@ if __name__ == "__main__":
     parser.add_argument("what", choices=("load", "away", "scale"))
     parser.add_argument("--trials", type=int, default=200)
     parser.add_argument("--direct", action="store_true", help="to PostgreSQL itself, without an MLflow server")
+    parser.add_argument("--cost", action="store_true", help="load: CPU and lag alone, with no training beside it")
     parser.add_argument("--seconds", type=float, default=60)
     parser.add_argument("--windows", type=int, default=4)
     given = parser.parse_args()
     match given.what:
         case "load":
-            figures = load(given.trials, not given.direct, given.seconds, given.windows)
+            figures = load(given.trials, not given.direct, not given.cost, given.seconds, given.windows)
         case "away":
             figures = away(given.trials, given.seconds)
         case "scale":

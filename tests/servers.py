@@ -91,12 +91,12 @@ class Server:
     def _end(self, kind: signal.Signals) -> None:
         if self._process is None:
             return
-        family = _family(self._process.pid) if self._process.poll() is None else []
-        for pid in family:
+        members = family(self._process.pid) if self._process.poll() is None else []
+        for pid in members:
             with suppress(ProcessLookupError):
                 os.kill(pid, kind)
         self._process.wait(30)
-        while any(map(_parent, family)):  # PostgreSQL refuses to start beside a child of its predecessor
+        while any(map(_parent, members)):  # PostgreSQL refuses to start beside a child of its predecessor
             time.sleep(0.01)
 
 
@@ -109,13 +109,13 @@ def _parent(pid: int) -> int | None:
     return None if state in "ZX" else int(parent)
 
 
-def _family(pid: int) -> list[int]:
+def family(pid: int) -> list[int]:
     """A process and those below it, parents first."""
     parents = {int(folder.name): _parent(int(folder.name)) for folder in Path("/proc").glob("[0-9]*")}
-    family = [pid]
-    for member in family:
-        family += [child for child, parent in parents.items() if parent == member]
-    return family
+    members = [pid]
+    for member in members:
+        members += [child for child, parent in parents.items() if parent == member]
+    return members
 
 
 @contextmanager
