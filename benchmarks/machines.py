@@ -89,6 +89,8 @@ def enter_own_network(module: str, arguments: Sequence[str]) -> None:
     if os.environ.get(_INSIDE):
         _set_up_network()
         return
+    for name in [name for name in os.environ if name.startswith(("RAY_", "MLFLOW_", "PG"))]:
+        del os.environ[name]  # what a shell exports for Ray on one machine would keep others from joining
     os.environ[_INSIDE] = "1"
     world = ["unshare", "--net", "--mount", "--pid", "--fork", "--kill-child", "--mount-proc"]
     os.execvp(world[0], [*world, sys.executable, "-m", module, *arguments])
