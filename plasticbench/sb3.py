@@ -11,6 +11,7 @@ Example::
 from __future__ import annotations
 
 import math
+from abc import abstractmethod
 from collections.abc import Sequence
 from typing import Any, TypeGuard
 
@@ -64,8 +65,9 @@ class _Periodic(BaseCallback):
             self._is_due = False
             self._act(derive_seed(self._seed, self.num_timesteps))
 
+    @abstractmethod
     def _act(self, seed: int) -> None:
-        raise NotImplementedError
+        """What the callback is for; ``seed`` depends on its own seed and the step."""
 
 
 class ResetCallback(_Periodic):

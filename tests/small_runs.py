@@ -67,3 +67,17 @@ def facts(path: Path, plan: Plan) -> dict[tuple[str, int], list[tuple[int, str, 
         ]
         for trial in plan.trials
     }
+
+
+def die_behind_the_last_commit(run_dir, segment_id):
+    """Trains a segment until its disk holds records that no commit names."""
+    dying = SegmentRun(run_dir, segment_id)
+    for step, records in enumerate(dying._trainer.advance()):
+        dying._write(records)
+        if step == 40:
+            dying._commit()
+        if step == 70:
+            break
+    for writer in dying._writers.values():
+        writer.sync()
+    dying._trainer.close()

@@ -8,7 +8,7 @@ import sys
 import time
 
 import pytest
-from small_runs import facts, prepare, run_all, small
+from small_runs import die_behind_the_last_commit, facts, prepare, run_all, small
 
 from plasticbench import storage
 from plasticbench.analysis.report import write_report
@@ -48,15 +48,7 @@ def test_stopping_and_going_on_changes_no_record(bucket_folder, on_disk):
 def test_records_behind_the_last_commit_are_cut_off(bucket_folder, on_disk):
     plan = prepare(bucket_folder, small())
     for segment in plan.segments:
-        dying = SegmentRun(bucket_folder, segment.id)
-        for step, records in enumerate(dying._trainer.advance()):
-            dying._write(records)
-            if step == 40:
-                dying._commit()
-            if step == 70:
-                break
-        for writer in dying._writers.values():
-            writer.sync()
+        die_behind_the_last_commit(bucket_folder, segment.id)
         assert SegmentRun(bucket_folder, segment.id).run()
     assert facts(bucket_folder, plan) == on_disk
 

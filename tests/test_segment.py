@@ -6,7 +6,7 @@ import shutil
 
 import pytest
 import torch
-from small_runs import facts, prepare, run_all, small
+from small_runs import die_behind_the_last_commit, facts, prepare, run_all, small
 
 from plasticbench.platform.checkpoint import CheckpointError, CheckpointStore
 from plasticbench.platform.rundir import RunDirectory
@@ -80,16 +80,7 @@ def test_records_after_the_last_commit_are_cut_off_when_a_dead_segment_goes_on(u
     path, plan = undisturbed
     prepare(tmp_path / "run", small())
     for segment in plan.segments:
-        dying = SegmentRun(tmp_path / "run", segment.id)
-        for step, records in enumerate(dying._trainer.advance()):
-            dying._write(records)
-            if step == 40:
-                dying._commit()
-            if step == 70:
-                break
-        for writer in dying._writers.values():
-            writer.sync()  # what was written reaches the disk, but no commit names it
-        dying._close()
+        die_behind_the_last_commit(tmp_path / "run", segment.id)
         assert SegmentRun(tmp_path / "run", segment.id).run()
     assert facts(tmp_path / "run", plan) == facts(path, plan)
 
