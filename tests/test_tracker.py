@@ -114,6 +114,27 @@ def test_an_unexpected_error_reaches_the_driver_and_stops_nothing(tmp_path: Path
     assert rows(tmp_path / "mlflow.db", _RUNS) == sorted((trial.id, "FINISHED") for trial in plan.trials)
 
 
+def test_a_tracker_that_dies_while_it_makes_the_database_leaves_no_half_of_one(tmp_path: Path) -> None:
+    plan = prepare(tmp_path, small())
+    lengths = append(tmp_path, plan, 0, 5)
+    for moment_s in (0.05, 0.3, 0.9):
+        with tracking(tmp_path):
+            _wait_for_tables(tmp_path)
+            time.sleep(moment_s)
+    with tracking(tmp_path) as tracker:
+        tracker.committed(lengths)
+        assert tracker.finish() is None
+    assert rows(tmp_path / "mlflow.db", _ROWS) == recorded(tmp_path, plan)
+
+
+def _wait_for_tables(run_dir: Path) -> None:
+    """Until a database is being made, or is there."""
+    end = time.monotonic() + _TIMEOUT_S
+    while not any(file.stat().st_size for pattern in ("mlflow.db", ".*/mlflow.db") for file in run_dir.glob(pattern)):
+        assert time.monotonic() < end
+        time.sleep(0.01)
+
+
 def test_the_death_of_every_server_and_of_the_tracker_while_it_sends_leaves_each_record_once(tmp_path: Path) -> None:
     plan = prepare(tmp_path / "run", small(seeds=10))
     with postgresql() as database, mlflow_server(database.uri, tmp_path / "server") as server:

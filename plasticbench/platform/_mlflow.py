@@ -10,10 +10,11 @@ import os
 import re
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from functools import lru_cache
 from pathlib import Path
 from posixpath import normpath
+from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Literal
 from urllib.parse import urlsplit
 
@@ -42,6 +43,10 @@ _CLIENT_SETTINGS = {
 
 class TrackingUnavailable(RuntimeError):
     """The tracking store cannot be used now; nothing is lost, and the next pump continues where this one stopped."""
+
+
+class _NoPlace(RuntimeError):
+    """A database file cannot be made where it should be."""
 
 
 def database_uri(path: Path) -> str:
@@ -82,16 +87,48 @@ def check(tracking_uri: str) -> None:
 def _check_database(tracking_uri: str, kind: Literal["sqlite", "postgresql"]) -> None:
     # MLflow itself would repeat a failing connection 15 times with doubling pauses: hours.
     from sqlalchemy import create_engine
-    from sqlalchemy.engine import make_url
     from sqlalchemy.pool import NullPool
 
     if kind == "postgresql":
         arguments, probe = {"connect_timeout": _CONNECT_TIMEOUT_S}, "SELECT 1"
     else:
-        Path(make_url(tracking_uri).database or "").parent.mkdir(parents=True, exist_ok=True)
         arguments, probe = {}, "PRAGMA schema_version"  # reads the header, so a foreign file is noticed
+        file = _database_file(tracking_uri)
+        if not file.exists():
+            with _folder_beside(file):
+                return  # it can be made there
     with create_engine(tracking_uri, poolclass=NullPool, connect_args=arguments).connect() as connection:
         connection.exec_driver_sql(probe)
+
+
+def _database_file(tracking_uri: str) -> Path:
+    from sqlalchemy.engine import make_url
+
+    return Path(make_url(tracking_uri).database or "")
+
+
+def _make_database(file: Path) -> None:
+    """Puts a complete MLflow database in its place: one that was cut off while it was made could never be used."""
+    if file.exists():
+        return
+    from mlflow import MlflowClient
+
+    with _folder_beside(file) as folder:
+        made = folder / file.name
+        MlflowClient(database_uri(made)).search_experiments(max_results=1)
+        with suppress(OSError):  # another process was quicker; or no hard links here, and MLflow makes it in its place
+            file.hardlink_to(made)
+
+
+@contextmanager
+def _folder_beside(file: Path) -> Iterator[Path]:
+    try:
+        file.parent.mkdir(parents=True, exist_ok=True)
+        folder = TemporaryDirectory(prefix=f".{file.name}-", dir=file.parent)
+    except OSError as error:
+        raise _NoPlace(f"{error.strerror}: {file}") from error
+    with folder as path:
+        yield Path(path)
 
 
 @contextmanager
@@ -111,7 +148,7 @@ def session(tracking_uri: str, settings: Mapping[str, str] | None = None) -> Ite
                 for category in (DeprecationWarning, FutureWarning):  # MLflow's own business with its libraries
                     warnings.simplefilter("ignore", category)
                 yield
-        except (MlflowException, RequestException, SQLAlchemyError, ModuleNotFoundError) as error:
+        except (MlflowException, RequestException, SQLAlchemyError, ModuleNotFoundError, _NoPlace) as error:
             raise TrackingUnavailable(_advice(tracking_uri, error)) from error
 
 
@@ -185,6 +222,8 @@ class Store:
         from mlflow import MlflowClient
 
         check(tracking_uri)
+        if scheme(tracking_uri) == "sqlite":
+            _make_database(_database_file(tracking_uri))
         client = MlflowClient(tracking_uri)
         found = client.get_experiment_by_name(experiment)
         if found is None:
