@@ -84,13 +84,37 @@ def connected(address: str | None) -> Iterator[None]:
     """
     where = address or os.environ.get("RAY_ADDRESS") or "local"
     _start_own_node() if where == "local" else _join(where)
-    previous = signal.signal(signal.SIGTERM, _interrupt)
+    with interrupts():
+        try:
+            yield
+        finally:
+            ray.shutdown()
+
+
+_heard: list[int] = []  # signals; no Event, whose lock a handler must not wait for
+
+
+@contextmanager
+def interrupts() -> Iterator[None]:
+    """SIGTERM interrupts as SIGINT does, and no interrupt is lost: ask ``check_interrupted`` now and then."""
+    # What a shell script starts in the background ignores SIGINT, and goes on doing so.
+    heard = [kind for kind in (signal.SIGINT, signal.SIGTERM) if signal.getsignal(kind) != signal.SIG_IGN]
+    previous = {kind: signal.signal(kind, _interrupt) for kind in heard}
+    _heard.clear()
     try:
         yield
     finally:
-        signal.signal(signal.SIGTERM, previous)
-        ray.shutdown()
+        for kind, handler in previous.items():
+            signal.signal(kind, handler)
+
+
+def check_interrupted() -> None:
+    """Raises a ``KeyboardInterrupt`` that did not get through: Python drops any exception inside a destructor."""
+    if _heard:
+        _heard.clear()
+        raise KeyboardInterrupt
 
 
 def _interrupt(signum: int, frame: object) -> None:
+    _heard.append(signum)
     raise KeyboardInterrupt

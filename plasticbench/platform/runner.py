@@ -21,7 +21,7 @@ from plasticbench.platform._placement import Needs, check_fits, describe_nodes, 
 from plasticbench.platform._queue import WorkQueue, statuses
 from plasticbench.platform.benchmark import Benchmark
 from plasticbench.platform.checkpoint import CheckpointStore, StorageError
-from plasticbench.platform.connection import connected
+from plasticbench.platform.connection import check_interrupted, connected
 from plasticbench.platform.display import Display
 from plasticbench.platform.plan import Plan, Segment
 from plasticbench.platform.rundir import RunDirectory
@@ -132,6 +132,7 @@ class Scheduler:
             while self._start_ready():
                 self._wait()
                 self._show()
+                check_interrupted()
         except KeyboardInterrupt:
             self.display.message("Stopping: every population commits what it has. Interrupt again to give up on that.")
             self._stop_all()
