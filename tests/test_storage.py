@@ -157,6 +157,15 @@ def test_parts_left_by_a_death_while_merging_or_cutting_change_nothing(bucket_fo
     assert len(storage.entries(bucket_folder / "t")) == 1
 
 
+def test_a_merge_that_a_death_broke_off_is_completed(bucket_folder):
+    log = append_log(bucket_folder / "t.jsonl")
+    for start, data in ((0, b"aaaa"), (4, b"bbbb"), (0, b"aaaabbbb")):  # merged, nothing deleted yet
+        log.write(start, data)
+    log.merge()
+    assert log.read(0, None) == b"aaaabbbb"
+    assert len(storage.entries(bucket_folder / "t")) == 1
+
+
 def test_a_reader_finds_what_is_merged_under_its_eyes(bucket_folder, monkeypatch):
     log = append_log(bucket_folder / "t.jsonl")
     log.write(0, b"aaaa")
