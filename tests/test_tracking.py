@@ -317,43 +317,6 @@ def test_damaged_records_of_one_trial_hold_up_no_other(run_dir: Path) -> None:
     assert [row[2] for row in history(client(run_dir), runs(client(run_dir))[sound])] == [2.0]
 
 
-def test_a_missing_database_driver_is_told_with_the_one_that_is_there() -> None:
-    with pytest.raises(TrackingUnavailable, match=r"pip install psycopg2, or write postgresql://"):
-        check("postgresql+psycopg2://u@127.0.0.1:9/d")
-
-
-@pytest.mark.parametrize("uri", ["mlruns", "file:///x", "mysql://h/db", "sqlite://", "http://", "postgres://h/d"])
-def test_a_store_of_the_wrong_kind_is_refused_with_the_accepted_ones(tmp_path: Path, uri: str) -> None:
-    for use in (check, lambda wrong: Mirror(tmp_path, wrong)):
-        with pytest.raises(ValueError, match=r"sqlite:///FILE, postgresql://.*, got"):
-            use(uri)
-
-
-@pytest.mark.parametrize(
-    ("uri", "advice"),
-    [("http://u:secret@127.0.0.1:9", "server"), ("postgresql://u:secret@127.0.0.1:9/d", "psycopg|user")],
-)
-def test_a_store_that_is_down_is_told_within_seconds_and_without_its_password(uri: str, advice: str) -> None:
-    began = time.monotonic()
-    with pytest.raises(TrackingUnavailable, match=advice) as told:
-        check(uri)
-    assert "127.0.0.1:9" in str(told.value)
-    assert "secret" not in str(told.value)
-    assert time.monotonic() - began < 5
-
-
-def test_check_accepts_a_new_database_and_refuses_a_foreign_file(tmp_path: Path) -> None:
-    check(f"sqlite:///{tmp_path}/new/mlflow.db")
-    (tmp_path / "notes.db").write_text("shopping list " * 50)
-    with pytest.raises(TrackingUnavailable, match=r"notes\.db cannot be used.*not a database"):
-        check(f"sqlite:///{tmp_path}/notes.db")
-
-
-def test_the_pages_of_a_directory_without_a_store_are_refused(tmp_path: Path) -> None:
-    with pytest.raises(ValueError, match=r"holds no mlflow\.db"):
-        ui_command(tmp_path, 5000)
-
-
 @contextmanager
 def serving(command: list[str], port: int) -> Iterator[None]:
     """Runs a server until the block ends; it must answer within a minute."""
