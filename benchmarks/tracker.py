@@ -1,9 +1,9 @@
-"""How the tracker bears load: ``python -m benchmarks.tracker load|away|scale [--trials N] ...``. Prints JSON.
+"""How the tracker bears load: ``python -m benchmarks.tracker load|slowdown|away|scale [--trials N] ...``. Prints JSON.
 
 ``load``: N trials log METRICS every second; the tracker, a process of its own, sends them to a real PostgreSQL, direct
-or through a real MLflow server. A training process runs beside it at niceness 0, in windows with and without logging by
-turns. ``away``: the same trials while no server answers. ``scale``: N trials with one line of records each, and what
-each costs as N grows.
+or through a real MLflow server: what that costs, and how far it lags. ``slowdown``: the same beside a training process
+at niceness 0, while the tracker is stopped and continued every few seconds. ``away``: the same trials while no server
+answers. ``scale``: N trials with one line of records each, and what each costs as N grows.
 """
 
 from __future__ import annotations
@@ -11,12 +11,15 @@ from __future__ import annotations
 import argparse
 import json
 import os
+import signal
+import statistics
 import subprocess
 import sys
 import tempfile
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -89,6 +92,8 @@ class Training:
     def __init__(self, log: Path) -> None:
         self._log = log
         self._process = subprocess.Popen([sys.executable, "-c", TRAINING], stdout=open(log, "wb"))
+        while log.stat().st_size < 10_000:  # it has begun, and is warm
+            time.sleep(0.1)
 
     def updates(self) -> int:
         """How many it has done."""
@@ -100,17 +105,6 @@ class Training:
         """Kills it."""
         self._process.kill()
         self._process.wait()
-
-
-class NoTraining:
-    """In its place where the cost alone is asked for."""
-
-    def updates(self) -> int:
-        """None."""
-        return 0
-
-    def end(self) -> None:
-        """Nothing to end."""
 
 
 def cpu_s(pid: int) -> float:
@@ -146,66 +140,100 @@ def store(folder: Path, through_server: bool) -> Iterator[tuple[str, dict[str, S
             yield server.uri, {"database": database, "server": server}
 
 
-def load(
-    num_trials: int, through_server: bool, beside_training: bool, window_s: float, num_windows: int
-) -> dict[str, Any]:
-    """Windows with logging until all of it is in the store; each paired with one as long without, for the slow-down."""
+@dataclass
+class Stage:
+    """Trials, the tracker that follows them, and the servers that it sends to."""
+
+    trials: Trials
+    tracker: TrackerProcess
+    servers: dict[str, Server]
+
+
+@contextmanager
+def stage(num_trials: int, through_server: bool) -> Iterator[Stage]:
+    """All runs are there already."""
     with tempfile.TemporaryDirectory() as scratch:
         run_dir, trials = Path(scratch) / "run", Trials(Path(scratch) / "run", num_trials)
         with store(Path(scratch) / "server", through_server) as (uri, servers):
-            tracker = TrackerProcess(run_dir, uri)
-            training = Training(Path(scratch) / "training") if beside_training else NoTraining()
-            pids = {"tracker": tracker.pid, **{name: server.pid for name, server in servers.items()}}
+            found = Stage(trials, TrackerProcess(run_dir, uri), servers)
             try:
-                _window(trials, tracker, servers["database"].uri, 1)  # creates the runs
-                pairs = [
-                    _pair(trials, tracker, training, servers["database"].uri, pids, window_s)
-                    for _ in range(num_windows)
-                ]
-                memory = memory_mib(tracker.pid)
+                _window(found, 1)
+                yield found
             finally:
-                training.end()
-                tracker.kill()
+                found.tracker.kill()
+
+
+def load(num_trials: int, through_server: bool, window_s: float, num_windows: int) -> dict[str, Any]:
+    """Windows with logging, each until all of it is in the store."""
+    with stage(num_trials, through_server) as on:
+        windows = [_costs(on, window_s) for _ in range(num_windows)]
+        memory = memory_mib(on.tracker.pid)
     return {
         "trials": num_trials,
         "records_per_s": num_trials * len(METRICS),
         "through_server": through_server,
-        **{name: [round(pair[name], 1) for pair in pairs] for name in pairs[0]},
+        **{name: [round(window[name], 1) for window in windows] for name in windows[0]},
         "tracker_memory_mib": round(memory),
     }
 
 
-def _pair(
-    trials: Trials,
-    tracker: TrackerProcess,
-    training: Training | NoTraining,
-    database: str,
-    pids: dict[str, int],
-    window_s: float,
-) -> dict[str, float]:
-    """Updates lost to logging, and CPU it takes, in percent of ``window_s`` of training and of one core."""
-    before, cpu_before, began = training.updates(), {name: cpu_s(pid) for name, pid in pids.items()}, time.monotonic()
-    lag_s = _window(trials, tracker, database, window_s)
-    took_s, updates = time.monotonic() - began, training.updates() - before
-    figures = {f"{name}_cpu_percent": 100 * (cpu_s(pid) - cpu_before[name]) / window_s for name, pid in pids.items()}
-    figures |= {"longest_lag_s": lag_s, "until_all_is_there_s": took_s}
-    if isinstance(training, NoTraining):
-        return figures
+def _costs(on: Stage, window_s: float) -> dict[str, float]:
+    """CPU in percent of one core for ``window_s``, and lag."""
+    pids = {"tracker": on.tracker.pid, **{name: server.pid for name, server in on.servers.items()}}
+    before, began = {name: cpu_s(pid) for name, pid in pids.items()}, time.monotonic()
+    lag_s = _window(on, window_s)
+    figures = {f"{name}_cpu_percent": 100 * (cpu_s(pid) - before[name]) / window_s for name, pid in pids.items()}
+    return figures | {"longest_lag_s": lag_s, "until_all_is_there_s": time.monotonic() - began}
+
+
+def slowdown(num_trials: int, through_server: bool, period_s: float, num_pairs: int) -> dict[str, Any]:
+    """Updates per second of training with the tracker running and with it stopped, in neighbouring periods.
+
+    Logging never pauses, so a running tracker sends what two periods logged: twice the share that it really takes.
+    """
+    losses = []
+    with stage(num_trials, through_server) as on, tempfile.TemporaryDirectory() as scratch:
+        training = Training(Path(scratch) / "training")
+        try:
+            for _ in range(num_pairs):
+                rates = []
+                for signum in (signal.SIGCONT, signal.SIGSTOP):
+                    os.kill(on.tracker.pid, signum)
+                    rates.append(_rate(on, training, period_s, tells=signum == signal.SIGCONT))
+                losses.append(100 * (1 - rates[0] / rates[1]) / 2)
+        finally:
+            training.end()
+            os.kill(on.tracker.pid, signal.SIGCONT)
+    return {
+        "trials": num_trials,
+        "through_server": through_server,
+        "pairs": num_pairs,
+        "slowdown_percent": round(statistics.fmean(losses), 2),
+        "standard_error": round(statistics.stdev(losses) / num_pairs**0.5, 2),
+        "median": round(statistics.median(losses), 2),
+    }
+
+
+def _rate(on: Stage, training: Training, period_s: float, *, tells: bool) -> float:
+    """Updates per second while trials log every second; a stopped tracker is not told, as its pipe would fill."""
     before, began = training.updates(), time.monotonic()
-    time.sleep(took_s)
-    alone_per_s = (training.updates() - before) / (time.monotonic() - began)
-    return figures | {"slowdown_percent": 100 * (alone_per_s * took_s - updates) / (alone_per_s * window_s)}
+    while (now := time.monotonic()) < began + period_s:
+        lengths = on.trials.log()
+        if tells:
+            on.tracker.committed(lengths)
+        time.sleep(max(0.0, now + 1 - time.monotonic()))
+    return (training.updates() - before) / (time.monotonic() - began)
 
 
-def _window(trials: Trials, tracker: TrackerProcess, database: str, window_s: float) -> float:
+def _window(on: Stage, window_s: float) -> float:
     """Logs every second for a while and waits until the store has it all; returns the longest lag."""
     logged: list[tuple[int, float]] = []  # records up to a time
     longest, end = 0.0, time.monotonic() + window_s
     while True:
         if time.monotonic() < end:
-            tracker.committed(trials.log())
-            logged.append((trials.num_records, time.monotonic()))
-        arrived = rows(database)
+            on.tracker.committed(on.trials.log())
+            logged.append((on.trials.num_records, time.monotonic()))
+        arrived = rows(on.servers["database"].uri)
         while logged and logged[0][0] <= arrived:
             longest = max(longest, time.monotonic() - logged.pop(0)[1])
         if time.monotonic() >= end and not logged:
@@ -264,16 +292,17 @@ def scale(num_trials: int) -> dict[str, Any]:
 
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("what", choices=("load", "away", "scale"))
+    parser.add_argument("what", choices=("load", "slowdown", "away", "scale"))
     parser.add_argument("--trials", type=int, default=200)
     parser.add_argument("--direct", action="store_true", help="to PostgreSQL itself, without an MLflow server")
-    parser.add_argument("--cost", action="store_true", help="load: CPU and lag alone, with no training beside it")
-    parser.add_argument("--seconds", type=float, default=60)
-    parser.add_argument("--windows", type=int, default=4)
+    parser.add_argument("--seconds", type=float, default=60, help="of a window; 5 is good for slowdown")
+    parser.add_argument("--windows", type=int, default=4, help="or pairs of periods; 30 is good for slowdown")
     given = parser.parse_args()
     match given.what:
         case "load":
-            figures = load(given.trials, not given.direct, not given.cost, given.seconds, given.windows)
+            figures = load(given.trials, not given.direct, given.seconds, given.windows)
+        case "slowdown":
+            figures = slowdown(given.trials, not given.direct, given.seconds, given.windows)
         case "away":
             figures = away(given.trials, given.seconds)
         case "scale":
