@@ -18,6 +18,8 @@ from tracker_process import TrackerProcess
 
 from plasticbench.platform.plan import Plan
 from plasticbench.platform.rundir import RunDirectory
+from plasticbench.platform.tracker import Tracker
+from plasticbench.platform.tracking import Mirror, TrackingUnavailable
 from plasticbench.records import Record, RecordWriter, read_records
 
 pytestmark = pytest.mark.slow
@@ -112,6 +114,27 @@ def test_an_unexpected_error_reaches_the_driver_and_stops_nothing(tmp_path: Path
         wait_for(tmp_path, 3 * 5 * len(plan.trials))
         assert tracker.finish() is None
     assert rows(tmp_path / "mlflow.db", _RUNS) == sorted((trial.id, "FINISHED") for trial in plan.trials)
+
+
+def test_news_that_arrives_while_an_older_one_fails_is_what_the_next_round_sends(tmp_path: Path, monkeypatch) -> None:
+    plan, pump = prepare(tmp_path, small()), Mirror.pump
+    failed = []
+
+    def fails_once(mirror: Mirror, news: dict[str, int]) -> int:
+        if news and not failed:
+            failed.append(news)
+            tracker.committed(append(tmp_path, plan, 5, 5))
+            raise TrackingUnavailable("just now")
+        return pump(mirror, news)
+
+    monkeypatch.setattr("os.nice", lambda increment: 0)  # this process is not the tracker's alone
+    monkeypatch.setattr(Mirror, "pump", fails_once)
+    tracker = Tracker(str(tmp_path), None)
+    tracker.committed(append(tmp_path, plan, 0, 5))
+    while not failed:
+        time.sleep(0.01)
+    assert tracker.finish({trial.id: "FINISHED" for trial in plan.trials}, None) is None
+    assert rows(tmp_path / "mlflow.db", _ROWS) == recorded(tmp_path, plan)
 
 
 def test_a_tracker_that_dies_while_it_makes_the_database_leaves_no_half_of_one(tmp_path: Path) -> None:
