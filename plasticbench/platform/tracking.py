@@ -13,10 +13,12 @@ import sys
 import time
 import uuid
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from functools import cached_property
 from pathlib import Path
 from tempfile import TemporaryDirectory
+from threading import Lock
 from typing import Any, TypeVar
 
 from plasticbench import storage
@@ -38,6 +40,7 @@ __all__ = ["Mirror", "RunStatus", "TrackingUnavailable", "UnreadableRecords", "c
 _WINDOW_BYTES = 1 << 20  # about 9,000 records: held in memory at once, and sent again after a crash
 _MEAN_METRICS = ("eval/return", "eval/score")
 _SAVE_EVERY_S = 5.0
+_NUM_CONNECTIONS = 4  # to a server or PostgreSQL: most of a request's time is waiting
 _T = TypeVar("_T")
 _R = TypeVar("_R")
 
@@ -53,7 +56,7 @@ class Mirror:
         """Touches neither disk nor network; without ``tracking_uri`` the store is ``mlflow.db`` in ``run_dir``."""
         self._run_dir = run_dir
         self._uri = tracking_uri or _embedded_uri(run_dir)
-        scheme(self._uri)  # a wrong one is the user's error, to be told before anything starts
+        self._scheme = scheme(self._uri)  # a wrong one is the user's error, to be told before anything starts
         self._store: Store | None = None
         self._runs: dict[str | tuple[str, str], str] = {}  # MLflow run ids by trial id, and by (task, method)
         self.progress = 0  # grows while anything is sent
@@ -66,7 +69,10 @@ class Mirror:
         goes on from there. Raises ``UnreadableRecords`` when all other trials are sent.
         """
         with self._connected() as store:
-            return sum(_do_all(committed.items(), lambda item: self._pump_trial(store, *item)))
+            for trial_id in [name for name, end in committed.items() if end > 0 and name in self._trials]:
+                self._trial_run(store, self._trials[trial_id])  # in turn, as trials share the run of their method
+            with self._connections() as through:
+                return sum(_do_all(committed.items(), lambda item: self._pump_trial(store, *item), through))
 
     def finish_all(self, statuses: Mapping[str, RunStatus]) -> None:
         """Ends the runs of these trials and those of their methods, which get the means over their seeds.
@@ -104,6 +110,15 @@ class Mirror:
                 raise
             finally:
                 self._sent.save()
+
+    @contextmanager
+    def _connections(self) -> Iterator[Callable[..., Iterable[Any]]]:
+        """A ``map`` over trials; several are sent at a time, unless the store has one writer at a time."""
+        if self._scheme == "sqlite":
+            yield map
+            return
+        with ThreadPoolExecutor(_NUM_CONNECTIONS) as pool:
+            yield pool.map
 
     def _pump_trial(self, store: Store, trial_id: str, end: int) -> int:
         if end == 0:
@@ -149,6 +164,7 @@ class Mirror:
         if trial["id"] not in self._runs:
             parent = self._method_run(store, trial)
             self._runs[trial["id"]] = store.run(self._specs.trial(trial, parent))
+            self.progress += 1
         return self._runs[trial["id"]]
 
     def _method_run(self, store: Store, trial: Trial) -> str:
@@ -222,6 +238,7 @@ class _Positions:
 
     def __init__(self, path: Location) -> None:
         self._path, self._changed, self._saved_s = path, False, time.monotonic()
+        self._lock = Lock()
         try:
             self._sent: dict[str, int] = json.loads(storage.read(path))
         except (FileNotFoundError, json.JSONDecodeError):
@@ -231,9 +248,10 @@ class _Positions:
         return self._sent.get(run, 0)
 
     def __setitem__(self, run: str, position: int) -> None:
-        self._sent[run], self._changed = position, True
-        if time.monotonic() - self._saved_s > _SAVE_EVERY_S:
-            self.save()
+        with self._lock:
+            self._sent[run], self._changed = position, True
+            if time.monotonic() - self._saved_s > _SAVE_EVERY_S:
+                self.save()
 
     def save(self) -> None:
         """Writes what is not on disk yet."""
@@ -276,18 +294,20 @@ def _worst(statuses: Sequence[RunStatus]) -> RunStatus:
     return min(statuses, key=order.index)
 
 
-def _do_all(items: Iterable[_T], action: Callable[[_T], _R]) -> list[_R]:
+def _do_all(items: Iterable[_T], action: Callable[[_T], _R], through: Callable[..., Iterable[Any]] = map) -> list[_R]:
     """Does everything that can be done before it raises ``UnreadableRecords`` for the rest."""
-    results, unreadable = [], []
-    for item in items:
+
+    def attempt(item: _T) -> tuple[_R | None, str]:
         try:
-            results.append(action(item))
+            return action(item), ""
         except UnreadableRecords as error:
-            unreadable.append(str(error))
-    if unreadable:
+            return None, str(error)
+
+    attempts = list(through(attempt, items))
+    if unreadable := [message for _, message in attempts if message]:
         more = f" (and {len(unreadable) - 1} more like this)" if len(unreadable) > 1 else ""
         raise UnreadableRecords(unreadable[0] + more)
-    return results
+    return [result for result, _ in attempts]
 
 
 def _windows(path: Location, start: int, end: int) -> Iterator[tuple[list[Record], int]]:
