@@ -146,7 +146,15 @@ def postgresql(user: str = "mlflow") -> Iterator[Server]:
 
 
 @contextmanager
-def mlflow_server(database_uri: str, folder: Path, *, workers: int = 1, port: int | None = None) -> Iterator[Server]:
+def mlflow_server(
+    database_uri: str,
+    folder: Path,
+    *,
+    workers: int = 1,
+    port: int | None = None,
+    options: Sequence[str] = (),
+    environment: Mapping[str, str] | None = None,
+) -> Iterator[Server]:
     """An MLflow server before a database, with artifacts and log below ``folder``."""
     folder.mkdir(parents=True, exist_ok=True)
     port = port or free_port()
@@ -155,7 +163,8 @@ def mlflow_server(database_uri: str, folder: Path, *, workers: int = 1, port: in
     command += ["--backend-store-uri", database_uri, "--artifacts-destination", str((folder / "artifacts").resolve())]
     # Job execution is for hosted evaluations; without it the server is there in 5 s instead of 13.
     quiet = {"MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false", "MLFLOW_DISABLE_TELEMETRY": "true"}
-    command += ["--workers", str(workers)]
+    command += ["--workers", str(workers), *options]
+    quiet |= environment or {}
     server = Server(command, lambda: _page_answers(f"{uri}/health"), folder / "log", uri=uri, environment=quiet)
     try:
         server.start()

@@ -196,6 +196,7 @@ def test_a_killed_run_in_an_object_store_is_resumed_by_one_of_two_drivers_to_the
     ended = [_finish(driver, timeout_s=500) for driver in [_start("resume", out), _start("resume", out)]]
     assert sorted(code for code, _ in ended) == [0, 2], ended
     assert "another plasticbench is running" in max(ended)[1]
+    assert f"MLflow: sqlite:///{database}" in min(ended)[1]
     plan = RunDirectory(bucket_folder).plan()
     assert facts(bucket_folder, plan) == reference
     assert _mirrored(database) == _recorded(bucket_folder, plan)

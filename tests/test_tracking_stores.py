@@ -6,6 +6,7 @@ import time
 from pathlib import Path
 
 import pytest
+from servers import mlflow_server
 
 from plasticbench.platform.tracking import Mirror, TrackingUnavailable, check, ui_command
 
@@ -45,3 +46,24 @@ def test_check_accepts_a_new_database_and_refuses_a_foreign_file(tmp_path: Path)
 def test_the_pages_of_a_directory_without_a_store_are_refused(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match=r"holds no mlflow\.db"):
         ui_command(tmp_path, 5000)
+
+
+@pytest.mark.slow
+def test_a_server_with_logins_is_used_with_one_and_asks_for_it_without(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    settings = tmp_path / "auth.ini"
+    settings.write_text(
+        f"[mlflow]\ndatabase_uri = sqlite:///{tmp_path}/logins.db\ndefault_permission = READ\n"
+        "admin_username = admin\nadmin_password = a-long-password\n"
+        "authorization_function = mlflow.server.auth:authenticate_request_basic_auth\n"
+    )
+    environment = {"MLFLOW_AUTH_CONFIG_PATH": str(settings), "MLFLOW_FLASK_SERVER_SECRET_KEY": "secret"}
+    options = ["--app-name", "basic-auth"]
+    database = f"sqlite:///{tmp_path}/mlflow.db"
+    with mlflow_server(database, tmp_path / "server", options=options, environment=environment) as server:
+        with pytest.raises(TrackingUnavailable, match="MLFLOW_TRACKING_USERNAME and MLFLOW_TRACKING_PASSWORD"):
+            check(server.uri)
+        monkeypatch.setenv("MLFLOW_TRACKING_USERNAME", "admin")
+        monkeypatch.setenv("MLFLOW_TRACKING_PASSWORD", "a-long-password")
+        check(server.uri)

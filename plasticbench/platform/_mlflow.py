@@ -183,6 +183,8 @@ def _advice(tracking_uri: str, error: Exception) -> str:
     match error, kind:
         case ModuleNotFoundError(), _:
             advice = f"its database driver is missing: pip install {error.name}, or write postgresql:// for psycopg 3"
+        case _, "http" if "error code 401" in str(error) or "error code 403" in str(error):
+            advice = "it wants MLFLOW_TRACKING_USERNAME and MLFLOW_TRACKING_PASSWORD of a user who may, on every node"
         case _, "http":
             advice = "start or restart the MLflow server, and check the address and its --allowed-hosts"
         case _, "postgresql":
@@ -190,7 +192,11 @@ def _advice(tracking_uri: str, error: Exception) -> str:
         case _:
             advice = "check that the file is an MLflow database and that its folder is writable and not full"
     cause = (str(error).strip() or repr(error)).splitlines()[0]
-    text = f"MLflow store {tracking_uri} cannot be used: {advice}. Cause: {cause}"
+    return masked(f"MLflow store {tracking_uri} cannot be used: {advice}. Cause: {cause}", tracking_uri)
+
+
+def masked(text: str, tracking_uri: str) -> str:
+    """The text without the password of the URI."""
     password = urlsplit(tracking_uri).password
     return text.replace(f":{password}@", ":***@") if password else text
 

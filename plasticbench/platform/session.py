@@ -14,7 +14,7 @@ from plasticbench.platform import connection, runner
 from plasticbench.platform.display import Display, make_display, standings
 from plasticbench.platform.rundir import RunDirectory
 from plasticbench.platform.tracker import committed_bytes
-from plasticbench.platform.tracking import Mirror, TrackingUnavailable, check
+from plasticbench.platform.tracking import Mirror, TrackingUnavailable, check, masked
 from plasticbench.storage import Location
 
 DONE, FAILED, INTERRUPTED = 0, 1, 130
@@ -37,7 +37,7 @@ def execute(
         outcome = scheduler.run()
         report = _report(directory, display) if outcome != "interrupted" else None
         behind = runner.finish_tracking(tracker, scheduler.statuses(), report.parent if report else None)
-    _farewell(directory, console, outcome, report, behind)
+    _farewell(directory, console, outcome, report, behind, tracking_uri)
     return {"complete": DONE, "failed": FAILED, "interrupted": INTERRUPTED}[outcome]
 
 
@@ -68,7 +68,12 @@ def _report(directory: RunDirectory, display: Display) -> Location | None:
 
 
 def _farewell(
-    directory: RunDirectory, console: Console, outcome: runner.Outcome, report: Location | None, behind: str | None
+    directory: RunDirectory,
+    console: Console,
+    outcome: runner.Outcome,
+    report: Location | None,
+    behind: str | None,
+    tracking_uri: str | None,
 ) -> None:
     where = shlex.quote(str(directory.path))
     if behind is not None:
@@ -81,7 +86,8 @@ def _farewell(
     for table in standings(leaderboard.leaderboard([directory.path])):
         console.print(table)
     console.print(f"Report: {report}", highlight=False, markup=False, soft_wrap=True)
-    console.print(f"MLflow: plasticbench ui {where}", highlight=False, markup=False, soft_wrap=True)
+    pages = masked(tracking_uri, tracking_uri) if tracking_uri else f"plasticbench ui {where}"
+    console.print(f"MLflow: {pages}", highlight=False, markup=False, soft_wrap=True)
 
 
 def mirror(directory: RunDirectory, tracking_uri: str) -> None:
