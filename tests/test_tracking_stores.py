@@ -52,13 +52,17 @@ def test_the_pages_of_a_directory_without_a_store_are_refused(tmp_path: Path) ->
 def test_a_server_with_logins_is_used_with_one_and_asks_for_it_without(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    settings = tmp_path / "auth.ini"
+    settings = tmp_path / "auth.ini"  # without it the logins would be kept where the server runs
     settings.write_text(
         f"[mlflow]\ndatabase_uri = sqlite:///{tmp_path}/logins.db\ndefault_permission = READ\n"
-        "admin_username = admin\nadmin_password = a-long-password\n"
         "authorization_function = mlflow.server.auth:authenticate_request_basic_auth\n"
     )
-    environment = {"MLFLOW_AUTH_CONFIG_PATH": str(settings), "MLFLOW_FLASK_SERVER_SECRET_KEY": "secret"}
+    environment = {
+        "MLFLOW_AUTH_CONFIG_PATH": str(settings),
+        "MLFLOW_FLASK_SERVER_SECRET_KEY": "secret",
+        "MLFLOW_AUTH_ADMIN_USERNAME": "admin",
+        "MLFLOW_AUTH_ADMIN_PASSWORD": "a-long-password",
+    }
     options = ["--app-name", "basic-auth"]
     database = f"sqlite:///{tmp_path}/mlflow.db"
     with mlflow_server(database, tmp_path / "server", options=options, environment=environment) as server:
