@@ -17,7 +17,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -92,6 +92,7 @@ class Training:
     def __init__(self, log: Path) -> None:
         self._log = log
         self._process = subprocess.Popen([sys.executable, "-c", TRAINING], stdout=open(log, "wb"))
+        self.pid = self._process.pid
         while log.stat().st_size < 10_000:  # it has begun, and is warm
             time.sleep(0.1)
 
@@ -186,14 +187,22 @@ def _costs(on: Stage, window_s: float) -> dict[str, float]:
     return figures | {"longest_lag_s": lag_s, "until_all_is_there_s": time.monotonic() - began}
 
 
-def slowdown(num_trials: int, through_server: bool, period_s: float, num_pairs: int) -> dict[str, Any]:
+def slowdown(
+    num_trials: int, through_server: bool, period_s: float, num_pairs: int, *, apart: bool = False
+) -> dict[str, Any]:
     """Updates per second of training with the tracker running and with it stopped, in neighbouring periods.
 
-    Logging never pauses, so a running tracker sends what two periods logged: twice the share that it really takes.
+    ``apart``: servers and logging stay on the last core and training on the first, as on machines of their own; the
+    tracker may use both. Logging never pauses, so a running tracker sends what two periods logged: twice the share
+    that it really takes.
     """
     losses = []
     with stage(num_trials, through_server) as on, tempfile.TemporaryDirectory() as scratch:
         training = Training(Path(scratch) / "training")
+        if apart:
+            _pin(training.pid, 0)
+            for pid in (os.getpid(), *(server.pid for server in on.servers.values())):
+                _pin(pid, (os.cpu_count() or 1) - 1, but=(training.pid, on.tracker.pid))
         try:
             for _ in range(num_pairs):
                 rates = []
@@ -207,11 +216,18 @@ def slowdown(num_trials: int, through_server: bool, period_s: float, num_pairs: 
     return {
         "trials": num_trials,
         "through_server": through_server,
+        "apart": apart,
         "pairs": num_pairs,
         "slowdown_percent": round(statistics.fmean(losses), 2),
         "standard_error": round(statistics.stdev(losses) / num_pairs**0.5, 2),
         "median": round(statistics.median(losses), 2),
     }
+
+
+def _pin(pid: int, core: int, but: Sequence[int] = ()) -> None:
+    for member in set(family(pid)) - set(but):
+        for thread in Path(f"/proc/{member}/task").iterdir():
+            os.sched_setaffinity(int(thread.name), {core})
 
 
 def _rate(on: Stage, training: Training, period_s: float, *, tells: bool) -> float:
@@ -295,6 +311,9 @@ if __name__ == "__main__":
     parser.add_argument("what", choices=("load", "slowdown", "away", "scale"))
     parser.add_argument("--trials", type=int, default=200)
     parser.add_argument("--direct", action="store_true", help="to PostgreSQL itself, without an MLflow server")
+    parser.add_argument(
+        "--apart", action="store_true", help="slowdown: servers on one core, training on another"
+    )
     parser.add_argument("--seconds", type=float, default=60, help="of a window; 5 is good for slowdown")
     parser.add_argument("--windows", type=int, default=4, help="or pairs of periods; 30 is good for slowdown")
     given = parser.parse_args()
@@ -302,7 +321,7 @@ if __name__ == "__main__":
         case "load":
             figures = load(given.trials, not given.direct, given.seconds, given.windows)
         case "slowdown":
-            figures = slowdown(given.trials, not given.direct, given.seconds, given.windows)
+            figures = slowdown(given.trials, not given.direct, given.seconds, given.windows, apart=given.apart)
         case "away":
             figures = away(given.trials, given.seconds)
         case "scale":

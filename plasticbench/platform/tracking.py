@@ -41,7 +41,7 @@ __all__ = ["Mirror", "RunStatus", "TrackingUnavailable", "UnreadableRecords", "c
 _WINDOW_BYTES = 1 << 20  # about 9,000 records: held in memory at once, and sent again after a crash
 _MEAN_METRICS = ("eval/return", "eval/score")
 _SAVE_EVERY_S = 5.0
-_NUM_CONNECTIONS = 4  # to a server or PostgreSQL: most of a request's time is waiting
+_NUM_CONNECTIONS = 2  # to a server or PostgreSQL: most of a request's time is waiting
 _T = TypeVar("_T")
 _R = TypeVar("_R")
 
