@@ -311,9 +311,7 @@ if __name__ == "__main__":
     parser.add_argument("what", choices=("load", "slowdown", "away", "scale"))
     parser.add_argument("--trials", type=int, default=200)
     parser.add_argument("--direct", action="store_true", help="to PostgreSQL itself, without an MLflow server")
-    parser.add_argument(
-        "--apart", action="store_true", help="slowdown: servers on one core, training on another"
-    )
+    parser.add_argument("--apart", action="store_true", help="slowdown: servers on one core, training on another")
     parser.add_argument("--seconds", type=float, default=60, help="of a window; 5 is good for slowdown")
     parser.add_argument("--windows", type=int, default=4, help="or pairs of periods; 30 is good for slowdown")
     given = parser.parse_args()
