@@ -43,6 +43,14 @@ def test_check_accepts_a_new_database_and_refuses_a_foreign_file(tmp_path: Path)
         check(f"sqlite:///{tmp_path}/notes.db")
 
 
+def test_a_place_where_no_database_can_be_made_is_told_at_once(tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    with pytest.raises(
+        TrackingUnavailable, match=r"folder is writable.*Not a directory|folder is writable.*File exists"
+    ):
+        check(f"sqlite:///{tmp_path}/file/mlflow.db")
+
+
 def test_the_pages_of_a_directory_without_a_store_are_refused(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match=r"holds no mlflow\.db"):
         ui_command(tmp_path, 5000)
@@ -71,3 +79,11 @@ def test_a_server_with_logins_is_used_with_one_and_asks_for_it_without(
         monkeypatch.setenv("MLFLOW_TRACKING_USERNAME", "admin")
         monkeypatch.setenv("MLFLOW_TRACKING_PASSWORD", "a-long-password")
         check(server.uri)
+
+
+@pytest.mark.slow
+def test_a_server_that_refuses_our_name_for_it_is_told_by_the_option_that_lets_it_in(tmp_path: Path) -> None:
+    options = ["--allowed-hosts", "mlflow.example.org"]
+    with mlflow_server(f"sqlite:///{tmp_path}/mlflow.db", tmp_path / "server", options=options) as server:
+        with pytest.raises(TrackingUnavailable, match=r"its --allowed-hosts\. Cause: .*403"):
+            check(server.uri)

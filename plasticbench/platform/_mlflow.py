@@ -183,7 +183,7 @@ def _advice(tracking_uri: str, error: Exception) -> str:
     match error, kind:
         case ModuleNotFoundError(), _:
             advice = f"its database driver is missing: pip install {error.name}, or write postgresql:// for psycopg 3"
-        case _, "http" if "error code 401" in str(error) or "error code 403" in str(error):
+        case _, "http" if "error code 401" in str(error):  # 403 is also the answer to a host name that is not allowed
             advice = "it wants MLFLOW_TRACKING_USERNAME and MLFLOW_TRACKING_PASSWORD of a user who may, on every node"
         case _, "http":
             advice = "start or restart the MLflow server, and check the address and its --allowed-hosts"
