@@ -142,6 +142,7 @@ class Machine:
     def start(self) -> None:
         """Runs the command; returns at once."""
         become = [] if self.user is None else ["setpriv", f"--reuid={self.user}", "--clear-groups"]
+        # Ray's default folder, of its own for each machine; sockets below a longer path would not be allowed.
         own_temporary_folder = f"mkdir -p /tmp/ray && mount --bind {shlex.quote(str(self.folder))} /tmp/ray"
         with open(self.folder / "log", "ab") as log:
             prepared = ["sh", "-c", f'{own_temporary_folder} && exec "$@"', "sh", *become]
