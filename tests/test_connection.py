@@ -4,8 +4,12 @@ import os
 import signal
 
 import pytest
+from small_runs import prepare, small
 
+from plasticbench.platform import runner
 from plasticbench.platform.connection import check_interrupted, interrupts
+from plasticbench.platform.display import QuietDisplay
+from plasticbench.platform.rundir import RunDirectory
 
 KINDS = pytest.mark.parametrize("kind", [signal.SIGINT, signal.SIGTERM])
 
@@ -51,3 +55,25 @@ def test_a_driver_whose_shell_ignores_interrupts_goes_on_ignoring_them():
             check_interrupted()
     finally:
         signal.signal(signal.SIGINT, before)
+
+
+class _InterruptedInADestructor(runner.Scheduler):
+    """Waits for ever, and its first wait drops an interrupt."""
+
+    num_waits = 0
+
+    def _start_ready(self) -> bool:
+        return True
+
+    def _wait(self) -> None:
+        type(self).num_waits += 1
+        assert self.num_waits == 1, "it went on"
+        _Interrupted(signal.SIGINT)
+
+
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
+def test_a_scheduler_whose_wait_drops_an_interrupt_stops(tmp_path, monkeypatch):
+    monkeypatch.setattr(runner, "_node_resources", lambda: [{"CPU": 8.0, "memory": 2.0**40}])
+    plan = prepare(tmp_path, small())
+    with interrupts():
+        assert _InterruptedInADestructor(RunDirectory(tmp_path), plan, QuietDisplay(), None).run() == "interrupted"
