@@ -1,0 +1,88 @@
+"""Run directories of version 0.1 go on and are reported; shipped benchmark files keep their trial ids."""
+
+import hashlib
+import json
+import tarfile
+from pathlib import Path
+
+import pytest
+from small_runs import facts
+
+from plasticbench.analysis.report import write_report
+from plasticbench.platform.benchmark import load
+from plasticbench.platform.plan import make_plan
+from plasticbench.platform.rundir import RunDirectory
+from plasticbench.platform.segment import SegmentRun
+
+DATA = Path(__file__).parent / "data" / "old_runs"
+CONFIGS = Path(__file__).parents[1] / "configs"
+FAMILIES = ["dqn", "sac", pytest.param("rllib", marks=[pytest.mark.ray, pytest.mark.slow])]
+
+PLANS = {
+    "fire_atari": ("asterix--none--s0--3d9bf22f", "2427e7c9551931b9"),
+    "fire_humanoid": ("h1-balance-simple-v0--none--s0--c15bce20", "be68f52a50a510d9"),
+    "pendulum": ("pendulum-v1--none--s0--bf93efc5", "8f760014cc698951"),
+    "quickstart": ("acrobot-v1--none--s0--4d395ddb", "561a73f928101c9d"),
+    "rllib_cartpole": ("cartpole-v1--none--s0--69ebca49", "af9480d4c2d0653b"),
+    "smoke_atari": ("asterix--none--s0--bc4d0c1e", "f0184fad8e5581a5"),
+    "smoke_humanoid": ("h1-walk-v0--none--s0--6a7d7c14", "37acf357e063c3ad"),
+}
+"""First trial, and a hash over all trial ids and segments, of version 0.1."""
+
+
+@pytest.fixture
+def ray_is_running():
+    import ray
+
+    ray.init(num_cpus=2, include_dashboard=False, log_to_driver=False)
+    yield
+    ray.shutdown()
+
+
+def _unpacked(name: str, folder: Path) -> Path:
+    with tarfile.open(DATA / f"{name}.tar.xz") as archive:
+        archive.extractall(folder / name, filter="data")
+    return folder / name
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_an_interrupted_old_run_goes_on_to_the_end_that_it_would_have_had(family, tmp_path, request):
+    if family == "rllib":
+        request.getfixturevalue("ray_is_running")
+    finished, resumed = _unpacked(f"{family}_finished", tmp_path), _unpacked(f"{family}_interrupted", tmp_path)
+    plan = RunDirectory(resumed).plan()
+    before = {trial.id: RunDirectory(resumed).record_file(trial.id).read_bytes() for trial in plan.trials}
+    for segment in plan.segments:
+        assert SegmentRun(resumed, segment.id).run()
+    for trial in plan.trials:
+        assert RunDirectory(resumed).record_file(trial.id).read_bytes().startswith(before[trial.id])
+    expected, got = facts(finished, plan), facts(resumed, plan)
+    for key, records in expected.items():
+        # Another processor may round otherwise, which training amplifies, so values are not part of the claim.
+        assert [(step, name) for step, name, _ in got[key]] == [(step, name) for step, name, _ in records]
+
+
+@pytest.mark.parametrize("family", ["dqn", "sac", "rllib"])
+def test_an_old_run_is_reported(family, tmp_path):
+    page = write_report(_unpacked(f"{family}_finished", tmp_path))
+    rows = json.loads((page.parent / "leaderboard.json").read_text())
+    assert {row["method"] for row in rows} == {trial.method for trial in RunDirectory(page.parent.parent).plan().trials}
+
+
+@pytest.mark.parametrize("name", PLANS)
+def test_shipped_benchmarks_keep_their_trial_ids_and_segments(name, graphics_library):
+    plan = make_plan(load(CONFIGS / f"{name}.yaml"))
+    courses = [
+        [
+            s.id,
+            s.from_step,
+            s.to_step,
+            s.start,
+            list(s.parents),
+            s.fork,
+            [[m.seed, m.method, list(m.trials)] for m in s.members],
+        ]
+        for s in plan.segments
+    ]
+    text = json.dumps([[trial.id for trial in plan.trials], courses])
+    assert (plan.trials[0].id, hashlib.sha256(text.encode()).hexdigest()[:16]) == PLANS[name]
