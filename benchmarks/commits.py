@@ -16,10 +16,10 @@ import time
 from pathlib import Path
 from typing import Any
 
-from plasticbench.platform.benchmark import from_dict
-from plasticbench.platform.plan import make_plan
+from plasticbench.platform.definition.reading import from_dict
+from plasticbench.platform.planning.plan import make_plan
 from plasticbench.platform.rundir import RunDirectory
-from plasticbench.platform.segment import SegmentRun
+from plasticbench.platform.training.segment import SegmentRun
 
 NUM_COMMITS, NUM_STEPS = 9, 40
 

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from plasticbench import plugins
-from plasticbench.contracts import DiscreteActions, EnvConfig
+from plasticbench.contracts.task import DiscreteActions, EnvConfig
 
 CASES: tuple[tuple[str, dict[str, Any]], ...] = (
     ("atari", {"task": "Asterix", "backend": "envpool"}),

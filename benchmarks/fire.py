@@ -13,8 +13,8 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
-from plasticbench.agents.reset_policies.fire import PRESETS, project_
-from plasticbench.contracts import LayerState, NetworkState, ParameterState
+from plasticbench.contracts.network import LayerState, NetworkState, ParameterState
+from plasticbench.learning.treatments.fire import PRESETS, project_
 from plasticbench.seeding import Streams
 
 CONVOLUTIONS = {"conv1": (32, 4, 8, 8), "conv2": (64, 32, 4, 4), "conv3": (64, 64, 3, 3)}

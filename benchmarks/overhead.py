@@ -18,12 +18,12 @@ from pathlib import Path
 
 import torch
 
-from plasticbench.platform.benchmark import Benchmark, load
-from plasticbench.platform.plan import Plan, Segment, make_plan
+from plasticbench.platform.definition.reading import Benchmark, load
+from plasticbench.platform.planning.plan import Plan, Segment, make_plan
 from plasticbench.platform.rundir import RunDirectory
-from plasticbench.platform.segment import SegmentRun
-from plasticbench.platform.tracking import Mirror
-from plasticbench.platform.trainer import Trainer
+from plasticbench.platform.tracking.mirror import Mirror
+from plasticbench.platform.training.segment import SegmentRun
+from plasticbench.platform.training.trainer import Trainer
 
 CONFIG = Path(__file__).parents[1] / "configs" / "quickstart.yaml"
 

@@ -25,10 +25,10 @@ import torch
 from torch import nn
 
 from examples.cleanrl_style_dqn import Replay
-from plasticbench.platform.benchmark import from_dict
-from plasticbench.platform.connection import prepare_environment
-from plasticbench.platform.plan import make_plan
-from plasticbench.platform.trainer import Trainer
+from plasticbench.platform.cluster.connection import prepare_environment
+from plasticbench.platform.definition.reading import from_dict
+from plasticbench.platform.planning.plan import make_plan
+from plasticbench.platform.training.trainer import Trainer
 
 TASK = "CartPole-v1"
 HIDDEN = (64, 64)

@@ -13,7 +13,7 @@ from functools import partial
 import torch
 
 from plasticbench import plugins
-from plasticbench.contracts import LayerView, NetworkView
+from plasticbench.contracts.network import LayerView, NetworkView
 
 NUM_ROWS = 512
 # Shapes of weight and activation; the output layer has no activation.

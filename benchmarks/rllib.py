@@ -16,11 +16,11 @@ from typing import Any
 
 import ray
 
-from plasticbench.platform.benchmark import from_dict
-from plasticbench.platform.connection import prepare_environment
-from plasticbench.platform.plan import make_plan
+from plasticbench.platform.cluster.connection import prepare_environment
+from plasticbench.platform.definition.reading import from_dict
+from plasticbench.platform.planning.plan import make_plan
 from plasticbench.platform.rundir import RunDirectory
-from plasticbench.platform.segment import SegmentRun
+from plasticbench.platform.training.segment import SegmentRun
 
 GOALS: dict[str, dict[str, Any]] = {
     "dqn": {

@@ -20,8 +20,8 @@ import numpy as np
 import torch
 
 from plasticbench.agents import sac
-from plasticbench.agents.networks import mlp
-from plasticbench.contracts import BoxActions, EnvSpec, EnvStep
+from plasticbench.contracts.task import BoxActions, EnvSpec, EnvStep
+from plasticbench.learning.networks import mlp
 from plasticbench.seeding import Streams
 
 SPEC = EnvSpec(obs_shape=(17,), obs_dtype="float32", actions=BoxActions(low=(-1.0,) * 6, high=(1.0,) * 6))

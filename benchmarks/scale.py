@@ -100,10 +100,10 @@ def measure(num_trials: int, members: int) -> dict[str, Any]:
     from rich.console import Console
 
     from plasticbench.analysis.report import write_report
-    from plasticbench.platform import connection, runner
-    from plasticbench.platform.benchmark import from_dict
+    from plasticbench.platform.cluster import connection, runner
+    from plasticbench.platform.definition.reading import from_dict
     from plasticbench.platform.display import make_display
-    from plasticbench.platform.plan import make_plan
+    from plasticbench.platform.planning.plan import make_plan
     from plasticbench.platform.rundir import RunDirectory
 
     clock, peaks = _Clock(), _Peaks()

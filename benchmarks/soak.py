@@ -28,10 +28,10 @@ import yaml
 
 from benchmarks.cluster import KINDS, MLFLOW_ADDRESS, Cluster
 from benchmarks.machines import enter_own_network, missing_programs
-from plasticbench.platform.benchmark import from_dict
-from plasticbench.platform.plan import make_plan
+from plasticbench.platform.definition.reading import from_dict
+from plasticbench.platform.planning.plan import make_plan
 from plasticbench.platform.rundir import RunDirectory
-from plasticbench.platform.segment import SegmentRun
+from plasticbench.platform.training.segment import SegmentRun
 from plasticbench.records import read_records
 
 _WALL_CLOCK_NAMES = ("speed/", "system/")

@@ -25,10 +25,10 @@ from typing import Any
 
 import psycopg
 
-from plasticbench.platform.benchmark import from_dict
-from plasticbench.platform.plan import Plan, make_plan
+from plasticbench.platform.definition.reading import from_dict
+from plasticbench.platform.planning.plan import Plan, make_plan
 from plasticbench.platform.rundir import RunDirectory
-from plasticbench.platform.tracking import Mirror
+from plasticbench.platform.tracking.mirror import Mirror
 from plasticbench.records import Record, RecordWriter
 from tests.servers import Server, family, mlflow_server, postgresql
 from tests.tracker_process import TrackerProcess

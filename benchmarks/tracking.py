@@ -12,8 +12,8 @@ import tempfile
 import time
 from pathlib import Path
 
-from plasticbench.platform._mlflow import database_uri, session
-from plasticbench.platform.tracking import Mirror
+from plasticbench.platform.tracking.mirror import Mirror
+from plasticbench.platform.tracking.mlflow_store import database_uri, session
 from plasticbench.records import Record, RecordWriter
 
 NUM_TRIALS = 20

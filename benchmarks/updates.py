@@ -22,8 +22,8 @@ import torch
 from torch import nn
 
 from plasticbench.agents import dqn
-from plasticbench.agents.networks import mlp, nature_cnn
-from plasticbench.contracts import DiscreteActions, EnvSpec, EnvStep
+from plasticbench.contracts.task import DiscreteActions, EnvSpec, EnvStep
+from plasticbench.learning.networks import mlp, nature_cnn
 from plasticbench.seeding import Streams
 
 VECTOR = EnvSpec(obs_shape=(4,), obs_dtype="float32", actions=DiscreteActions(count=2))

@@ -14,9 +14,9 @@ from torch import Tensor, nn
 from torch.optim import Optimizer
 
 from plasticbench import plugins
-from plasticbench.agents._module_reset import reset_module
-from plasticbench.agents._module_state import require_optimizer_of, require_twin
-from plasticbench.contracts import OptimizerRule, ResetReport, TargetRule
+from plasticbench.contracts.treatment import OptimizerRule, ResetReport, TargetRule
+from plasticbench.learning.module_event import reset_module
+from plasticbench.learning.module_state import require_optimizer_of, require_twin
 
 
 def fire_(module: nn.Module, **options: Any) -> ResetReport:
@@ -87,7 +87,7 @@ def _config(
             raise ValueError(f"{name}_rule: this setting has no effect without {name}=, got {rule!r}")
         if rule is not None:
             rules[name] = rule
-    return plugins.config_from("policies", kind, {**settings, **rules}, preset)
+    return plugins.config_from("treatments", kind, {**settings, **rules}, preset)
 
 
 def probe(

@@ -1,4 +1,4 @@
-"""Plug-ins by file name: ``kind: fire`` is ``agents/reset_policies/fire.py``, and there is no registry to edit."""
+"""Plug-ins by file name: ``kind: fire`` is ``learning/treatments/fire.py``, and there is no registry to edit."""
 
 from __future__ import annotations
 
@@ -14,8 +14,8 @@ from typing import Any
 
 PACKAGES = {
     "agents": "plasticbench.agents",
-    "networks": "plasticbench.agents.networks",
-    "policies": "plasticbench.agents.reset_policies",
+    "networks": "plasticbench.learning.networks",
+    "treatments": "plasticbench.learning.treatments",
     "envs": "plasticbench.envs",
     "scenarios": "plasticbench.envs.scenarios",
     "probes": "plasticbench.analysis.probes",

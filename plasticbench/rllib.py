@@ -16,10 +16,10 @@ from ray.rllib.callbacks.callbacks import RLlibCallback
 from ray.rllib.utils.metrics import ENV_RUNNER_RESULTS, NUM_ENV_STEPS_SAMPLED, NUM_ENV_STEPS_SAMPLED_LIFETIME
 
 from plasticbench import plugins
-from plasticbench.agents import _rllib_learner
-from plasticbench.agents._rllib_learner import ask, sync_runners
-from plasticbench.agents._rllib_replay import transitions
-from plasticbench.contracts import Probe
+from plasticbench.agents.rllib import learner
+from plasticbench.agents.rllib.learner import ask, sync_runners
+from plasticbench.agents.rllib.replay import transitions
+from plasticbench.contracts.network import Probe
 from plasticbench.seeding import derive_generator, derive_seed
 
 
@@ -61,12 +61,12 @@ class ResetCallback(RLlibCallback):
         """
         if every_steps < 1:
             raise ValueError(f"every_steps: must be at least 1, got {every_steps}")
-        self._policy = plugins.config_from("policies", kind, settings, preset)
+        self._policy = plugins.config_from("treatments", kind, settings, preset)
         self._every_steps, self._seed, self._initial = every_steps, seed, None
 
     def on_algorithm_init(self, *, algorithm: Any, **kwargs: Any) -> None:
         """Keeps the first weights, for policies that go back to them."""
-        self._initial = ask(algorithm, _rllib_learner.weights)
+        self._initial = ask(algorithm, learner.weights)
 
     def on_train_result(self, *, algorithm: Any, result: dict[str, Any], **kwargs: Any) -> None:
         """Resets where it is due."""
@@ -75,7 +75,7 @@ class ResetCallback(RLlibCallback):
         seed = derive_seed(self._seed, int(result[ENV_RUNNER_RESULTS][NUM_ENV_STEPS_SAMPLED_LIFETIME]))
         batch = _replay_sample(algorithm, 512, seed)
         obs = torch.from_numpy(batch["obs"]) if batch is not None else None
-        ask(algorithm, _rllib_learner.reset, policy=self._policy, seed=seed, initial=self._initial, obs=obs)
+        ask(algorithm, learner.reset, policy=self._policy, seed=seed, initial=self._initial, obs=obs)
         sync_runners(algorithm)
 
 
@@ -92,14 +92,14 @@ class ProbeCallback(RLlibCallback):
 
     def on_algorithm_init(self, *, algorithm: Any, **kwargs: Any) -> None:
         """Keeps the first weights, for probes that measure the distance from them."""
-        self._initial = ask(algorithm, _rllib_learner.weights)
+        self._initial = ask(algorithm, learner.weights)
 
     def on_train_result(self, *, algorithm: Any, result: dict[str, Any], **kwargs: Any) -> None:
         """Adds the measurements to the iteration's result."""
         batch = _replay_sample(algorithm, self._rows, self._seed) if _is_due(result, self._every_steps) else None
         if batch is None:
             return
-        views = ask(algorithm, _rllib_learner.views, batch=batch, initial=self._initial, previous=None)
+        views = ask(algorithm, learner.views, batch=batch, initial=self._initial, previous=None)
         result["plasticity"] = {
             view.name: {
                 probe.label: float(values[""][0]) for probe in self._probes if "" in (values := probe.measure(view))

@@ -18,8 +18,8 @@ from typing import Any, TypeGuard
 import torch
 
 from plasticbench import plugins
-from plasticbench.agents._module_reset import reset_module
-from plasticbench.agents._module_state import require_optimizer_of
+from plasticbench.learning.module_event import reset_module
+from plasticbench.learning.module_state import require_optimizer_of
 from plasticbench.modules import probe
 from plasticbench.schedules import Every
 from plasticbench.seeding import derive_seed
@@ -88,7 +88,7 @@ class ResetCallback(_Periodic):
             settings: fields of the policy's ``Config``, among them ``optimizer``, ``target`` and ``temperature``.
         """
         super().__init__(every, seed)
-        self._config = plugins.config_from("policies", kind, settings, preset)
+        self._config = plugins.config_from("treatments", kind, settings, preset)
         self._settings = settings
 
     def _init_callback(self) -> None:

@@ -7,10 +7,11 @@ import torch
 from torch import Tensor
 
 from plasticbench import plugins
-from plasticbench.contracts import LayerState, NetworkState, ParameterState, ResetReport
+from plasticbench.contracts.network import LayerState, NetworkState, ParameterState
+from plasticbench.contracts.treatment import ResetReport
 from plasticbench.seeding import Streams
 
-POLICIES = plugins.names("policies")
+POLICIES = plugins.names("treatments")
 REWRITING = [kind for kind in POLICIES if kind != "none"]
 SHAPES = {"conv1": (6, 3, 2, 2), "conv2": (6, 6, 2, 2), "fc1": (8, 24), "fc2": (3, 8)}
 
@@ -55,7 +56,7 @@ def values(net: NetworkState) -> dict[str, Tensor]:
 
 
 def apply(net: NetworkState, kind: str, preset: str | None = None, members: int = 2, **settings: Any) -> ResetReport:
-    config = plugins.config_from("policies", kind, settings, preset)
+    config = plugins.config_from("treatments", kind, settings, preset)
     return config.build().apply(net, streams_of(members), None)
 
 

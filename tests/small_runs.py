@@ -3,10 +3,10 @@
 from pathlib import Path
 from typing import Any
 
-from plasticbench.platform.benchmark import from_dict
-from plasticbench.platform.plan import Plan, make_plan
+from plasticbench.platform.definition.reading import from_dict
+from plasticbench.platform.planning.plan import Plan, make_plan
 from plasticbench.platform.rundir import RunDirectory
-from plasticbench.platform.segment import SegmentRun
+from plasticbench.platform.training.segment import SegmentRun
 from plasticbench.records import read_records
 
 

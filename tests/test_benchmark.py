@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from plasticbench import plugins
-from plasticbench.platform.benchmark import Benchmark, BenchmarkError, from_dict, load
+from plasticbench.platform.definition.reading import Benchmark, BenchmarkError, from_dict, load
 from plasticbench.schedules import At, Every, Trigger
 
 CONFIGS = sorted((Path(__file__).parents[1] / "configs").glob("*.yaml"))
@@ -149,9 +149,9 @@ def test_resolved_data_of_overrides_and_triggers_reads_back() -> None:
     assert from_dict(benchmark.resolved()) == benchmark
 
 
-@pytest.mark.parametrize("group", ["policies", "agents", "networks", "probes"])
+@pytest.mark.parametrize("group", ["treatments", "agents", "networks", "probes"])
 def test_every_plugin_with_defaults_and_presets_survives_the_round_trip(group: str) -> None:
-    from plasticbench.platform._parsing import Problems, read_plugin, to_dict
+    from plasticbench.platform.definition.parsing import Problems, read_plugin, to_dict
 
     for kind in plugins.names(group):
         for preset in (None, *getattr(plugins.load(group, kind), "PRESETS", {})):
@@ -183,7 +183,7 @@ def test_every_plugin_with_defaults_and_presets_survives_the_round_trip(group: s
         ({"methods": {}}, "bench.yaml: methods: must be a mapping from names to reset policies"),
         (
             {"methods__none__kind": "nnone"},
-            "methods.none.kind: no policies plug-in is called 'nnone'. Did you mean 'none'?",
+            "methods.none.kind: no treatments plug-in is called 'nnone'. Did you mean 'none'?",
         ),
         ({"methods__none": None}, "bench.yaml: methods.none.kind: is missing. Known: "),
         ({"agent__kind": "dqm"}, "bench.yaml: agent.kind: no agents plug-in is called 'dqm'. Did you mean 'dqn'?"),
@@ -319,14 +319,14 @@ def test_a_policy_dropped_into_the_folder_is_usable_without_registration(
         "class Config:\n"
         "    factor: float\n"
     )
-    package: ModuleType = sys.modules["plasticbench.agents.reset_policies"]
+    package: ModuleType = sys.modules["plasticbench.learning.treatments"]
     monkeypatch.setattr(package, "__path__", [*package.__path__, str(tmp_path)])
     try:
         benchmark = from_dict(variant(methods__halve={"kind": "halve", "factor": 1, "at": [0.5]}))
         assert benchmark.method("halve").policy.factor == 1.0
         assert from_dict(benchmark.resolved()) == benchmark
     finally:
-        sys.modules.pop("plasticbench.agents.reset_policies.halve", None)
+        sys.modules.pop("plasticbench.learning.treatments.halve", None)
 
 
 def test_a_benchmark_names_its_parts() -> None:

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from plasticbench.platform.benchmark import BenchmarkError, load
+from plasticbench.platform.definition.reading import BenchmarkError, load
 
 
 def write(folder: Path, text: str) -> Path:

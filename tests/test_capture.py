@@ -11,7 +11,7 @@ from torch.nn import functional
 
 from plasticbench import plugins
 from plasticbench.analysis.capture import probe_module
-from plasticbench.module_views import view_of
+from plasticbench.learning.module_views import view_of
 
 
 class Critic(nn.Module):

@@ -106,7 +106,7 @@ def test_plan_shows_segments_and_costs_as_text_and_json(tmp_path):
     assert {trial["method"] for trial in data["trials"]} == {"none", "fire"}
 
 
-@pytest.mark.parametrize("group", ["agents", "envs", "networks", "policies", "probes", "scenarios"])
+@pytest.mark.parametrize("group", ["agents", "envs", "networks", "treatments", "probes", "scenarios"])
 def test_list_names_every_plug_in_with_a_sentence(group):
     rows = json.loads(runner.invoke(app, ["list", group, "--json"]).output)
     assert rows
@@ -115,7 +115,7 @@ def test_list_names_every_plug_in_with_a_sentence(group):
 
 
 def test_list_of_an_unknown_group_suggests_the_nearest():
-    assert "Did you mean 'policies'?" in _fails("list", "polices")
+    assert "Did you mean 'treatments'?" in _fails("list", "treatment")
 
 
 def test_report_and_leaderboard_come_from_records_alone(tmp_path):

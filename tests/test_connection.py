@@ -6,8 +6,8 @@ import signal
 import pytest
 from small_runs import prepare, small
 
-from plasticbench.platform import runner
-from plasticbench.platform.connection import check_interrupted, interrupts
+from plasticbench.platform.cluster import runner
+from plasticbench.platform.cluster.connection import check_interrupted, interrupts
 from plasticbench.platform.display import QuietDisplay
 from plasticbench.platform.rundir import RunDirectory
 

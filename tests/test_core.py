@@ -112,11 +112,11 @@ def test_every_plug_in_has_a_config_and_a_first_line(group):
 
 def test_unknown_plug_ins_settings_and_presets_suggest_the_nearest():
     with pytest.raises(ValueError, match="Did you mean 'fire'"):
-        plugins.load("policies", "fir")
+        plugins.load("treatments", "fir")
     with pytest.raises(ValueError, match="Did you mean 'iterations'"):
-        plugins.config_from("policies", "fire", {"iteration": 3})
+        plugins.config_from("treatments", "fire", {"iteration": 3})
     with pytest.raises(ValueError, match="Did you mean 'fire_paper_"):
-        plugins.config_from("policies", "fire", {}, preset="fire_paper")
+        plugins.config_from("treatments", "fire", {}, preset="fire_paper")
 
 
 def test_learning_core_imports_with_torch_and_numpy_alone():
@@ -125,7 +125,7 @@ def test_learning_core_imports_with_torch_and_numpy_alone():
 
     code = (
         "import sys\n"
-        "import plasticbench.agents.dqn, plasticbench.agents._resets, plasticbench.agents.reset_policies.fire\n"
+        "import plasticbench.agents.dqn, plasticbench.learning.event, plasticbench.learning.treatments.fire\n"
         "heavy = {'ray', 'mlflow', 'envpool', 'gymnasium', 'pandas', 'pydantic', 'scipy', 'matplotlib', 'yaml'}\n"
         "sys.exit(', '.join(sorted(heavy & sys.modules.keys())) or 0)"
     )

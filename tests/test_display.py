@@ -5,7 +5,7 @@ import io
 from rich.console import Console
 
 from plasticbench.platform.display import LiveDisplay, PlainDisplay
-from plasticbench.platform.segment import Progress
+from plasticbench.platform.training.segment import Progress
 
 
 def _running(count: int) -> list[Progress]:

@@ -10,8 +10,8 @@ import torch
 
 from plasticbench.agents import dqn
 from plasticbench.agents._replay import Batch
-from plasticbench.agents.networks import mlp, nature_cnn
-from plasticbench.contracts import BoxActions, DiscreteActions, EnvSpec, EnvStep
+from plasticbench.contracts.task import BoxActions, DiscreteActions, EnvSpec, EnvStep
+from plasticbench.learning.networks import mlp, nature_cnn
 from plasticbench.seeding import Streams
 
 CPU = torch.device("cpu")

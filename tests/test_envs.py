@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from plasticbench import plugins
-from plasticbench.contracts import DiscreteActions, EnvConfig, EnvSpec, EnvStep
+from plasticbench.contracts.task import DiscreteActions, EnvConfig, EnvSpec, EnvStep
 from plasticbench.envs._journal import JournaledEnv, select_envs
 
 FAMILIES = [kind for kind in plugins.names("envs") if kind != "gymnasium"]  # its tasks and returns are the user's

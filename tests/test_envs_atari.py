@@ -5,7 +5,7 @@ import pytest
 from ale_py import roms
 
 from plasticbench import plugins
-from plasticbench.contracts import EnvStep, VectorEnv
+from plasticbench.contracts.task import EnvStep, VectorEnv
 from plasticbench.envs import atari
 from plasticbench.envs._ale import average_columns, resize, rom_name
 

@@ -2,7 +2,7 @@ import gymnasium
 import numpy as np
 import pytest
 
-from plasticbench.contracts import BoxActions, DiscreteActions
+from plasticbench.contracts.task import BoxActions, DiscreteActions
 from plasticbench.envs import classic
 
 

@@ -2,7 +2,7 @@ import gymnasium as gym
 import numpy as np
 import pytest
 
-from plasticbench.contracts import BoxActions, DiscreteActions
+from plasticbench.contracts.task import BoxActions, DiscreteActions
 from plasticbench.envs import classic
 from plasticbench.envs._journal import JournaledEnv
 from plasticbench.envs.gymnasium import Config

@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from plasticbench.contracts import EnvStep
+from plasticbench.contracts.task import EnvStep
 from plasticbench.envs._episodes import EpisodeStatistics
 
 

@@ -5,8 +5,8 @@ from dataclasses import dataclass
 import numpy as np
 import pytest
 
-from plasticbench.contracts import DiscreteActions, EnvSpec, EnvStep
-from plasticbench.platform.evaluation import evaluate
+from plasticbench.contracts.task import DiscreteActions, EnvSpec, EnvStep
+from plasticbench.platform.training.evaluation import evaluate
 
 SPEC = EnvSpec(obs_shape=(1,), obs_dtype="float32", actions=DiscreteActions(count=2))
 

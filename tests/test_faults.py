@@ -13,9 +13,9 @@ import pytest
 import yaml
 from small_runs import facts, prepare, run_all, small
 
-from plasticbench.platform.checkpoint import CheckpointError
 from plasticbench.platform.rundir import RunDirectory
-from plasticbench.platform.segment import SegmentRun
+from plasticbench.platform.training.checkpoint import CheckpointError
+from plasticbench.platform.training.segment import SegmentRun
 from plasticbench.records import read_records
 
 

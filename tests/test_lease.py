@@ -9,7 +9,7 @@ import pytest
 
 from plasticbench import storage
 from plasticbench.platform import lease
-from plasticbench.platform.benchmark import BenchmarkError
+from plasticbench.platform.definition.reading import BenchmarkError
 from plasticbench.platform.rundir import RunDirectory
 
 

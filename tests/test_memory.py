@@ -11,8 +11,8 @@ _MEASURE = """
 import sys
 from pathlib import Path
 import numpy as np, torch
-from plasticbench.platform import runner  # what every worker imports
-from plasticbench.platform.segment import SegmentRun
+from plasticbench.platform.cluster import runner  # what every worker imports
+from plasticbench.platform.training.segment import SegmentRun
 
 run = SegmentRun(Path(sys.argv[1]), sys.argv[2])
 for held in vars(run._trainer.agent.replay).values():  # memory counts once it is touched

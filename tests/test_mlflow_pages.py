@@ -18,10 +18,10 @@ from servers import mlflow_server
 from small_runs import run_all, small
 
 from plasticbench.analysis.report import write_report
-from plasticbench.platform.plan import Plan
+from plasticbench.platform.planning.plan import Plan
 from plasticbench.platform.rundir import RunDirectory
-from plasticbench.platform.tracker import committed_bytes
-from plasticbench.platform.tracking import Mirror
+from plasticbench.platform.tracking.mirror import Mirror
+from plasticbench.platform.tracking.tracker import committed_bytes
 from plasticbench.records import read_records
 
 pytestmark = pytest.mark.slow

@@ -8,10 +8,10 @@ from torch.nn.utils import parametrizations
 
 import plasticbench
 from plasticbench import plugins
-from plasticbench.agents._invariants import check_reset
-from plasticbench.agents._module_state import ZERO_STATE_OPTIMIZERS, module_state
+from plasticbench.learning.invariants import check_reset
+from plasticbench.learning.module_state import ZERO_STATE_OPTIMIZERS, module_state
 
-REWRITING = [kind for kind in plugins.names("policies") if kind != "none"]
+REWRITING = [kind for kind in plugins.names("treatments") if kind != "none"]
 
 
 def mlp() -> nn.Sequential:
@@ -264,7 +264,7 @@ def test_policies_see_adams_state_by_reference() -> None:
 @pytest.mark.parametrize(
     "call, message",
     [
-        (lambda m: plasticbench.reset(m, "fir"), "no policies plug-in is called 'fir'. Did you mean 'fire'"),
+        (lambda m: plasticbench.reset(m, "fir"), "no treatments plug-in is called 'fir'. Did you mean 'fire'"),
         (
             lambda m: plasticbench.reset(m, "fire", itertions=3),
             "itertions: 'fire' has no such setting. Did you mean 'iter",

@@ -8,8 +8,8 @@ import torch
 from torch import nn
 
 from plasticbench import plugins
-from plasticbench.agents._network import LayerSpec, PopulationNetwork, draw_bias, draw_weight
-from plasticbench.agents.networks import minatar_cnn, mlp, nature_cnn, simba
+from plasticbench.learning.network import LayerSpec, PopulationNetwork, draw_bias, draw_weight
+from plasticbench.learning.networks import minatar_cnn, mlp, nature_cnn, simba
 
 CPU = torch.device("cpu")
 
@@ -54,7 +54,7 @@ def test_every_member_computes_what_a_plain_network_computes(config, obs_shape):
 
 
 def test_grouped_convolution_of_other_devices_equals_the_loop_over_members():
-    from plasticbench.agents._network import population_conv2d
+    from plasticbench.learning.network import population_conv2d
 
     x, weight = torch.rand(3, 4, 2, 9, 9), torch.rand(3, 5, 2, 3, 3)
     bias = torch.rand(3, 5)

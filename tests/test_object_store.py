@@ -12,9 +12,9 @@ from small_runs import die_behind_the_last_commit, facts, prepare, run_all, smal
 
 from plasticbench import storage
 from plasticbench.analysis.report import write_report
-from plasticbench.platform.checkpoint import CheckpointError
 from plasticbench.platform.rundir import RunDirectory
-from plasticbench.platform.segment import SegmentRun
+from plasticbench.platform.training.checkpoint import CheckpointError
+from plasticbench.platform.training.segment import SegmentRun
 
 
 @pytest.fixture(scope="module")
@@ -83,7 +83,7 @@ def test_an_older_start_of_a_segment_cannot_commit(bucket_folder, on_disk):
 _RUN_ALL = """
 import sys
 from plasticbench.platform.rundir import RunDirectory
-from plasticbench.platform.segment import SegmentRun
+from plasticbench.platform.training.segment import SegmentRun
 from plasticbench.storage import location
 run = location(sys.argv[1])
 for segment in RunDirectory(run).plan().segments:

@@ -9,10 +9,10 @@ import pytest
 from small_runs import facts
 
 from plasticbench.analysis.report import write_report
-from plasticbench.platform.benchmark import load
-from plasticbench.platform.plan import make_plan
+from plasticbench.platform.definition.reading import load
+from plasticbench.platform.planning.plan import make_plan
 from plasticbench.platform.rundir import RunDirectory
-from plasticbench.platform.segment import SegmentRun
+from plasticbench.platform.training.segment import SegmentRun
 
 DATA = Path(__file__).parent / "data" / "old_runs"
 CONFIGS = Path(__file__).parents[1] / "configs"

@@ -4,9 +4,9 @@ import numpy as np
 import pytest
 import torch
 
-from plasticbench.agents._network import PopulationNetwork
-from plasticbench.agents._optim import AdamConfig, PopulationAdam
-from plasticbench.agents.networks import mlp
+from plasticbench.learning.network import PopulationNetwork
+from plasticbench.learning.networks import mlp
+from plasticbench.learning.optimizers.adam import AdamConfig, PopulationAdam
 
 CPU = torch.device("cpu")
 

@@ -16,13 +16,13 @@ from small_runs import prepare, run_all, small
 from plasticbench.analysis.report import write_report
 from plasticbench.envs import humanoid
 from plasticbench.envs.humanoid.rendering import check_rendering
-from plasticbench.platform.benchmark import BenchmarkError, Pictures, from_dict
-from plasticbench.platform.checkpoint import CheckpointStore
-from plasticbench.platform.pictures import write_film
-from plasticbench.platform.plan import Plan, make_plan
+from plasticbench.platform.definition.reading import BenchmarkError, Pictures, from_dict
+from plasticbench.platform.planning.plan import Plan, make_plan
 from plasticbench.platform.rundir import RunDirectory
-from plasticbench.platform.segment import SegmentRun
-from plasticbench.platform.trainer import Trainer
+from plasticbench.platform.training.checkpoint import CheckpointStore
+from plasticbench.platform.training.pictures import write_film
+from plasticbench.platform.training.segment import SegmentRun
+from plasticbench.platform.training.trainer import Trainer
 
 
 def tiny(**changes: Any) -> dict[str, Any]:

@@ -3,9 +3,9 @@
 import pytest
 from small_runs import small
 
-from plasticbench.platform._placement import Needs, check_fits, needs
-from plasticbench.platform.benchmark import BenchmarkError, from_dict
-from plasticbench.platform.plan import make_plan
+from plasticbench.platform.cluster.placement import Needs, check_fits, needs
+from plasticbench.platform.definition.reading import BenchmarkError, from_dict
+from plasticbench.platform.planning.plan import make_plan
 
 GIB = 2**30
 

@@ -11,9 +11,9 @@ import pytest
 
 from plasticbench import plugins
 from plasticbench.agents import sac
-from plasticbench.platform._lineage import balanced
-from plasticbench.platform.benchmark import from_dict, load
-from plasticbench.platform.plan import Plan, Segment, make_plan, summary
+from plasticbench.platform.definition.reading import from_dict, load
+from plasticbench.platform.planning.lineage import balanced
+from plasticbench.platform.planning.plan import Plan, Segment, make_plan, summary
 
 CONFIGS = sorted((Path(__file__).parents[1] / "configs").glob("*.yaml"))
 BUDGET = 10_000

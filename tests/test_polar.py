@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from plasticbench.agents.reset_policies._polar import deviation, newton_schulz, project, slices
+from plasticbench.learning.treatments._polar import deviation, newton_schulz, project, slices
 
 ONE = torch.ones(1)
 

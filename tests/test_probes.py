@@ -13,7 +13,7 @@ from plasticbench import plugins
 from plasticbench.analysis.probes.effective_rank import effective_rank
 from plasticbench.analysis.probes.srank import srank
 from plasticbench.analysis.probes.stable_rank import stable_rank
-from plasticbench.contracts import LayerView, NetworkView
+from plasticbench.contracts.network import LayerView, NetworkView
 
 KINDS = plugins.names("probes")
 EVERY_SETTING = [(kind, {}) for kind in KINDS] + [

@@ -5,10 +5,10 @@ import time
 import pytest
 from small_runs import small
 
-from plasticbench.platform._placement import needs
-from plasticbench.platform._queue import WorkQueue, statuses
-from plasticbench.platform.benchmark import from_dict
-from plasticbench.platform.plan import Plan, make_plan
+from plasticbench.platform.cluster.placement import needs
+from plasticbench.platform.cluster.work_queue import WorkQueue, statuses
+from plasticbench.platform.definition.reading import from_dict
+from plasticbench.platform.planning.plan import Plan, make_plan
 
 
 def _plan(**changes) -> Plan:

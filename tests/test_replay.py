@@ -5,7 +5,7 @@ import pytest
 import torch
 
 from plasticbench.agents._replay import PopulationReplay
-from plasticbench.contracts import DiscreteActions, EnvSpec, EnvStep
+from plasticbench.contracts.task import DiscreteActions, EnvSpec, EnvStep
 
 CPU = torch.device("cpu")
 

@@ -11,21 +11,21 @@ from torch import Tensor
 from plasticbench import plugins
 from plasticbench.seeding import Streams
 
-PRESETS = [(kind, preset) for kind in POLICIES for preset in plugins.load("policies", kind).PRESETS]
+PRESETS = [(kind, preset) for kind in POLICIES for preset in plugins.load("treatments", kind).PRESETS]
 
 
 @pytest.mark.parametrize("kind", POLICIES)
 def test_presets_exist_and_clean_is_the_default(kind) -> None:
-    module = plugins.load("policies", kind)
+    module = plugins.load("treatments", kind)
     assert module.PRESETS["clean"] == module.Config()
     if kind in ("none", "full_reset", "shrink_perturb", "fire", "last_layers"):
         assert module.PRESETS.keys() >= {"fire_paper_dqn", "fire_paper_sac"}
-    assert plugins.summary("policies", kind).endswith(".")
+    assert plugins.summary("treatments", kind).endswith(".")
 
 
 @pytest.mark.parametrize("kind, preset", PRESETS)
 def test_configs_are_frozen_state_their_rules_and_list_only_their_own_settings_as_inert(kind, preset) -> None:
-    config = plugins.config_from("policies", kind, {}, preset)
+    config = plugins.config_from("treatments", kind, {}, preset)
     assert config.optimizer in ("keep", "reset", "reset_touched")
     assert config.target in ("sync", "sync_touched", "keep", "same_operation")
     assert getattr(config, "temperature", "keep") in ("keep", "reset")
@@ -57,7 +57,7 @@ def test_none_leaves_every_byte(preset) -> None:
 def test_members_are_independent(kind, preset) -> None:
     together = network(streams_of(3))
     report = apply(together, kind, preset, members=3)
-    config = plugins.config_from("policies", kind, {}, preset)
+    config = plugins.config_from("treatments", kind, {}, preset)
     for member in range(3):
         alone = network([Streams(member)])
         own_report = config.build().apply(alone, [Streams(member)], None)
@@ -72,7 +72,7 @@ def test_two_fresh_resets_differ_and_replay_from_restored_streams(kind) -> None:
     streams = streams_of(2)
     network(streams)
     saved = [stream.state_dict() for stream in streams]
-    config = plugins.config_from("policies", kind, {})
+    config = plugins.config_from("treatments", kind, {})
 
     def applied() -> dict[str, Tensor]:
         net = network(streams)

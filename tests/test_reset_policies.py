@@ -5,7 +5,7 @@ import torch
 from reset_networks import apply, layer_of, network, parameters, streams_of, values
 
 from plasticbench import plugins
-from plasticbench.contracts import NetworkState
+from plasticbench.contracts.network import NetworkState
 
 # -- hand-worked numbers ----------------------------------------------------------------------------------------------
 
@@ -225,7 +225,7 @@ def test_missing_originals_are_an_error_before_anything_is_written(kind, setting
 )
 def test_bad_settings_name_the_setting_the_rule_and_the_value(kind, settings, message) -> None:
     with pytest.raises(ValueError, match=message):
-        plugins.config_from("policies", kind, settings)
+        plugins.config_from("treatments", kind, settings)
 
 
 @pytest.mark.parametrize(
@@ -241,4 +241,4 @@ def test_bad_settings_name_the_setting_the_rule_and_the_value(kind, settings, me
 )
 def test_settings_without_effect_are_errors(kind, settings, name) -> None:
     with pytest.raises(ValueError, match=f"{name}: this setting has no effect"):
-        plugins.config_from("policies", kind, settings)
+        plugins.config_from("treatments", kind, settings)

@@ -7,11 +7,11 @@ import pytest
 import torch
 
 from plasticbench import plugins
-from plasticbench.agents import _resets
-from plasticbench.agents._optim import AdamConfig
-from plasticbench.agents._trained import TrainedNetwork
-from plasticbench.agents.networks import mlp
-from plasticbench.contracts import ProbeBatch, ResetReport
+from plasticbench.contracts.treatment import ProbeBatch, ResetReport
+from plasticbench.learning import event
+from plasticbench.learning.networks import mlp
+from plasticbench.learning.optimizers.adam import AdamConfig
+from plasticbench.learning.trained import TrainedNetwork
 from plasticbench.seeding import Streams
 
 CPU = torch.device("cpu")
@@ -39,14 +39,16 @@ def _reset(kind, members, settings=None, preset=None, count=3, trained=None):
         trained, streams = _trained(count)
     else:
         trained, streams = trained
-    config = plugins.config_from("policies", kind, settings or {}, preset)
+    config = plugins.config_from("treatments", kind, settings or {}, preset)
     before = _snapshot(trained)
     data = ProbeBatch(obs=torch.rand(len(members), 8, 4))
-    report = _resets.apply_reset(trained, members, config, [streams[m] for m in members], data)
+    report = event.apply_reset(trained, members, config, [streams[m] for m in members], data)
     return trained, before, _snapshot(trained), report
 
 
-PRESETS = [(kind, preset) for kind in plugins.names("policies") for preset in plugins.load("policies", kind).PRESETS]
+PRESETS = [
+    (kind, preset) for kind in plugins.names("treatments") for preset in plugins.load("treatments", kind).PRESETS
+]
 
 
 @pytest.mark.parametrize("kind, preset", PRESETS)
@@ -56,7 +58,7 @@ def test_members_that_are_not_concerned_keep_every_bit(kind, preset):
         assert torch.equal(before[name][1], after[name][1]), name
 
 
-@pytest.mark.parametrize("kind", [kind for kind in plugins.names("policies") if kind != "none"])
+@pytest.mark.parametrize("kind", [kind for kind in plugins.names("treatments") if kind != "none"])
 def test_only_reported_parameters_change_and_training_goes_on_for_all(kind):
     trained, before, after, report = _reset(kind, [0])
     changed = {n.removeprefix("q/online/") for n in before if "/online/" in n and not torch.equal(before[n], after[n])}
@@ -140,21 +142,21 @@ def test_a_policy_that_breaks_a_network_is_caught():
 
     trained, streams = _trained(2)
     with pytest.raises(RuntimeError, match=r"fc1\.weight"):
-        _resets.apply_reset(trained, [1], BrokenConfig(), streams[1:])
+        event.apply_reset(trained, [1], BrokenConfig(), streams[1:])
 
 
 def test_every_policy_leaves_storage_where_it_was():
-    for kind in plugins.names("policies"):
+    for kind in plugins.names("treatments"):
         trained, streams = _trained(2)
         addresses = [p.data_ptr() for p in (*trained.online.parameters.values(), *trained.target.parameters.values())]
-        config = plugins.config_from("policies", kind, {})
-        _resets.apply_reset(trained, [0], config, streams[:1], None)
+        config = plugins.config_from("treatments", kind, {})
+        event.apply_reset(trained, [0], config, streams[:1], None)
         now = [p.data_ptr() for p in (*trained.online.parameters.values(), *trained.target.parameters.values())]
         assert addresses == now
 
 
 def test_members_reset_together_and_one_by_one_agree():
-    for kind in plugins.names("policies"):
+    for kind in plugins.names("treatments"):
         _, _, together, _ = _reset(kind, [0, 1, 2])
         one_by_one = _trained(3)
         for member in range(3):
@@ -164,6 +166,6 @@ def test_members_reset_together_and_one_by_one_agree():
 
 
 def test_presets_can_be_changed_one_setting_at_a_time():
-    paper = plugins.config_from("policies", "fire", {}, "fire_paper_dqn")
-    changed = plugins.config_from("policies", "fire", {"iterations": 5}, "fire_paper_dqn")
+    paper = plugins.config_from("treatments", "fire", {}, "fire_paper_dqn")
+    changed = plugins.config_from("treatments", "fire", {"iterations": 5}, "fire_paper_dqn")
     assert changed == replace(paper, iterations=5)

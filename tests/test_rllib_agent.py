@@ -10,8 +10,8 @@ import torch
 from small_runs import facts, prepare, run_all, small
 
 from plasticbench.modules import reset
-from plasticbench.platform.benchmark import from_dict
-from plasticbench.platform.segment import SegmentRun
+from plasticbench.platform.definition.reading import from_dict
+from plasticbench.platform.training.segment import SegmentRun
 from plasticbench.seeding import derive_seed
 
 pytestmark = [pytest.mark.ray, pytest.mark.slow]
@@ -101,9 +101,9 @@ def trained(request, tmp_path):
 
 
 def learner_state(agent):
-    from plasticbench.agents import _rllib_learner
+    from plasticbench.agents.rllib import learner
 
-    return _rllib_learner.ask(agent._algorithm, _rllib_learner.export)[0]
+    return learner.ask(agent._algorithm, learner.export)[0]
 
 
 @pytest.mark.parametrize("kind", ["full_reset", "shrink_perturb", "fire"])
@@ -125,14 +125,14 @@ def test_after_a_reset_the_runner_acts_with_the_learners_weights(trained, kind):
 @pytest.mark.parametrize("trained", [(DQN, 0), (SAC, 0)], indirect=True, ids=["DQN", "SAC"])
 @pytest.mark.parametrize("kind", ["full_reset", "fire", "last_layers"])
 def test_a_reset_does_to_each_network_what_it_does_to_a_plain_module(trained, kind):
-    from plasticbench.agents import _rllib_learner
+    from plasticbench.agents.rllib import learner
 
-    learner = trained.agent._algorithm.learner_group._learner
-    networks = {one.name: one for one in _rllib_learner.trained(learner)}
+    own = trained.agent._algorithm.learner_group._learner
+    networks = {one.name: one for one in learner.trained(own)}
     # Optimizers hold the very parameters, so a network is copied together with its optimizer.
     copies = {name: copy.deepcopy((one.online, one.optimizer, one.target)) for name, one in networks.items()}
     policy = from_dict(benchmark(methods={"m": {"kind": kind}})).method("m").policy
-    _rllib_learner.reset(learner, policy=policy, seed=7, initial=None, obs=None)
+    learner.reset(own, policy=policy, seed=7, initial=None, obs=None)
     assert networks.keys() == ({"q"} if len(networks) == 1 else {"actor", "critic1", "critic2"})
     for name, (online, optimizer, target) in copies.items():
         reset(online, kind, optimizer=optimizer, target=target, seed=derive_seed(7, name))
@@ -192,7 +192,7 @@ def test_a_replay_comes_back_row_by_row_with_what_was_evicted_gone():
     import gymnasium
     from ray.rllib.env.single_agent_episode import SingleAgentEpisode
 
-    from plasticbench.agents._rllib_replay import RowReplay
+    from plasticbench.agents.rllib.replay import RowReplay
 
     def part(id_, start, stop, terminated=False):
         obs = [np.full(2, 10 * int(id_) + t, np.float32) for t in range(start, stop + 1)]

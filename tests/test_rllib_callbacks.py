@@ -12,8 +12,8 @@ import torch
 from ray.rllib.algorithms.dqn import DQNConfig
 from ray.rllib.core.rl_module.default_model_config import DefaultModelConfig
 
-from plasticbench.agents import _rllib_learner
-from plasticbench.agents._rllib_learner import ask
+from plasticbench.agents.rllib import learner
+from plasticbench.agents.rllib.learner import ask
 from plasticbench.rllib import ProbeCallback, ResetCallback
 
 pytestmark = [pytest.mark.ray, pytest.mark.slow, pytest.mark.filterwarnings("ignore")]  # RLlib's own
@@ -53,13 +53,13 @@ def test_the_page_on_rllib_runs_as_it_stands(capsys):
 
 def test_a_callback_resets_where_a_multiple_is_reached_and_the_runner_acts_with_the_result():
     algorithm = dqn(partial(ResetCallback, "full_reset", every_steps=80)).build_algo()
-    first = ask(algorithm, _rllib_learner.weights)["q"]
+    first = ask(algorithm, learner.weights)["q"]
     steps = []
     for _ in range(3):
         algorithm.train()
-        adam = ask(algorithm, _rllib_learner.export)[0]
+        adam = ask(algorithm, learner.export)[0]
         steps.append(max(float(v.max()) for k, v in adam.items() if k.startswith("optimizer/") and k.endswith("step")))
-        learned = ask(algorithm, _rllib_learner.weights)["q"]
+        learned = ask(algorithm, learner.weights)["q"]
         runner = algorithm.env_runner.module.state_dict()
         for name, value in learned.items():
             own = name.replace("head.", "af.")
@@ -83,7 +83,7 @@ def test_probes_stand_in_the_result_and_leave_the_training_alone():
         algorithm.local_replay_buffer.rng = np.random.default_rng(0)  # RLlib leaves it unseeded
         for _ in range(3):
             result = algorithm.train()
-        weights.append(ask(algorithm, _rllib_learner.weights)["q"])
+        weights.append(ask(algorithm, learner.weights)["q"])
         algorithm.stop()
     assert {"dormant_ratio", "gradient_norm", "weight_distance"} <= result["plasticity"]["online"].keys()
     assert "gradient_norm" not in result["plasticity"]["target"]

@@ -8,8 +8,8 @@ from small_runs import small
 
 from plasticbench.agents.rllib import Config
 from plasticbench.envs import classic, minatar
-from plasticbench.platform.benchmark import BenchmarkError, from_dict
-from plasticbench.platform.plan import make_plan
+from plasticbench.platform.definition.reading import BenchmarkError, from_dict
+from plasticbench.platform.planning.plan import make_plan
 
 AGENT = {"kind": "rllib", "algorithm": "DQN", "config": {"rollout_fragment_length": 4}}
 CARTPOLE = {"kind": "classic", "task": "CartPole-v1"}

@@ -14,7 +14,7 @@ import yaml
 from small_runs import facts, run_all, small
 
 from plasticbench import storage
-from plasticbench.platform.plan import Plan
+from plasticbench.platform.planning.plan import Plan
 from plasticbench.platform.rundir import RunDirectory
 from plasticbench.records import is_layer_value, read_records
 

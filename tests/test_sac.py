@@ -9,9 +9,9 @@ from torch import nn
 
 from plasticbench import plugins
 from plasticbench.agents import sac
-from plasticbench.agents._resets import apply_reset
-from plasticbench.agents.networks import mlp, simba
-from plasticbench.contracts import BoxActions, DiscreteActions, EnvSpec, EnvStep
+from plasticbench.contracts.task import BoxActions, DiscreteActions, EnvSpec, EnvStep
+from plasticbench.learning.event import apply_reset
+from plasticbench.learning.networks import mlp, simba
 from plasticbench.seeding import Streams, derive_generator
 
 CPU = torch.device("cpu")
@@ -333,11 +333,11 @@ def test_one_dead_critic_does_not_hide_behind_the_other():
     assert dormant["critic2_target"] < 0.5
 
 
-@pytest.mark.parametrize("kind", plugins.names("policies"))
+@pytest.mark.parametrize("kind", plugins.names("treatments"))
 def test_resets_of_one_member_leave_the_other_alone_and_treat_targets_by_their_rule(kind):
     agent, _ = _train([0, 1], 120)
     before = {name: tensor.clone() for name, tensor in agent.state_dict()[0].items()}
-    config = plugins.config_from("policies", kind, {}, "fire_paper_sac")
+    config = plugins.config_from("treatments", kind, {}, "fire_paper_sac")
     touched = {t.name: apply_reset(t, [1], config, agent.streams[1:]).touched for t in agent.trained}
     after = agent.state_dict()[0]
     assert all(torch.equal(after[name][0], tensor[0]) for name, tensor in before.items())
@@ -355,7 +355,7 @@ def test_resets_of_one_member_leave_the_other_alone_and_treat_targets_by_their_r
 
 def test_fire_projects_both_heads_of_the_actor_apart():
     agent, _ = _train([0], 120)
-    config = plugins.config_from("policies", "fire", {"iterations": 40}, "fire_paper_sac")
+    config = plugins.config_from("treatments", "fire", {"iterations": 40}, "fire_paper_sac")
     apply_reset(agent.actor, [0], config, agent.streams)
     for head in ("mean", "log_std"):
         sigma = torch.linalg.svdvals(agent.actor.online.parameters[f"{head}.weight"][0].detach())
@@ -368,7 +368,7 @@ def test_same_operation_blends_each_target_with_its_own_weights():
     before = {name: p.detach().clone() for name, p in critic.target.parameters.items()}
     original = critic.online.views(critic.original)
     settings = {"target": "same_operation"}
-    config = plugins.config_from("policies", "shrink_perturb", settings, "fire_paper_sac")
+    config = plugins.config_from("treatments", "shrink_perturb", settings, "fire_paper_sac")
     apply_reset(critic, [0], config, agent.streams)
     for name, parameter in critic.target.parameters.items():
         torch.testing.assert_close(parameter.detach(), 0.2 * before[name] + 0.8 * original[name])

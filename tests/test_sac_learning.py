@@ -7,10 +7,10 @@ import pytest
 import torch
 
 from plasticbench.agents import sac
-from plasticbench.agents.networks import mlp
-from plasticbench.contracts import EnvStep
+from plasticbench.contracts.task import EnvStep
 from plasticbench.envs import classic, mujoco
-from plasticbench.platform.evaluation import evaluate
+from plasticbench.learning.networks import mlp
+from plasticbench.platform.training.evaluation import evaluate
 from plasticbench.seeding import Streams, derive_seed
 
 NETWORK = mlp.Config(hidden=(64, 64))

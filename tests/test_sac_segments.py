@@ -6,9 +6,9 @@ import pytest
 from small_runs import facts, prepare, run_all, small
 
 from plasticbench import plugins
-from plasticbench.platform.segment import SegmentRun
+from plasticbench.platform.training.segment import SegmentRun
 
-KINDS = plugins.names("policies")
+KINDS = plugins.names("treatments")
 
 
 def pendulum():

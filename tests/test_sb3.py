@@ -15,16 +15,18 @@ from torch import nn
 
 from plasticbench import plugins
 from plasticbench._sb3_networks import networks, rebuilt
-from plasticbench.agents import _module_reset
-from plasticbench.agents._network import LayerSpec
-from plasticbench.agents._optim import AdamConfig
-from plasticbench.agents._resets import apply_reset
-from plasticbench.agents._trained import TrainedNetwork
+from plasticbench.learning import module_event
+from plasticbench.learning.event import apply_reset
+from plasticbench.learning.network import LayerSpec
+from plasticbench.learning.optimizers.adam import AdamConfig
+from plasticbench.learning.trained import TrainedNetwork
 from plasticbench.sb3 import ProbeCallback, ResetCallback
 from plasticbench.seeding import Streams, derive_seed
 
 RESET_STEP, NUM_STEPS = 60, 80
-PRESETS = [(kind, preset) for kind in plugins.names("policies") for preset in plugins.load("policies", kind).PRESETS]
+PRESETS = [
+    (kind, preset) for kind in plugins.names("treatments") for preset in plugins.load("treatments", kind).PRESETS
+]
 OFF_POLICY = {"learning_starts": 20, "batch_size": 8, "buffer_size": 200, "train_freq": 1}
 
 
@@ -153,10 +155,10 @@ def test_a_reset_leaves_weights_optimizer_and_target_as_a_native_agents(monkeypa
         seeds.append(derive_seed(*names))
         return seeds[-1]
 
-    monkeypatch.setattr(_module_reset, "derive_seed", recorded)
+    monkeypatch.setattr(module_event, "derive_seed", recorded)
     first, before, after, model = run(name, ResetCallback(kind, every=RESET_STEP, preset=preset))
     (policy, optimizers, _), (changed, changed_optimizers, _) = before, after
-    config, queue = plugins.config_from("policies", kind, {}, preset), iter(seeds)
+    config, queue = plugins.config_from("treatments", kind, {}, preset), iter(seeds)
     for i, network in enumerate(networks(model)):
         trained = native(network, first, policy, optimizers[i])
         with monkeypatch.context() as patch:
@@ -287,7 +289,7 @@ def test_critics_that_share_a_feature_extractor_are_one_network():
 @pytest.mark.parametrize(
     "make, settings, message",
     [
-        (dqn, {"kind": "fir"}, "no policies plug-in is called 'fir'. Did you mean 'fire'"),
+        (dqn, {"kind": "fir"}, "no treatments plug-in is called 'fir'. Did you mean 'fire'"),
         (dqn, {"kind": "fire", "every": 0}, "every: must be at least 1"),
         (
             dqn,

@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 
 from plasticbench import plugins
-from plasticbench.contracts import DiscreteActions, EnvSpec, Scenario
+from plasticbench.contracts.task import DiscreteActions, EnvSpec, Scenario
 from plasticbench.envs.scenarios import observation_permutation
 from plasticbench.seeding import derive_generator
 

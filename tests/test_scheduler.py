@@ -9,7 +9,7 @@ import pytest
 from ray_nodes import GIB
 from small_runs import facts, prepare, run_all, small
 
-from plasticbench.platform._placement import needs
+from plasticbench.platform.cluster.placement import needs
 
 pytestmark = [pytest.mark.ray, pytest.mark.slow]
 
@@ -19,7 +19,7 @@ import json, os, random, signal, sys, time
 from pathlib import Path
 os.environ.update(RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER="0", RAY_AUTH_MODE="disabled", RAY_USAGE_STATS_ENABLED="0")
 import ray
-from plasticbench.platform import runner
+from plasticbench.platform.cluster import runner
 from plasticbench.platform.display import QuietDisplay
 from plasticbench.platform.rundir import RunDirectory
 

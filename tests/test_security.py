@@ -8,8 +8,8 @@ from run_directory import write_run
 from small_runs import small
 
 from plasticbench.analysis.report import write_report
-from plasticbench.platform.benchmark import BenchmarkError, from_dict, load
-from plasticbench.platform.plan import make_plan
+from plasticbench.platform.definition.reading import BenchmarkError, from_dict, load
+from plasticbench.platform.planning.plan import make_plan
 from plasticbench.platform.rundir import RunDirectory
 
 HOSTILE = ["../../evil", "/etc/passwd", "a/../../b", "<script>alert(1)</script>", "a\0b", "a\nb", "$(touch x)", "-rf 1"]

@@ -8,9 +8,9 @@ import pytest
 import torch
 from small_runs import die_behind_the_last_commit, facts, prepare, run_all, small
 
-from plasticbench.platform.checkpoint import CheckpointError, CheckpointStore
 from plasticbench.platform.rundir import RunDirectory
-from plasticbench.platform.segment import SegmentRun
+from plasticbench.platform.training.checkpoint import CheckpointError, CheckpointStore
+from plasticbench.platform.training.segment import SegmentRun
 from plasticbench.records import read_records
 from plasticbench.seeding import derive_seed
 

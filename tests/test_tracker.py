@@ -16,10 +16,10 @@ from servers import Server, mlflow_server, postgresql
 from small_runs import prepare, small
 from tracker_process import TrackerProcess
 
-from plasticbench.platform.plan import Plan
+from plasticbench.platform.planning.plan import Plan
 from plasticbench.platform.rundir import RunDirectory
-from plasticbench.platform.tracker import Tracker
-from plasticbench.platform.tracking import Mirror, TrackingUnavailable
+from plasticbench.platform.tracking.mirror import Mirror, TrackingUnavailable
+from plasticbench.platform.tracking.tracker import Tracker
 from plasticbench.records import Record, RecordWriter, read_records
 
 pytestmark = pytest.mark.slow

@@ -20,10 +20,10 @@ from typing import Any
 
 import pytest
 
-from plasticbench.platform import tracking
-from plasticbench.platform._mlflow import legal_name
-from plasticbench.platform._run_specs import flatten
-from plasticbench.platform.tracking import Mirror, TrackingUnavailable, UnreadableRecords, check, ui_command
+from plasticbench.platform.tracking import mirror as mirror_module
+from plasticbench.platform.tracking.mirror import Mirror, TrackingUnavailable, UnreadableRecords, check, ui_command
+from plasticbench.platform.tracking.mlflow_store import legal_name
+from plasticbench.platform.tracking.run_specs import flatten
 from plasticbench.records import Record, RecordWriter, read_records
 
 # MLflow's own, in the client that reads the stores here; the mirror keeps such warnings to itself.
@@ -119,7 +119,7 @@ def test_metric_names_become_legal_and_ours_stay_as_they_are(name: str, legal: s
 
 
 def test_every_record_is_in_the_store_once_after_pumping_twice(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(tracking, "_WINDOW_BYTES", 150_000)  # several windows, the larger ones of two batches
+    monkeypatch.setattr(mirror_module, "_WINDOW_BYTES", 150_000)  # several windows, the larger ones of two batches
     first, second = make_run(tmp_path)
     committed = {first: write(tmp_path, first, [0.1 * n for n in range(3500)]), second: write(tmp_path, second, [7.0])}
     mirror = Mirror(tmp_path, None)

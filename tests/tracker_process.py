@@ -40,7 +40,7 @@ class TrackerProcess:
 
 
 def _main(run_dir: str, tracking_uri: str | None = None) -> None:
-    from plasticbench.platform.tracker import Tracker
+    from plasticbench.platform.tracking.tracker import Tracker
 
     tracker = Tracker(run_dir, tracking_uri)
     for line in sys.stdin:

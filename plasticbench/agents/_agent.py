@@ -8,8 +8,10 @@ from typing import Any, Protocol
 import numpy as np
 from torch import Tensor
 
-from plasticbench.agents._resets import PolicyConfig
-from plasticbench.contracts import NetworkView, ResetReport, World
+from plasticbench.contracts.network import NetworkView
+from plasticbench.contracts.task import World
+from plasticbench.contracts.treatment import ResetReport
+from plasticbench.learning.event import PolicyConfig
 
 
 class SavedReplay(Protocol):

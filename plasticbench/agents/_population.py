@@ -9,10 +9,11 @@ import numpy as np
 from torch import Tensor
 
 from plasticbench.agents._replay import Batch, PopulationReplay
-from plasticbench.agents._resets import PolicyConfig, apply_reset
 from plasticbench.agents._temperature import Temperature
-from plasticbench.agents._trained import TrainedNetwork
-from plasticbench.contracts import EnvStep, ProbeBatch, ResetReport, World
+from plasticbench.contracts.task import EnvStep, World
+from plasticbench.contracts.treatment import ProbeBatch, ResetReport
+from plasticbench.learning.event import PolicyConfig, apply_reset
+from plasticbench.learning.trained import TrainedNetwork
 from plasticbench.seeding import Streams
 
 

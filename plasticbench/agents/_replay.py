@@ -15,7 +15,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from plasticbench.contracts import BoxActions, EnvSpec, EnvStep
+from plasticbench.contracts.task import BoxActions, EnvSpec, EnvStep
 
 
 class Batch(NamedTuple):

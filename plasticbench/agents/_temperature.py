@@ -12,8 +12,8 @@ import torch
 from torch import Tensor
 
 from plasticbench.agents._losses import temperature_loss
-from plasticbench.agents._network import ParameterSlot
-from plasticbench.agents._optim import AdamConfig, PopulationAdam
+from plasticbench.learning.network import ParameterSlot
+from plasticbench.learning.optimizers.adam import AdamConfig, PopulationAdam
 
 
 class Temperature:

@@ -11,13 +11,14 @@ import torch
 from torch import Tensor
 
 from plasticbench.agents._losses import double_target, max_target, q_learning_loss
-from plasticbench.agents._optim import AdamConfig
 from plasticbench.agents._population import PopulationAgent
 from plasticbench.agents._replay import Batch, PopulationReplay
-from plasticbench.agents._trained import TrainedNetwork
 from plasticbench.agents._uniforms import MemberUniforms
-from plasticbench.agents.networks import mlp, nature_cnn
-from plasticbench.contracts import BoxActions, EnvSpec, EnvStep, NetworkView
+from plasticbench.contracts.network import NetworkView
+from plasticbench.contracts.task import BoxActions, EnvSpec, EnvStep
+from plasticbench.learning.networks import mlp, nature_cnn
+from plasticbench.learning.optimizers.adam import AdamConfig
+from plasticbench.learning.trained import TrainedNetwork
 from plasticbench.plugins import PluginField
 from plasticbench.schedules import LinearSchedule
 from plasticbench.seeding import Streams

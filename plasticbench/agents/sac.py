@@ -16,17 +16,18 @@ import torch
 from torch import Tensor
 
 from plasticbench.agents._losses import entropy_target, policy_loss, squared_loss
-from plasticbench.agents._network import LayerSpec
-from plasticbench.agents._optim import AdamConfig
 from plasticbench.agents._population import PopulationAgent
 from plasticbench.agents._replay import Batch, PopulationReplay
 from plasticbench.agents._running_norm import RunningNorm
 from plasticbench.agents._tanh_gaussian import bounded_log_std, sample
 from plasticbench.agents._temperature import Temperature
-from plasticbench.agents._trained import TrainedNetwork
 from plasticbench.agents._uniforms import MemberNormals, MemberUniforms
-from plasticbench.agents.networks import mlp, simba
-from plasticbench.contracts import BoxActions, EnvSpec, EnvStep, NetworkView
+from plasticbench.contracts.network import NetworkView
+from plasticbench.contracts.task import BoxActions, EnvSpec, EnvStep
+from plasticbench.learning.network import LayerSpec
+from plasticbench.learning.networks import mlp, simba
+from plasticbench.learning.optimizers.adam import AdamConfig
+from plasticbench.learning.trained import TrainedNetwork
 from plasticbench.plugins import PluginField
 from plasticbench.seeding import Streams, derive_generator
 

@@ -7,8 +7,8 @@ from collections.abc import Sequence
 from torch import nn
 
 from plasticbench import plugins
-from plasticbench.contracts import Probe
-from plasticbench.module_views import Batch, Initial, view_of
+from plasticbench.contracts.network import Probe
+from plasticbench.learning.module_views import Batch, Initial, view_of
 
 
 def probe_module(

@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from plasticbench.contracts import EnvSpec, EnvStep
+from plasticbench.contracts.task import EnvSpec, EnvStep
 from plasticbench.seeding import derive_generator
 
 FRAME_SKIP = 4

@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 
-from plasticbench.contracts import DiscreteActions, EnvSpec, EnvStep
+from plasticbench.contracts.task import DiscreteActions, EnvSpec, EnvStep
 
 
 class EnvPoolEnv:

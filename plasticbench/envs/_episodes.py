@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 
-from plasticbench.contracts import EnvStep
+from plasticbench.contracts.task import EnvStep
 
 
 class EpisodeStatistics:

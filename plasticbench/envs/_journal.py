@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 
-from plasticbench.contracts import DiscreteActions, EnvConfig, EnvSpec, EnvStep, VectorEnv
+from plasticbench.contracts.task import DiscreteActions, EnvConfig, EnvSpec, EnvStep, VectorEnv
 
 _FIRST_CAPACITY = 1024
 

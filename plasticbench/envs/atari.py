@@ -24,7 +24,7 @@ from typing import Literal, get_args
 
 import numpy as np
 
-from plasticbench.contracts import DiscreteActions, EnvSpec, EnvStep, VectorEnv
+from plasticbench.contracts.task import DiscreteActions, EnvSpec, EnvStep, VectorEnv
 from plasticbench.envs._ale import FRAME_SKIP, AleEnv
 from plasticbench.envs._checks import check_at_least, check_choice, check_probability
 from plasticbench.envs._envpool import EnvPoolEnv

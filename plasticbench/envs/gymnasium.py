@@ -15,7 +15,7 @@ from typing import Any
 import gymnasium
 import numpy as np
 
-from plasticbench.contracts import BoxActions, DiscreteActions, EnvSpec, EnvStep, VectorEnv
+from plasticbench.contracts.task import BoxActions, DiscreteActions, EnvSpec, EnvStep, VectorEnv
 from plasticbench.envs._checks import check_at_least
 from plasticbench.envs._scores import Reference
 from plasticbench.plugins import did_you_mean

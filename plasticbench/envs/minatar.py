@@ -15,7 +15,7 @@ from typing import Any, Literal, NamedTuple, get_args
 
 import numpy as np
 
-from plasticbench.contracts import DiscreteActions, EnvSpec, EnvStep, VectorEnv
+from plasticbench.contracts.task import DiscreteActions, EnvSpec, EnvStep, VectorEnv
 from plasticbench.envs._checks import check_at_least, check_choice, check_probability
 from plasticbench.envs._scores import Reference
 

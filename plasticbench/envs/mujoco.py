@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from functools import cache
 from typing import NamedTuple
 
-from plasticbench.contracts import BoxActions, EnvSpec, VectorEnv
+from plasticbench.contracts.task import BoxActions, EnvSpec, VectorEnv
 from plasticbench.envs._checks import check_at_least, check_choice
 from plasticbench.envs._envpool import EnvPoolEnv
 from plasticbench.envs._scores import Reference

@@ -18,8 +18,8 @@ from rich.console import Console
 from rich.table import Table
 
 from plasticbench import plugins
-from plasticbench.platform.benchmark import BenchmarkError, load
-from plasticbench.platform.plan import make_plan, summary
+from plasticbench.platform.definition.reading import BenchmarkError, load
+from plasticbench.platform.planning.plan import make_plan, summary
 from plasticbench.platform.rundir import RunDirectory
 from plasticbench.storage import connect
 
@@ -241,7 +241,7 @@ def submit(
         options = [part for setting in set_ or [] for part in ("--set", setting)]
         options += [] if tracking_uri is None else ["--tracking-uri", tracking_uri]
         options += ["--quiet"] if quiet else []
-        from plasticbench.platform import jobs
+        from plasticbench.platform.cluster import jobs
 
         with jobs.job_server(address) as client:
             job_id = jobs.submit(client, config, benchmark.name, out_dir, options)
@@ -253,7 +253,7 @@ def submit(
 
 
 def _follow(address: str | None, job_id: str) -> None:
-    from plasticbench.platform import jobs
+    from plasticbench.platform.cluster import jobs
 
     with _people_errors(), jobs.job_server(address) as client:
         try:
@@ -274,7 +274,7 @@ def _say_how_to_follow(address: str | None, job_id: str) -> None:
 @jobs_app.command("list")
 def list_jobs(address: Dashboard = None) -> None:
     """Lists all jobs of a cluster, the newest first."""
-    from plasticbench.platform import jobs
+    from plasticbench.platform.cluster import jobs
 
     with _people_errors(), jobs.job_server(address) as client:
         for job in sorted(client.list_jobs(), key=lambda job: job.start_time or 0, reverse=True):
@@ -284,7 +284,7 @@ def list_jobs(address: Dashboard = None) -> None:
 @jobs_app.command()
 def status(job_id: Job, address: Dashboard = None) -> None:
     """Says where a job stands."""
-    from plasticbench.platform import jobs
+    from plasticbench.platform.cluster import jobs
 
     with _people_errors(), jobs.job_server(address) as client:
         job = client.get_job_info(job_id)
@@ -300,7 +300,7 @@ def logs(
     """Prints a job's output."""
     if follow:
         _follow(address, job_id)
-    from plasticbench.platform import jobs
+    from plasticbench.platform.cluster import jobs
 
     with _people_errors(), jobs.job_server(address) as client:
         typer.echo(client.get_job_logs(job_id), nl=False)
@@ -309,7 +309,7 @@ def logs(
 @jobs_app.command()
 def stop(job_id: Job, address: Dashboard = None) -> None:
     """Makes a job commit what it has and end."""
-    from plasticbench.platform import jobs
+    from plasticbench.platform.cluster import jobs
 
     with _people_errors(), jobs.job_server(address) as client:
         stopped = client.stop_job(job_id)
@@ -325,7 +325,7 @@ def ui(
     with _people_errors():
         directory = RunDirectory(connect(run_dir))
         directory.require()
-        from plasticbench.platform.tracking import ui_command
+        from plasticbench.platform.tracking.mirror import ui_command
 
         command = ui_command(directory.path, port)
     out.print(f"MLflow: http://127.0.0.1:{port}   ({shlex.join(command)})", highlight=False, soft_wrap=True)

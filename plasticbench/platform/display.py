@@ -12,7 +12,7 @@ from rich.progress_bar import ProgressBar
 from rich.table import Table
 
 from plasticbench.analysis.leaderboard import ALL, Row
-from plasticbench.platform.segment import Progress
+from plasticbench.platform.training.segment import Progress
 
 _PLAIN_PERIOD_S = 15.0
 _MAX_ROWS = 20  # populations that fit a screen

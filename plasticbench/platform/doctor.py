@@ -62,7 +62,7 @@ def cluster(address: str) -> Finding:
     """Whether a Ray cluster can be used: its dashboard takes jobs, or this machine can join it."""
 
     def look() -> str:
-        from plasticbench.platform import jobs, runner
+        from plasticbench.platform.cluster import jobs, runner
 
         is_dashboard = address.startswith(("http://", "https://"))
         return jobs.describe_server(address) if is_dashboard else runner.describe_cluster(address)

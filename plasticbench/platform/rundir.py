@@ -11,9 +11,9 @@ from pathlib import Path
 import yaml
 
 from plasticbench import storage
-from plasticbench.platform.benchmark import Benchmark, BenchmarkError, from_dict
+from plasticbench.platform.definition.reading import Benchmark, BenchmarkError, from_dict
 from plasticbench.platform.lease import held_lease
-from plasticbench.platform.plan import Plan
+from plasticbench.platform.planning.plan import Plan
 from plasticbench.storage import Location
 
 _LOCKS = {"lock", "lock.json"}

@@ -10,11 +10,11 @@ from rich.console import Console
 from plasticbench import storage
 from plasticbench.analysis import leaderboard
 from plasticbench.analysis.report import write_report
-from plasticbench.platform import connection, runner
+from plasticbench.platform.cluster import connection, runner
 from plasticbench.platform.display import Display, make_display, standings
 from plasticbench.platform.rundir import RunDirectory
-from plasticbench.platform.tracker import committed_bytes
-from plasticbench.platform.tracking import Mirror, TrackingUnavailable, check, masked
+from plasticbench.platform.tracking.mirror import Mirror, TrackingUnavailable, check, masked
+from plasticbench.platform.tracking.tracker import committed_bytes
 from plasticbench.storage import Location
 
 DONE, FAILED, INTERRUPTED = 0, 1, 130

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from plasticbench.analysis.probes._totals import pooled
-from plasticbench.contracts import NetworkView
+from plasticbench.contracts.network import NetworkView
 
 
 def share_of_entries(view: NetworkView, holds: Callable[[Tensor], Tensor]) -> dict[str, Tensor]:

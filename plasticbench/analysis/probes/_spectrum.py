@@ -7,7 +7,7 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
-from plasticbench.contracts import NetworkView
+from plasticbench.contracts.network import NetworkView
 
 
 def singular_values(features: Tensor) -> Tensor:

@@ -15,7 +15,7 @@ from torch import Tensor
 
 from plasticbench.analysis.probes._config import ProbeConfig
 from plasticbench.analysis.probes._totals import pooled, squared_norm, summed
-from plasticbench.contracts import NetworkView
+from plasticbench.contracts.network import NetworkView
 
 _SCALES = ("none", "muon")
 _REDUCTIONS = ("sum", "mean")

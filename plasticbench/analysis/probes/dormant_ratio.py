@@ -14,7 +14,7 @@ from torch.linalg import vector_norm
 
 from plasticbench.analysis.probes._config import ProbeConfig
 from plasticbench.analysis.probes._totals import pooled
-from plasticbench.contracts import NetworkView
+from plasticbench.contracts.network import NetworkView
 
 # Scores are never negative: at tau 0 a score counts that rounding alone keeps above it.
 _TOLERANCE = 1e-8

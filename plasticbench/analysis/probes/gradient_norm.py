@@ -13,7 +13,7 @@ from torch import Tensor
 
 from plasticbench.analysis.probes._config import ProbeConfig
 from plasticbench.analysis.probes._totals import squared_norm, summed
-from plasticbench.contracts import NetworkView
+from plasticbench.contracts.network import NetworkView
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

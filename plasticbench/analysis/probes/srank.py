@@ -13,7 +13,7 @@ from torch import Tensor
 
 from plasticbench.analysis.probes._config import ProbeConfig
 from plasticbench.analysis.probes._spectrum import feature_rank
-from plasticbench.contracts import NetworkView
+from plasticbench.contracts.network import NetworkView
 
 
 def srank(sigma: Tensor, delta: float) -> Tensor:

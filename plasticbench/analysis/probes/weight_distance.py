@@ -14,7 +14,7 @@ from torch import Tensor
 
 from plasticbench.analysis.probes._config import ProbeConfig
 from plasticbench.analysis.probes._totals import squared_norm, summed
-from plasticbench.contracts import LayerView, NetworkView
+from plasticbench.contracts.network import LayerView, NetworkView
 
 _SCALES = ("absolute", "relative")
 

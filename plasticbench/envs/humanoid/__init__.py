@@ -24,7 +24,7 @@ from typing import Literal, get_args
 
 import numpy as np
 
-from plasticbench.contracts import BoxActions, EnvSpec, VectorEnv
+from plasticbench.contracts.task import BoxActions, EnvSpec, VectorEnv
 from plasticbench.envs._checks import check_at_least, check_choice
 from plasticbench.envs._gymnasium_ids import register_humanoids
 from plasticbench.envs.humanoid._tasks import NUM_ACTIONS, SCORE_SOURCE, TASKS, Physics

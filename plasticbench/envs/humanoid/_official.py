@@ -11,7 +11,7 @@ from typing import Any
 import gymnasium
 import numpy as np
 
-from plasticbench.contracts import BoxActions, EnvSpec, EnvStep
+from plasticbench.contracts.task import BoxActions, EnvSpec, EnvStep
 
 
 def check_installed() -> None:

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import numpy as np
 
-from plasticbench.contracts import EnvSpec, EnvStep
+from plasticbench.contracts.task import EnvSpec, EnvStep
 from plasticbench.envs.humanoid._model import physics_model
 from plasticbench.envs.humanoid._rewards import Readings
 from plasticbench.envs.humanoid._simulation import Simulation

@@ -13,7 +13,7 @@ from typing import Literal, get_args
 
 import numpy as np
 
-from plasticbench.contracts import EnvSpec, Scenario
+from plasticbench.contracts.task import EnvSpec, Scenario
 from plasticbench.envs._checks import check_choice
 from plasticbench.schedules import At
 from plasticbench.seeding import derive_generator

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from plasticbench.contracts import EnvSpec, Scenario
+from plasticbench.contracts.task import EnvSpec, Scenario
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

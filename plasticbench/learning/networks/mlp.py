@@ -1,0 +1,29 @@
+"""Multi-layer perceptron with ReLU; all but the output layer count as the encoder."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+from plasticbench.learning.network import Initializer, LayerSpec
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Config:
+    """Widths of the hidden layers, input first, and the initialiser of all layers."""
+
+    hidden: tuple[int, ...] = (64, 64)
+    initializer: Initializer = "xavier_uniform"
+
+    def __post_init__(self) -> None:
+        if not self.hidden or min(self.hidden) < 1:
+            raise ValueError(f"hidden: needs at least one width of 1 or more, got {list(self.hidden)}")
+
+    def layers(self, obs_shape: tuple[int, ...], num_outputs: int) -> list[LayerSpec]:
+        """``fc1`` ... ``fcN``; observations of any shape are flattened."""
+        widths = (math.prod(obs_shape), *self.hidden, num_outputs)
+        last = len(widths) - 2
+        return [
+            LayerSpec(f"fc{i + 1}", "head" if i == last else "encoder", (widths[i + 1], widths[i]), 1, self.initializer)
+            for i in range(last + 1)
+        ]

@@ -1,0 +1,66 @@
+"""Which layers a policy acts on, and the rewriting of whole layers with initial weights."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from fnmatch import fnmatchcase
+
+from torch import Tensor
+
+from plasticbench.contracts.network import LayerState, NetworkState, ParameterState
+from plasticbench.learning.treatments._settings import InitSource
+
+
+def split(net: NetworkState, layers: str) -> tuple[list[LayerState], list[LayerState]]:
+    """The layers that a selector chooses, and the rest; both in the network's order.
+
+    ``encoder`` and ``head`` choose by role, ``hidden`` all but the output layer, ``all`` everything; anything else is a
+    glob pattern on layer names, such as ``fc*``. Raises ``ValueError`` naming the layers if it chooses none.
+    """
+    selected = [layer for layer in net.layers if _matches(layer, layers)]
+    if not selected:
+        known = ", ".join(f"{layer.name} ({layer.role})" for layer in net.layers)
+        raise ValueError(f"layers: must select at least one layer of {known}, got {layers!r}")
+    names = {layer.name for layer in selected}
+    return selected, [layer for layer in net.layers if layer.name not in names]
+
+
+def _matches(layer: LayerState, layers: str) -> bool:
+    match layers:
+        case "all":
+            return True
+        case "hidden":
+            return not layer.is_output
+        case "encoder" | "head":
+            return layer.role == layers
+        case pattern:
+            return fnmatchcase(layer.name, pattern)
+
+
+def initial_values(layers: Iterable[LayerState], source: InitSource) -> dict[str, Tensor]:
+    """Initial weights and biases ``[m, ...]`` by full name.
+
+    Raises ``ValueError`` if the first initialisation is asked for but unknown; nothing has been written then.
+    """
+    return {name: _initial(name, parameter, source) for layer in layers for name, parameter in layer.parameters.items()}
+
+
+def _initial(name: str, parameter: ParameterState, source: InitSource) -> Tensor:
+    if source == "fresh":
+        return parameter.fresh
+    if parameter.original is None:
+        raise ValueError(
+            f"init_source: 'original' needs the first initialisation of {name}; keep a copy of the untrained network "
+            "and pass it as initial=, or use init_source 'fresh'"
+        )
+    return parameter.original
+
+
+def reinitialize(layers: Iterable[LayerState], source: InitSource) -> set[str]:
+    """Rewrites weights and biases with initial ones; returns their full names. Raises as ``initial_values`` does."""
+    layers = list(layers)
+    initial = initial_values(layers, source)
+    for layer in layers:
+        for name, parameter in layer.parameters.items():
+            parameter.value.copy_(initial[name])
+    return set(initial)

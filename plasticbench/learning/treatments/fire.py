@@ -1,0 +1,153 @@
+"""FIRE: weights move to the nearest isometry, the least change that makes them perfectly conditioned again.
+
+Source: Frobenius-Isometry Reinitialization, Han et al., ICLR 2026, arXiv 2602.08040. ``fire_paper_dqn`` is what the
+authors' DQN code does: convolutions projected with 10 Newton-Schulz steps, linear layers rewound to their first
+initialisation, Adam's state kept. ``fire_paper_sac`` is their SAC code: all linear layers projected, heads included,
+optimizers and temperature new. The defaults instead project all hidden layers exactly and rewind nothing.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+import torch
+from torch import Tensor
+
+from plasticbench.contracts.network import NetworkState
+from plasticbench.contracts.treatment import (
+    OptimizerRule,
+    ProbeBatch,
+    ResetPolicy,
+    ResetReport,
+    TargetRule,
+    TemperatureRule,
+)
+from plasticbench.learning.treatments._polar import Solver, deviation, project, slices
+from plasticbench.learning.treatments._selection import reinitialize, split
+from plasticbench.learning.treatments._settings import (
+    NO_REST,
+    NOTHING_DRAWN,
+    InitSource,
+    Rest,
+    require_choice,
+    require_rules,
+)
+from plasticbench.seeding import Streams
+
+Scale = Literal["muon", "norm_preserving", "none"]
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Config:
+    """Weights of ``layers`` (encoder, head, hidden, all, or a glob pattern on layer names) are projected.
+
+    Biases and normalisations are never touched. A convolution is projected at each kernel position by itself, and its
+    scale is divided by their number. ``scale``: muon is sqrt(out / in), norm_preserving gives each layer the Frobenius
+    norm that it had, none leaves singular values of 1. ``iterations`` are steps of Newton-Schulz. ``rest``: the other
+    layers.
+    """
+
+    solver: Solver = "svd"
+    iterations: int = 10
+    scale: Scale = "muon"
+    layers: str = "hidden"
+    rest: Rest = "keep"
+    init_source: InitSource = "fresh"
+    optimizer: OptimizerRule = "reset_touched"
+    target: TargetRule = "sync"
+    temperature: TemperatureRule = "keep"
+
+    def __post_init__(self) -> None:
+        require_choice("solver", self.solver, Solver)
+        require_choice("scale", self.scale, Scale)
+        require_choice("rest", self.rest, Rest)
+        require_rules(self)
+        if self.iterations < 1:
+            raise ValueError(f"iterations: must be at least 1, got {self.iterations}")
+
+    def inert(self) -> dict[str, str]:
+        """Settings without effect under the current values, and why."""
+        inert = {"iterations": "the solver is svd"} if self.solver == "svd" else {}
+        if self.layers == "all":
+            inert["rest"] = NO_REST
+        if self.rest == "keep" or self.layers == "all":
+            inert["init_source"] = NOTHING_DRAWN
+        return inert
+
+    def build(self) -> ResetPolicy:
+        """The policy."""
+        return Fire(self)
+
+
+PRESETS = {
+    "clean": Config(),
+    "fire_paper_dqn": Config(
+        solver="newton_schulz",
+        layers="encoder",
+        rest="reset",
+        init_source="original",
+        optimizer="keep",
+        target="sync_touched",
+    ),
+    "fire_paper_sac": Config(solver="newton_schulz", layers="all", optimizer="reset", temperature="reset"),
+}
+
+
+class Fire:
+    """Projects the selected layers, and re-initialises or keeps the rest."""
+
+    def __init__(self, config: Config) -> None:
+        self.config = config
+
+    @torch.no_grad()
+    def apply(self, net: NetworkState, streams: Sequence[Streams], data: ProbeBatch | None) -> ResetReport:
+        """Writes scaled isometries into the selected weights ``[m, out, in]`` and ``[m, out, in, kh, kw]``.
+
+        Measures, as sums over layers ``[m]``: ``sfe``, the squared change of all weights; ``dfi_before`` and
+        ``dfi_after``, the projected weights' squared deviation from an isometry of the scale they received.
+        """
+        config = self.config
+        selected, rest = split(net, config.layers)
+        before = {layer.name: layer.weight.value.clone() for layer in net.layers}
+        touched = reinitialize(rest, config.init_source) if config.rest == "reset" else set()
+        scales = project_(
+            [layer.weight.value for layer in selected],
+            solver=config.solver,
+            iterations=config.iterations,
+            scale=config.scale,
+        )
+        sfe = [(layer.weight.value - before[layer.name]).float().square().flatten(1).sum(1) for layer in net.layers]
+        scaled = list(zip(selected, scales, strict=True))
+        return ResetReport(
+            touched=touched | {f"{layer.name}.weight" for layer in selected},
+            measurements={
+                "sfe": torch.stack(sfe).sum(0),
+                "dfi_before": torch.stack([deviation(before[layer.name], s) for layer, s in scaled]).sum(0),
+                "dfi_after": torch.stack([deviation(layer.weight.value, s) for layer, s in scaled]).sum(0),
+            },
+        )
+
+
+def project_(weights: Sequence[Tensor], *, solver: Solver, iterations: int, scale: Scale) -> list[Tensor]:
+    """Overwrites weights ``[m, out, in]`` or ``[m, out, in, kh, kw]`` by scaled isometries; returns scales ``[m]``."""
+    factors = project([slices(weight) for weight in weights], solver=solver, iterations=iterations)
+    scales = [_scale(weight, factor, scale) for weight, factor in zip(weights, factors, strict=True)]
+    for weight, factor, factor_scale in zip(weights, factors, scales, strict=True):
+        factor.mul_(factor_scale[:, None, None, None])
+        weight.copy_(factor.permute(0, 2, 3, 1).reshape(weight.shape))
+    return scales
+
+
+def _scale(weight: Tensor, factor: Tensor, scale: Scale) -> Tensor:
+    members, positions, out_width, in_width = factor.shape
+    match scale:
+        case "muon":
+            return factor.new_full((members,), math.sqrt(out_width / in_width) / positions)
+        case "norm_preserving":
+            energy = factor.flatten(1).square().sum(dim=1)
+            return (weight.to(factor.dtype).flatten(1).square().sum(dim=1) / energy.where(energy > 0, 1.0)).sqrt()
+        case "none":
+            return factor.new_ones(members)

@@ -1,0 +1,66 @@
+"""Full reset: every weight and bias, those of normalisations included, returns to an initial value.
+
+Source: Nikishin et al., ICML 2022, arXiv 2205.07802 (fresh weights, new optimizer). FIRE's DQN code, Han et al., ICLR
+2026, arXiv 2602.08040, rewinds online and target network to their first initialisation and keeps Adam's state; their
+SAC code rewinds too, and starts optimizers and temperature anew.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+
+from plasticbench.contracts.network import NetworkState
+from plasticbench.contracts.treatment import (
+    OptimizerRule,
+    ProbeBatch,
+    ResetPolicy,
+    ResetReport,
+    TargetRule,
+    TemperatureRule,
+)
+from plasticbench.learning.treatments._selection import reinitialize
+from plasticbench.learning.treatments._settings import InitSource, require_rules
+from plasticbench.seeding import Streams
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Config:
+    """By default fresh weights, a target network equal to them, a new optimizer state and a new temperature."""
+
+    init_source: InitSource = "fresh"
+    optimizer: OptimizerRule = "reset"
+    target: TargetRule = "sync"
+    temperature: TemperatureRule = "reset"
+
+    def __post_init__(self) -> None:
+        require_rules(self)
+
+    def inert(self) -> dict[str, str]:
+        """Every setting always has an effect."""
+        return {}
+
+    def build(self) -> ResetPolicy:
+        """The policy."""
+        return FullReset(self)
+
+
+PRESETS = {
+    "clean": Config(),
+    "fire_paper_dqn": Config(init_source="original", optimizer="keep", target="same_operation"),
+    "fire_paper_sac": Config(init_source="original"),
+}
+
+
+class FullReset:
+    """Re-initialises all layers and normalisations."""
+
+    def __init__(self, config: Config) -> None:
+        self.config = config
+
+    @torch.no_grad()
+    def apply(self, net: NetworkState, streams: Sequence[Streams], data: ProbeBatch | None) -> ResetReport:
+        """Copies initial weights and biases ``[m, ...]`` into every layer."""
+        return ResetReport(touched=reinitialize((*net.layers, *net.norms), self.config.init_source))

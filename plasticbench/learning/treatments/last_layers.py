@@ -1,0 +1,72 @@
+"""Last-layers reset: the head returns to initial weights, the encoder stays.
+
+Source: Nikishin et al., ICML 2022, arXiv 2205.07802. With ``init_source: original`` it is also the control that FIRE's
+DQN experiment (Han et al., ICLR 2026, arXiv 2602.08040) lacks, whose FIRE rewinds all linear layers beside projecting
+the convolutions: preset ``fire_paper_dqn`` does that rewinding alone. ``fire_paper_sac`` resets the heads under the
+rules of their SAC code. Normalisations stay as they are.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+
+from plasticbench.contracts.network import NetworkState
+from plasticbench.contracts.treatment import (
+    OptimizerRule,
+    ProbeBatch,
+    ResetPolicy,
+    ResetReport,
+    TargetRule,
+    TemperatureRule,
+)
+from plasticbench.learning.treatments._selection import reinitialize, split
+from plasticbench.learning.treatments._settings import InitSource, require_rules
+from plasticbench.seeding import Streams
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Config:
+    """By default a fresh head, its optimizer state zeroed, and the target's head copied from the online network.
+
+    ``layers``: encoder, head, hidden, all, or a glob pattern on layer names.
+    """
+
+    layers: str = "head"
+    init_source: InitSource = "fresh"
+    optimizer: OptimizerRule = "reset_touched"
+    target: TargetRule = "sync_touched"
+    temperature: TemperatureRule = "keep"
+
+    def __post_init__(self) -> None:
+        require_rules(self)
+
+    def inert(self) -> dict[str, str]:
+        """Every setting always has an effect."""
+        return {}
+
+    def build(self) -> ResetPolicy:
+        """The policy."""
+        return LastLayers(self)
+
+
+PRESETS = {
+    "clean": Config(),
+    "fire_paper_dqn": Config(init_source="original", optimizer="keep", target="sync_touched"),
+    "fire_paper_sac": Config(init_source="original", optimizer="reset", target="sync", temperature="reset"),
+}
+
+
+class LastLayers:
+    """Re-initialises the selected layers."""
+
+    def __init__(self, config: Config) -> None:
+        self.config = config
+
+    @torch.no_grad()
+    def apply(self, net: NetworkState, streams: Sequence[Streams], data: ProbeBatch | None) -> ResetReport:
+        """Copies initial weights and biases ``[m, ...]`` into the selected layers."""
+        selected, _ = split(net, self.config.layers)
+        return ResetReport(touched=reinitialize(selected, self.config.init_source))

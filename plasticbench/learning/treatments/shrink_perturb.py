@@ -1,0 +1,114 @@
+"""Shrink and perturb: weights and biases become ``keep`` times the old plus ``noise`` times initial ones.
+
+Source: Ash & Adams, NeurIPS 2020, arXiv 1910.08475. The defaults follow SR-SPR (D'Oro et al., ICLR 2023): 0.8 and 0.2
+with fresh draws in the encoder, everything else fresh. FIRE's DQN code (Han et al., ICLR 2026, arXiv 2602.08040) keeps
+0.2 and adds 0.8 of the first initialisation, for the target network with the target's own weights; their SAC code does
+so with all parameters, normalisations included, copies them to the target and starts optimizers and temperature anew.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+import torch
+
+from plasticbench.contracts.network import NetworkState
+from plasticbench.contracts.treatment import (
+    OptimizerRule,
+    ProbeBatch,
+    ResetPolicy,
+    ResetReport,
+    TargetRule,
+    TemperatureRule,
+)
+from plasticbench.learning.treatments._selection import initial_values, reinitialize, split
+from plasticbench.learning.treatments._settings import (
+    NO_REST,
+    NOTHING_DRAWN,
+    InitSource,
+    Rest,
+    require_choice,
+    require_rules,
+)
+from plasticbench.seeding import Streams
+
+Norms = Literal["keep", "blend"]
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Config:
+    """``keep`` and ``noise``: factors in [0, 1] of the old and of the initial value; they need not add up to 1.
+
+    ``layers``: encoder, head, hidden, all, or a glob pattern on layer names; ``rest``: what the other layers do.
+    ``norms``: what normalisations do, whatever layer they belong to; blend is the same as the selected layers.
+    """
+
+    keep: float = 0.8
+    noise: float = 0.2
+    layers: str = "encoder"
+    rest: Rest = "reset"
+    norms: Norms = "keep"
+    init_source: InitSource = "fresh"
+    optimizer: OptimizerRule = "reset_touched"
+    target: TargetRule = "sync"
+    temperature: TemperatureRule = "keep"
+
+    def __post_init__(self) -> None:
+        for name, factor in (("keep", self.keep), ("noise", self.noise)):
+            if not 0.0 <= factor <= 1.0:
+                raise ValueError(f"{name}: must lie in [0, 1], got {factor}")
+        require_choice("rest", self.rest, Rest)
+        require_choice("norms", self.norms, Norms)
+        require_rules(self)
+
+    def inert(self) -> dict[str, str]:
+        """Settings without effect under the current values, and why."""
+        inert = {"rest": NO_REST} if self.layers == "all" else {}
+        if self.noise == 0.0 and (self.rest == "keep" or inert):
+            inert["init_source"] = NOTHING_DRAWN
+        return inert
+
+    def build(self) -> ResetPolicy:
+        """The policy."""
+        return ShrinkPerturb(self)
+
+
+PRESETS = {
+    "clean": Config(),
+    "fire_paper_dqn": Config(keep=0.2, noise=0.8, init_source="original", optimizer="keep", target="same_operation"),
+    "fire_paper_sac": Config(
+        keep=0.2,
+        noise=0.8,
+        layers="all",
+        norms="blend",
+        init_source="original",
+        optimizer="reset",
+        temperature="reset",
+    ),
+}
+
+
+class ShrinkPerturb:
+    """Shrinks and perturbs the selected layers, and re-initialises or keeps the rest."""
+
+    def __init__(self, config: Config) -> None:
+        self.config = config
+
+    @torch.no_grad()
+    def apply(self, net: NetworkState, streams: Sequence[Streams], data: ProbeBatch | None) -> ResetReport:
+        """Writes ``keep * value + noise * initial`` into weights and biases ``[m, ...]`` of the selected layers."""
+        config = self.config
+        selected, rest = split(net, config.layers)
+        if config.norms == "blend":
+            selected += net.norms
+        initial = initial_values(selected, config.init_source) if config.noise else {}
+        touched = reinitialize(rest, config.init_source) if config.rest == "reset" else set()
+        for layer in selected:
+            for name, parameter in layer.parameters.items():
+                parameter.value.mul_(config.keep)
+                if initial:
+                    parameter.value.add_(initial[name], alpha=config.noise)
+                touched.add(name)
+        return ResetReport(touched=touched)

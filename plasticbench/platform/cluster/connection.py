@@ -1,0 +1,120 @@
+"""Connects a driver to a Ray cluster, or starts a Ray of its own on this machine."""
+
+from __future__ import annotations
+
+import logging
+import os
+import signal
+import socket
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import ray
+from ray._common.utils import get_system_memory
+from ray._private.services import canonicalize_bootstrap_address
+from ray.exceptions import RayError
+
+from plasticbench.platform.definition.reading import BenchmarkError
+
+_CONNECT_TIMEOUT_S = 5.0
+_OBJECT_STORE_BYTES = 100 << 20  # nothing large passes through it
+_MEMORY_SHARE = 0.9  # of the machine, for populations; Ray would offer 70% of what is free at the start
+
+
+def prepare_environment(address: str | None) -> None:
+    """Defaults for a quiet, loopback-only Ray of our own, before ``ray.init``; a given cluster is left alone."""
+    if (address or os.environ.get("RAY_ADDRESS") or "local") != "local":
+        return
+    for name, value in {
+        "RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER": "0",  # every socket on 127.0.0.1
+        "RAY_AUTH_MODE": "disabled",  # nobody else can reach it; asking for a token would write one to the home folder
+        "RAY_USAGE_STATS_ENABLED": "0",
+        "RAY_SCHEDULER_EVENTS": "0",
+        "RAY_DEDUP_LOGS": "0",
+        "RAY_worker_niceness": "0",  # Ray's 15 starves training beside anything else that runs; the tracker yields
+    }.items():
+        os.environ.setdefault(name, value)
+
+
+_QUIET: dict[str, Any] = {"log_to_driver": False, "logging_level": logging.ERROR}
+
+
+def _own_node() -> dict[str, Any]:
+    return {
+        "num_cpus": os.cpu_count(),
+        "_memory": int(_MEMORY_SHARE * get_system_memory()),
+        "object_store_memory": _OBJECT_STORE_BYTES,
+        "include_dashboard": False,
+    }
+
+
+def _check_answers(where: str) -> None:
+    """Ray itself would try for minutes. Raises ``ValueError`` or ``OSError``."""
+    if where.startswith(("http://", "https://")):
+        raise ValueError("that is the dashboard, which `plasticbench submit` takes. Give HOST:6379, or auto on a node")
+    if "://" in where:
+        raise ValueError("only HOST:PORT and auto can be joined; from outside a cluster use `plasticbench submit`")
+    if (found := canonicalize_bootstrap_address(where)) is None:
+        raise ConnectionError("no Ray runs on this machine")
+    host, _, port = found.rpartition(":")
+    socket.create_connection((host.strip("[]"), int(port)), timeout=_CONNECT_TIMEOUT_S).close()
+
+
+def _start_own_node() -> None:
+    try:
+        ray.init(address="local", **_own_node(), **_QUIET)
+    except Exception as error:  # a plain one: Ray gives its processes 30 s, which a very busy machine exceeds
+        raise BenchmarkError(f"Ray did not start on this machine; if it is very busy, try again: {error}") from error
+
+
+def _join(where: str) -> None:
+    try:
+        _check_answers(where)
+        ray.init(address=where, **_QUIET)
+    except (ValueError, RuntimeError, OSError, RayError) as error:
+        raise BenchmarkError(f"--address: no Ray cluster can be joined at {where!r}: {error}") from error
+
+
+@contextmanager
+def connected(address: str | None) -> Iterator[None]:
+    """A connection to the cluster at ``address``, else at RAY_ADDRESS, else a Ray of our own on this machine.
+
+    Raises ``BenchmarkError`` if the cluster cannot be reached.
+    """
+    where = address or os.environ.get("RAY_ADDRESS") or "local"
+    _start_own_node() if where == "local" else _join(where)
+    with interrupts():
+        try:
+            yield
+        finally:
+            ray.shutdown()
+
+
+_heard: list[int] = []  # signals; no Event, whose lock a handler must not wait for
+
+
+@contextmanager
+def interrupts() -> Iterator[None]:
+    """SIGTERM interrupts as SIGINT does, and no interrupt is lost: ask ``check_interrupted`` now and then."""
+    # What a shell script starts in the background ignores SIGINT, and goes on doing so.
+    heard = [kind for kind in (signal.SIGINT, signal.SIGTERM) if signal.getsignal(kind) != signal.SIG_IGN]
+    previous = {kind: signal.signal(kind, _interrupt) for kind in heard}
+    _heard.clear()
+    try:
+        yield
+    finally:
+        for kind, handler in previous.items():
+            signal.signal(kind, handler)
+
+
+def check_interrupted() -> None:
+    """Raises a ``KeyboardInterrupt`` that did not get through: Python drops any exception inside a destructor."""
+    if _heard:
+        _heard.clear()
+        raise KeyboardInterrupt
+
+
+def _interrupt(signum: int, frame: object) -> None:
+    _heard.append(signum)
+    raise KeyboardInterrupt

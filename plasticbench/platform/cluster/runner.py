@@ -1,0 +1,326 @@
+"""Places segments on Ray actors, retries those that die, keeps the MLflow mirror fed.
+
+The driver holds no results: segments commit to the run directory, and whoever starts again reads it from there.
+"""
+
+from __future__ import annotations
+
+import heapq
+import threading
+import time
+from collections import Counter
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+import ray
+from ray.exceptions import OutOfMemoryError, RayError, RayTaskError
+from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
+
+from plasticbench.platform.cluster.connection import check_interrupted, connected
+from plasticbench.platform.cluster.placement import Needs, check_fits, describe_nodes, needs
+from plasticbench.platform.cluster.work_queue import WorkQueue, statuses
+from plasticbench.platform.definition.reading import Benchmark
+from plasticbench.platform.display import Display
+from plasticbench.platform.planning.plan import Plan, Segment
+from plasticbench.platform.rundir import RunDirectory
+from plasticbench.platform.tracking.mirror import RunStatus
+from plasticbench.platform.tracking.tracker import Tracker
+from plasticbench.platform.training.checkpoint import CheckpointStore, StorageError
+from plasticbench.platform.training.segment import Progress, SegmentRun
+from plasticbench.storage import Location, location
+
+_MAX_DEATHS = 4  # of one segment, without a commit in between
+_MAX_WAITING = 8
+_ASKED_PER_POLL = 32
+_POLL_S = 0.5
+_NOTICE_TIMEOUT_S = 30.0
+_BURIAL_TIMEOUT_S = 60.0
+_STOP_TIMEOUT_S = 120.0
+_MIRROR_TIMEOUT_S = 600.0
+
+Outcome = Literal["complete", "failed", "interrupted"]
+
+
+class Notices:
+    """Tells the tracker of commits, one call at a time: two that are under way may overtake each other."""
+
+    def __init__(self, tracker: Any) -> None:
+        self._tracker = tracker
+        self._unsent: dict[str, int] = {}
+        self._under_way: list[Any] = []
+
+    def put(self, record_bytes: Mapping[str, int]) -> None:
+        """Sends committed lengths now, or with those of a later commit."""
+        self._unsent.update(record_bytes)
+        self._send(timeout_s=0)
+
+    def flush(self) -> None:
+        """Returns once the tracker has heard everything, or does not answer."""
+        self._send(_NOTICE_TIMEOUT_S)
+        self._send(_NOTICE_TIMEOUT_S)
+
+    def _send(self, timeout_s: float) -> None:
+        if self._under_way:
+            _, self._under_way = ray.wait(self._under_way, timeout=timeout_s)
+        if self._unsent and not self._under_way:
+            self._under_way, self._unsent = [self._tracker.committed.remote(self._unsent)], {}
+
+
+class SegmentWorker:
+    """Ray actor: runs segments one after the other; ``progress`` and ``stop`` answer while one runs."""
+
+    def __init__(self, run_dir: str, tracker: Any) -> None:
+        self._run_dir, self._notices = location(run_dir), Notices(tracker)
+        self._stop = threading.Event()
+        self._benchmark: Benchmark | None = None
+        self._current: SegmentRun | None = None
+
+    def run(self, segment: Segment) -> bool:
+        """Runs a segment; returns whether it is complete (it is not after ``stop``)."""
+        self._benchmark = self._benchmark or RunDirectory(self._run_dir).benchmark()
+        self._current = SegmentRun(self._run_dir, segment, self._benchmark)
+        complete = self._current.run(self._stop.is_set, self._notices.put)
+        self._notices.flush()  # this process may be ended as soon as we return, and a notice on its way with it
+        return complete
+
+    def progress(self) -> Progress | None:
+        """Where the current segment stands."""
+        return self._current.progress() if self._current else None
+
+    def stop(self) -> None:
+        """Makes the current segment commit and return."""
+        self._stop.set()
+
+
+@dataclass(slots=True, eq=False)
+class _Running:
+    segment: Segment
+    needs: Needs
+    worker: Any
+    result: Any
+    placed: bool = False  # on a node; until then it waits for resources
+    asked_s: float = 0.0
+    progress: Progress | None = None
+
+
+@dataclass(slots=True)
+class Scheduler:
+    """Runs all segments of a plan in the order of their dependencies."""
+
+    directory: RunDirectory
+    plan: Plan
+    display: Display
+    tracker: Any
+    max_concurrent: int | None = None
+    queue: WorkQueue = field(init=False)
+    _actor: Any = field(init=False)
+    _running: dict[Any, _Running] = field(default_factory=dict)  # by result
+    _asked: dict[Any, _Running] = field(default_factory=dict)  # by answer
+    _deaths: dict[str, tuple[int | None, int]] = field(default_factory=dict)
+    _next_show_s: float = 0.0
+
+    def __post_init__(self) -> None:
+        self.queue = WorkQueue(self.plan.segments)
+        self._actor = ray.remote(SegmentWorker)
+
+    def run(self) -> Outcome:
+        """Returns once nothing more can be done."""
+        check_fits(self.plan.segments, _node_resources())
+        self.display.start()
+        try:
+            while self._start_ready():
+                self._wait()
+                self._show()
+                check_interrupted()
+        except KeyboardInterrupt:
+            self.display.message("Stopping: every population commits what it has. Interrupt again to give up on that.")
+            self._stop_all()
+            return "interrupted"
+        finally:
+            self.display.stop()
+        return "failed" if self.queue.failed else "complete"
+
+    def _start_ready(self) -> bool:
+        """Starts what can start; returns whether there is anything to wait for.
+
+        Only a few workers of each size wait for a place at a time: enough for Ray to fill a node that joins.
+        """
+        resting = self.queue.wake(time.monotonic())
+        waiting = Counter(running.needs for running in self._running.values() if not running.placed)
+        slots = (self.max_concurrent or len(self.plan.segments)) - len(self._running)
+        for wanted in self.queue.ready():
+            while waiting[wanted] < _MAX_WAITING and slots > 0 and (segment := self.queue.take(wanted)):
+                self._start(segment, self._new_worker(wanted))
+                waiting[wanted] += 1
+                slots -= 1
+        return resting or bool(self._running)
+
+    def _new_worker(self, wanted: Needs) -> Any:
+        options = {"num_cpus": wanted.num_cpus, "num_gpus": wanted.num_gpus, "memory": wanted.memory_bytes}
+        worker = self._actor.options(**options, max_concurrency=3, max_restarts=0)
+        return worker.remote(str(self.directory.path), self.tracker)
+
+    def _start(self, segment: Segment, worker: Any, placed: bool = False) -> None:
+        running = _Running(segment, needs(segment), worker, worker.run.remote(segment), placed)
+        self._running[running.result] = running
+        self._ask(running)
+
+    def _wait(self) -> None:
+        if not self._running:
+            time.sleep(_POLL_S)  # everything that is left rests after a failure
+            return
+        ray.wait([*self._running, *self._asked], num_returns=1, timeout=_POLL_S)
+        for answer in _ready(self._asked):
+            self._hear(answer, self._asked.pop(answer))
+        for result in _ready(self._running):
+            self._settle(self._running.pop(result))
+
+    def _hear(self, answer: Any, running: _Running) -> None:
+        try:
+            running.progress = ray.get(answer)
+        except RayError:
+            return  # the same death reaches us through the segment's result
+        running.placed = True
+
+    def _settle(self, running: _Running) -> None:
+        segment = running.segment
+        try:
+            ray.get(running.result)
+        except RayTaskError as error:
+            ray.kill(running.worker)
+            cause = error.cause if isinstance(error.cause, Exception) else error
+            if isinstance(cause, OSError | StorageError):  # storage that comes and goes
+                self._retry(segment, _text(cause))
+            else:
+                self._fail(segment, _text(cause))
+        except RayError as error:  # the process, its node or the way to it is gone
+            _bury(running.worker)
+            self._retry(segment, _text(error))
+        else:
+            self.queue.finish(segment)
+            self._employ(running)
+
+    def _employ(self, running: _Running) -> None:
+        """The worker goes on with a segment of its size; without one it must not hold what other sizes need."""
+        segment = self.queue.take(running.needs) or self._from_waiting(running.needs)
+        if segment is not None:
+            self._start(segment, running.worker, placed=True)
+        else:
+            ray.kill(running.worker)
+
+    def _from_waiting(self, wanted: Needs) -> Segment | None:
+        """A segment whose own worker still waits for a place; that one is no longer needed."""
+        for waiting in self._running.values():
+            if not waiting.placed and waiting.needs == wanted:
+                _bury(self._running.pop(waiting.result).worker)
+                return waiting.segment
+        return None
+
+    def _retry(self, segment: Segment, reason: str) -> None:
+        newest = CheckpointStore(self.directory.checkpoints).newest_number(segment.id)
+        known, count = self._deaths.get(segment.id, (None, 0))
+        count = count + 1 if newest == known else 1
+        self._deaths[segment.id] = newest, count
+        if count >= _MAX_DEATHS:
+            self._fail(segment, f"it died {count} times in a row without a new commit, the last time of: {reason}")
+            return
+        self.display.message(f"{segment.id} died and is starting again from its last commit. It died of: {reason}")
+        self.queue.rest(segment, time.monotonic() + (0.0 if count == 1 else 2.0**count))
+
+    def _fail(self, segment: Segment, reason: str) -> None:
+        self.queue.fail(segment, reason)
+        self.display.message(f"{segment.id} failed: {reason}")
+
+    def _ask(self, running: _Running) -> None:
+        running.asked_s = time.monotonic()
+        self._asked[running.worker.progress.remote()] = running
+
+    def _show(self) -> None:
+        if time.monotonic() < self._next_show_s:
+            return
+        self._next_show_s = time.monotonic() + _POLL_S
+        shown = [running.progress for running in self._running.values() if running.progress is not None]
+        done = sum(progress.num_members * (progress.step - progress.from_step) for progress in shown)
+        self.display.update(shown, self.queue.member_steps_left - done)
+        silent = set(self._asked.values())
+        able = (running for running in self._running.values() if running not in silent)
+        for running in heapq.nsmallest(_ASKED_PER_POLL, able, key=lambda running: running.asked_s):
+            self._ask(running)
+
+    def _stop_all(self) -> None:
+        placed = [running for running in self._running.values() if running.placed]
+        for running in placed:
+            running.worker.stop.remote()
+        for running in self._running.values():
+            if not running.placed:
+                ray.kill(running.worker)  # or it would begin as soon as another one stops
+        results = [running.result for running in placed]
+        ray.wait(results, num_returns=len(results), timeout=_STOP_TIMEOUT_S) if results else None
+
+    def statuses(self) -> dict[str, RunStatus]:
+        """How each trial ended, for MLflow."""
+        return statuses(self.plan, self.queue)
+
+
+def describe_cluster(address: str) -> str:
+    """The nodes of a running cluster. Raises ``BenchmarkError`` if it cannot be joined."""
+    with connected(address):
+        return describe_nodes(_node_resources())
+
+
+def _ready(references: Mapping[Any, _Running]) -> list[Any]:
+    if not references:
+        return []
+    ready, _ = ray.wait(list(references), num_returns=len(references), timeout=0)
+    return list(ready)
+
+
+def _node_resources() -> list[dict[str, float]]:
+    return [node["Resources"] for node in ray.nodes() if node["Alive"]]  # type: ignore[no-untyped-call]
+
+
+def _bury(worker: Any) -> None:
+    """Returns once the worker is dead, not merely out of reach: two must never write one segment."""
+    ray.kill(worker)
+    ray.wait([worker.progress.remote()], timeout=_BURIAL_TIMEOUT_S)
+
+
+def _text(error: Exception) -> str:
+    text = f"{type(error).__name__}: {' '.join(str(error).split())}"
+    match error:
+        case OutOfMemoryError():
+            return (
+                f"its node ran short of memory, and Ray ended it. Lower execution.members_per_population or "
+                f"agent.capacity_transitions, or give the node more memory. {text}"
+            )
+        case ModuleNotFoundError():
+            return f"{text}. The node lacks a package of requirements.lock"
+    return text
+
+
+def start_tracker(directory: RunDirectory, tracking_uri: str | None) -> Any:
+    """The actor that mirrors records; Ray restarts it if it dies.
+
+    It runs on the driver's node, as several machines must not share the embedded SQLite file, while there is that node.
+    """
+    here = NodeAffinitySchedulingStrategy(ray.get_runtime_context().get_node_id(), soft=True)
+    actor = ray.remote(Tracker).options(
+        num_cpus=0, max_restarts=-1, max_task_retries=-1, max_concurrency=8, scheduling_strategy=here
+    )
+    return actor.remote(str(directory.path), tracking_uri)
+
+
+def finish_tracking(tracker: Any, ended: Mapping[str, RunStatus], report_dir: Location | None) -> str | None:
+    """Waits until MLflow has everything, for as long as that gets further; returns why not if it has not."""
+    progress = -1
+    try:
+        answer = tracker.finish.remote(ended, str(report_dir) if report_dir else None)
+        while not ray.wait([answer], timeout=_MIRROR_TIMEOUT_S)[0]:
+            before, progress = progress, ray.get(tracker.progress.remote(), timeout=_MIRROR_TIMEOUT_S)
+            if progress == before:
+                return f"the tracker sent nothing for {_MIRROR_TIMEOUT_S:g} s"
+        message: str | None = ray.get(answer)
+    except RayError as error:
+        return f"the tracker did not answer: {error}"
+    return message

@@ -1,0 +1,265 @@
+"""What a benchmark consists of: frozen settings, plain data out. Reading them from a file is ``benchmark.py``."""
+
+from __future__ import annotations
+
+import dataclasses
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, Literal
+
+from plasticbench.contracts.task import Demands
+from plasticbench.platform.definition.parsing import to_dict
+from plasticbench.schedules import Schedule, schedule_to_dict
+
+
+def slug(name: str) -> str:
+    """``name`` for paths and ids: lower-case letters, digits and dots, anything else a single hyphen."""
+    return re.sub(r"[^a-z0-9.]+", "-", name.lower()).strip("-.")
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Environment:
+    """A task under a scenario; ``name`` labels it everywhere and ``config`` is its family's ``Config``."""
+
+    name: str
+    kind: str
+    config: Any
+    scenario_kind: str
+    scenario: Any
+
+    def settings(self) -> dict[str, Any]:
+        """Plain data, the label left out."""
+        return {**to_dict(self.kind, self.config), "scenario": to_dict(self.scenario_kind, self.scenario)}
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Method:
+    """A treatment: the ``Config`` of a reset policy, when it acts, and the agent that it acts on."""
+
+    name: str
+    kind: str
+    policy: Any
+    schedule: Schedule | None
+    agent_kind: str
+    agent: Any
+
+    @property
+    def has_temperature(self) -> bool:
+        """Whether the agent weighs entropy by a temperature, which a reset may concern."""
+        return bool(getattr(self.agent, "has_temperature", False))
+
+    @property
+    def demands(self) -> Demands:
+        """What the agent asks of those who run it."""
+        found: Demands = getattr(self.agent, "demands", Demands())
+        return found
+
+    def stride_steps(self, num_envs: int) -> int:
+        """Agent steps by which the clock moves at once."""
+        return self.demands.round_steps * num_envs
+
+    def policy_settings(self) -> dict[str, Any]:
+        """Plain data of the policy alone, without a rule for a temperature that the agent lacks."""
+        settings = to_dict(self.kind, self.policy)
+        return {name: value for name, value in settings.items() if name != "temperature" or self.has_temperature}
+
+    def agent_settings(self) -> dict[str, Any]:
+        """Plain data of the agent."""
+        return to_dict(self.agent_kind, self.agent)
+
+    def reset_steps(self, budget_steps: int, num_envs: int) -> tuple[int, ...]:
+        """Known events on the clock of the agent: each at the first multiple of its stride at or after it."""
+        known, stride = (
+            self.schedule.steps(budget_steps) if self.schedule is not None else (),
+            self.stride_steps(num_envs),
+        )
+        rounded = dict.fromkeys(-(-step // stride) * stride for step in known)
+        return tuple(step for step in rounded if 0 < step < budget_steps)
+
+
+def _at_least_one(settings: Any, *names: str) -> None:
+    for name in names:
+        value = getattr(settings, name)
+        if value is not None and value < 1:
+            raise ValueError(f"{name}: must be at least 1, got {value}")
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Evaluation:
+    """Every ``every_steps`` agent steps: whole ``episodes``, or ``steps`` agent steps, per member."""
+
+    every_steps: int
+    episodes: int | None = None
+    steps: int | None = None
+    num_envs: int = 1
+
+    def __post_init__(self) -> None:
+        _at_least_one(self, "every_steps", "episodes", "steps", "num_envs")
+        if (self.episodes is None) == (self.steps is None):
+            raise ValueError(f"needs exactly one of 'episodes' and 'steps', got {self.episodes} and {self.steps}")
+        if self.episodes is not None and self.episodes % self.num_envs:
+            raise ValueError(
+                f"episodes: must be a multiple of num_envs ({self.num_envs}), so that every environment plays "
+                f"equally many, got {self.episodes}"
+            )
+
+    def settings(self) -> dict[str, int]:
+        """Plain data, without the measure that is not used."""
+        return {name: value for name, value in dataclasses.asdict(self).items() if value is not None}
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Probes:
+    """Measurements every ``every_steps`` agent steps on ``batch_rows`` replay rows; ``probes`` are (kind, Config)."""
+
+    every_steps: int
+    batch_rows: int = 512
+    probes: tuple[tuple[str, Any], ...] = ()
+
+    def __post_init__(self) -> None:
+        _at_least_one(self, "every_steps", "batch_rows")
+        labels = self.labels
+        if repeated := {label for label in labels if labels.count(label) > 1}:
+            raise ValueError(
+                f"kinds: each measurement must be listed once, got {', '.join(sorted(repeated))} repeatedly"
+            )
+
+    @property
+    def labels(self) -> tuple[str, ...]:
+        """Metric names, in order."""
+        return tuple(config.label for _, config in self.probes)
+
+    def settings(self) -> dict[str, Any]:
+        """Plain data."""
+        kinds = [to_dict(kind, config) for kind, config in self.probes]
+        return {"every_steps": self.every_steps, "batch_rows": self.batch_rows, "kinds": kinds}
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Records:
+    """Losses, returns and speed are recorded every ``every_steps`` agent steps."""
+
+    every_steps: int
+
+    def __post_init__(self) -> None:
+        _at_least_one(self, "every_steps")
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Tracking:
+    """What MLflow shows of the probes: each network's ``totals``, or ``all`` values of single layers as well.
+
+    Record files hold everything in any case; a report never needs MLflow. ``weights`` are the ``final`` ones of each
+    trial's networks, kept in the run directory and in MLflow, or ``none``.
+    """
+
+    probes: Literal["totals", "all"] = "totals"
+    weights: Literal["final", "none"] = "final"
+
+    def __post_init__(self) -> None:
+        if self.probes not in ("totals", "all"):
+            raise ValueError(f"probes: must be totals or all, got {self.probes!r}")
+        if self.weights not in ("final", "none"):
+            raise ValueError(f"weights: must be final or none, got {self.weights!r}")
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Pictures:
+    """Films of the final policies, ``num_steps`` agent steps each, of the first seed; they change no result."""
+
+    num_steps: int = 150
+    width: int = 320
+    height: int = 240
+
+    def __post_init__(self) -> None:
+        _at_least_one(self, "num_steps")
+        for name in ("width", "height"):
+            if not 16 <= (pixels := getattr(self, name)) <= 1920:
+                raise ValueError(f"{name}: must be 16 to 1920 pixels, got {pixels}")
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Checkpoint:
+    """Seconds between two commits of a population."""
+
+    every_s: float = 30.0
+
+    def __post_init__(self) -> None:
+        if self.every_s <= 0:
+            raise ValueError(f"every_s: must be above 0, got {self.every_s}")
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Execution:
+    """How the work is cut and what each population is given; changes no result, only speed.
+
+    ``max_concurrent`` bounds the populations that run at once beyond what the resources bound.
+    """
+
+    members_per_population: int = 32
+    num_cpus: int = 1
+    num_gpus: float = 0.0
+    device: Literal["cpu", "cuda"] = "cpu"
+    max_concurrent: int | None = None
+
+    def __post_init__(self) -> None:
+        _at_least_one(self, "members_per_population", "num_cpus", "max_concurrent")
+        if self.device == "cpu" and self.num_gpus != 0:
+            raise ValueError(f"num_gpus: must be 0 with device 'cpu', where it has no effect, got {self.num_gpus}")
+        if self.device == "cuda" and self.num_gpus <= 0:
+            raise ValueError(f"num_gpus: must be above 0 with device 'cuda', got {self.num_gpus}")
+        if self.num_gpus > 1 and self.num_gpus % 1:
+            raise ValueError(f"num_gpus: must be a share of one GPU or a whole number of them, got {self.num_gpus}")
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Benchmark:
+    """Everything that a file says, with all defaults filled in."""
+
+    name: str
+    description: str
+    environments: tuple[Environment, ...]
+    methods: tuple[Method, ...]
+    seeds: tuple[int, ...]
+    budget_steps: int
+    evaluation: Evaluation
+    probes: Probes
+    records: Records
+    tracking: Tracking
+    checkpoint: Checkpoint
+    execution: Execution
+    pictures: Pictures | None = None
+
+    def environment(self, name: str) -> Environment:
+        """The environment with this label."""
+        return next(environment for environment in self.environments if environment.name == name)
+
+    def method(self, name: str) -> Method:
+        """The method with this name."""
+        return next(method for method in self.methods if method.name == name)
+
+    def resolved(self) -> dict[str, Any]:
+        """Plain data without presets and defaults that reads back as an equal benchmark."""
+        agent = self.methods[0].agent_settings()
+        return {
+            "name": self.name,
+            "description": self.description,
+            "environments": [{"name": one.name, **one.settings()} for one in self.environments],
+            "agent": agent,
+            "methods": {method.name: _resolved_method(method, agent) for method in self.methods},
+            "seeds": list(self.seeds),
+            "budget_steps": self.budget_steps,
+            "evaluation": self.evaluation.settings(),
+            "probes": self.probes.settings(),
+            "records": dataclasses.asdict(self.records),
+            "tracking": dataclasses.asdict(self.tracking),
+            "checkpoint": dataclasses.asdict(self.checkpoint),
+            "execution": dataclasses.asdict(self.execution),
+            **({} if self.pictures is None else {"pictures": dataclasses.asdict(self.pictures)}),
+        }
+
+
+def _resolved_method(method: Method, agent: Mapping[str, Any]) -> dict[str, Any]:
+    own = {} if method.agent_settings() == agent else {"agent": method.agent_settings()}
+    return {**method.policy_settings(), **schedule_to_dict(method.schedule), **own}

@@ -1,0 +1,268 @@
+"""Reads a benchmark, environments x methods x seeds, from one YAML file and checks it before anything starts."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from plasticbench import plugins
+from plasticbench.platform.definition.benchmark import (
+    Benchmark,
+    Checkpoint,
+    Environment,
+    Evaluation,
+    Execution,
+    Method,
+    Pictures,
+    Probes,
+    Records,
+    Tracking,
+    slug,
+)
+from plasticbench.platform.definition.feasible import check_feasible
+from plasticbench.platform.definition.parsing import (
+    BenchmarkError,
+    Problems,
+    dotted,
+    mapping,
+    merge_agent,
+    read_plugin,
+    read_section,
+    typed,
+    unknown_keys,
+)
+from plasticbench.platform.definition.yaml_text import apply_override, parse_yaml
+from plasticbench.schedules import At, Every, Schedule, Trigger
+
+__all__ = [
+    "Benchmark",
+    "BenchmarkError",
+    "Checkpoint",
+    "Environment",
+    "Evaluation",
+    "Execution",
+    "Method",
+    "Pictures",
+    "Probes",
+    "Records",
+    "Tracking",
+    "from_dict",
+    "load",
+]
+
+
+_SCHEDULE_KEYS = ("at", "every", "until", "when")
+_SECTIONS = {
+    "evaluation": Evaluation,
+    "records": Records,
+    "tracking": Tracking,
+    "checkpoint": Checkpoint,
+    "execution": Execution,
+}
+
+
+class _Reader:
+    """Turns the plain data of one file into a ``Benchmark``; what it cannot read becomes a problem and ``None``."""
+
+    def __init__(self, data: dict[str, Any], problems: Problems) -> None:
+        self.data, self.problems = data, problems
+
+    def benchmark(self) -> Benchmark | None:
+        unknown_keys(
+            self.data, [*(field.name for field in dataclasses.fields(Benchmark)), "agent", "resets"], "", self.problems
+        )
+        for name in ("name", "environments", "agent", "methods", "seeds", "budget_steps", "evaluation"):
+            if self.data.get(name) is None:
+                self.problems.add(name, "is missing and has no default")
+        budget_steps = self._budget_steps()
+        cadence_steps = max(1, budget_steps // 100)
+        fields: dict[str, Any] = {
+            "name": self._name(),
+            "description": typed(str, self.data.get("description") or "", "description", self.problems),
+            "environments": self._environments(),
+            "methods": self._methods(),
+            "seeds": self._seeds(),
+            "budget_steps": budget_steps,
+            "probes": self._probes(cadence_steps),
+            "pictures": self._pictures(),
+            **self._plain_sections(cadence_steps),
+        }
+        return None if len(self.problems) else Benchmark(**fields)
+
+    def _name(self) -> str:
+        name: str | None = typed(str | None, self.data.get("name"), "name", self.problems)
+        if name is not None and not slug(name):
+            self.problems.add("name", f"must contain a letter or a digit, got {name!r}")
+        return name or ""
+
+    def _budget_steps(self) -> int:
+        budget_steps: int | None = typed(int | None, self.data.get("budget_steps"), "budget_steps", self.problems)
+        if budget_steps is not None and budget_steps < 1:
+            self.problems.add("budget_steps", f"must be at least 1 agent step, got {budget_steps}")
+        return budget_steps or 1
+
+    def _plain_sections(self, cadence_steps: int) -> dict[str, Any]:
+        given = {name: mapping(self.data.get(name), name, self.problems) for name in _SECTIONS}
+        given["records"].setdefault("every_steps", cadence_steps)
+        return {
+            name: read_section(cls, given[name], name, self.problems)
+            for name, cls in _SECTIONS.items()
+            if name in self.data or name != "evaluation"
+        }
+
+    def _seeds(self) -> tuple[int, ...]:
+        given = self.data.get("seeds")
+        if not isinstance(given, list):
+            count = typed(int | None, given, "seeds", self.problems)
+            if count is not None and count < 1:
+                self.problems.add("seeds", f"must be a count of at least 1, or a list of seeds, got {count}")
+            return tuple(range(count or 0))
+        seeds: tuple[int, ...] | None = typed(tuple[int, ...], given, "seeds", self.problems)
+        if seeds is not None and (not seeds or min(seeds) < 0 or len(set(seeds)) < len(seeds)):
+            self.problems.add("seeds", f"must be different whole numbers of 0 or more, and at least one, got {given}")
+        return seeds or ()
+
+    def _environments(self) -> tuple[Environment, ...]:
+        items = self.data.get("environments")
+        if items is None:
+            return ()
+        if not isinstance(items, list) or not items:
+            self.problems.add("environments", f"must be a list with at least one environment, got {items!r}")
+            return ()
+        found = [self._environment(item, f"environments.{i}") for i, item in enumerate(items)]
+        environments = tuple(environment for environment in found if environment is not None)
+        self._distinct([environment.name for environment in environments], "environments", "give each a 'name'")
+        return environments
+
+    def _environment(self, item: Any, key: str) -> Environment | None:
+        data = mapping(item, key, self.problems)
+        label = data.pop("name", None)
+        scenario = read_plugin(
+            "scenarios", data.pop("scenario", {"kind": "stationary"}), f"{key}.scenario", self.problems
+        )
+        family = read_plugin("envs", data, key, self.problems)
+        label = typed(str | None, label, f"{key}.name", self.problems)
+        if family is None or scenario is None:
+            return None
+        return Environment(
+            name=label or family[1].task,
+            kind=family[0],
+            config=family[1],
+            scenario_kind=scenario[0],
+            scenario=scenario[1],
+        )
+
+    def _methods(self) -> tuple[Method, ...]:
+        default = self._schedule(self.data.get("resets"), "resets")
+        base_data = self.data.get("agent")
+        base = read_plugin("agents", base_data, "agent", self.problems) if base_data is not None else None
+        given = self.data.get("methods")
+        if given is not None and (not isinstance(given, Mapping) or not given):
+            self.problems.add("methods", f"must be a mapping from names to reset policies, got {given!r}")
+        items = mapping(given or None, "methods", self.problems) if isinstance(given, Mapping) else {}
+        found = [self._method(name, item, default, base_data, base) for name, item in items.items()]
+        self._distinct(list(items), "methods", "rename one")
+        if default is not None and items and all(_has_schedule(item) for item in items.values()):
+            self.problems.add("resets", "has no effect, because every method has a schedule of its own. Remove it")
+        return tuple(method for method in found if method is not None)
+
+    def _method(
+        self, name: str, item: Any, default: Schedule | None, base_data: Any, base: tuple[str, Any] | None
+    ) -> Method | None:
+        key = f"methods.{name}"
+        data = mapping(item, key, self.problems)
+        own_schedule = {name: data.pop(name) for name in _SCHEDULE_KEYS if name in data}
+        override = mapping(data.pop("agent", None), f"{key}.agent", self.problems)
+        policy = read_plugin("treatments", data, key, self.problems)
+        schedule = self._schedule(own_schedule, key) if own_schedule else default
+        agent = base
+        if override and (base is not None or "kind" in override):
+            agent = read_plugin("agents", merge_agent(base_data or {}, override), f"{key}.agent", self.problems)
+        if policy is None or agent is None:
+            return None
+        method = Method(
+            name=name, kind=policy[0], policy=policy[1], schedule=schedule, agent_kind=agent[0], agent=agent[1]
+        )
+        if "temperature" in data and not method.has_temperature:
+            self.problems.add(f"{key}.temperature", f"has no effect, because {agent[0]!r} has none. Remove it")
+        return method
+
+    def _schedule(self, value: Any, key: str) -> Schedule | None:
+        if value is None:
+            return None
+        data = mapping(value, key, self.problems)
+        match [name for name in ("at", "every", "when") if name in data]:
+            case ["at"]:
+                return read_section(At, data, key, self.problems)
+            case ["every"]:
+                return read_section(Every, data, key, self.problems)
+            case ["when"]:
+                unknown_keys(data, ["when"], key, self.problems)
+                return read_section(Trigger, data["when"], dotted(key, "when"), self.problems, raised_at=key)
+        self.problems.add(key, f"a schedule needs exactly one of 'at', 'every' and 'when', got {value!r}")
+        return None
+
+    def _probes(self, cadence_steps: int) -> Probes | None:
+        data = mapping(self.data.get("probes"), "probes", self.problems)
+        unknown_keys(data, ["every_steps", "batch_rows", "kinds"], "probes", self.problems)
+        kinds = data.get("kinds", plugins.names("probes"))
+        if not isinstance(kinds, list):
+            self.problems.add("probes.kinds", f"must be a list of probe names or of {{kind: ...}}, got {kinds!r}")
+            return None
+        items = [{"kind": item} if isinstance(item, str) else item for item in kinds]
+        found = [read_plugin("probes", item, f"probes.kinds.{i}", self.problems) for i, item in enumerate(items)]
+        cadence = {name: data[name] for name in ("every_steps", "batch_rows") if name in data}
+        settings = read_section(Probes, {"every_steps": cadence_steps, **cadence}, "probes", self.problems)
+        if settings is not None:
+            with self.problems.caught("probes"):
+                return dataclasses.replace(settings, probes=tuple(probe for probe in found if probe is not None))
+        return None
+
+    def _pictures(self) -> Pictures | None:
+        given = self.data.get("pictures")
+        return None if given is None else read_section(Pictures, given, "pictures", self.problems)
+
+    def _distinct(self, names: list[str], key: str, advice: str) -> None:
+        """Names become parts of paths, so they must differ where a file system may not."""
+        first: dict[str, str] = {}
+        for name in names:
+            if not slug(name):
+                self.problems.add(key, f"a name must contain a letter or a digit, got {name!r}")
+            elif (twin := first.get(slug(name))) is not None:
+                self.problems.add(key, f"names must differ in letters and digits, got {twin!r} and {name!r}: {advice}")
+            first.setdefault(slug(name), name)
+
+
+def _has_schedule(item: Any) -> bool:
+    return isinstance(item, Mapping) and any(name in item for name in _SCHEDULE_KEYS)
+
+
+def load(path: Path | str, overrides: Sequence[str] = ()) -> Benchmark:
+    """Reads a benchmark file; ``overrides`` are ``dotted.key=value`` with YAML values.
+
+    Raises ``BenchmarkError`` with one line per problem.
+    """
+    try:
+        data = parse_yaml(Path(path).read_text(encoding="utf-8"))
+        for override in overrides:
+            apply_override(data, override)
+    except OSError as error:
+        raise BenchmarkError(f"{path}: cannot be read: {error.strerror}") from error
+    except ValueError as error:
+        raise BenchmarkError(f"{path}: {error}") from error
+    return from_dict(data, source=str(path))
+
+
+def from_dict(data: Any, source: str = "benchmark") -> Benchmark:
+    """Checks plain data. Raises ``BenchmarkError`` with one line per problem, each named by ``source``."""
+    problems = Problems(source)
+    if not isinstance(data, Mapping):
+        raise BenchmarkError(f"{source}: must be a mapping of settings that starts with 'name:', got {data!r}")
+    benchmark = _Reader(mapping(data, "", problems), problems).benchmark()
+    problems.raise_any()
+    assert benchmark is not None
+    check_feasible(benchmark, problems)
+    problems.raise_any()
+    return benchmark

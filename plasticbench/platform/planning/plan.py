@@ -1,0 +1,163 @@
+"""A benchmark as work: trials with content ids, and the segments of populations that train them.
+
+Trials of one task and agent share a prefix: up to the first reset known in advance, f, nothing but the seed tells them
+apart, so one member per seed is trained to f and then forked into one member per method. Where methods have several f,
+the prefix goes on from one f to the next like a trunk, and branches leave it. At its own f every trial starts new
+episodes, whether or not others share its prefix, so that no result depends on what else a file holds.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import json
+import platform
+from collections.abc import Iterator
+from dataclasses import dataclass
+from importlib import metadata
+from typing import Any, Literal
+
+import pydantic
+
+from plasticbench import __version__
+from plasticbench.platform.definition.benchmark import Benchmark, Environment, Method, slug
+from plasticbench.platform.planning.lineage import Lineage, Segment
+from plasticbench.schedules import schedule_to_dict
+
+__all__ = ["RESULT_FORMAT", "Plan", "Segment", "Trial", "make_plan", "summary"]
+
+RESULT_FORMAT = 1
+"""Raised when the same settings begin to give other results, so that old records are not taken for new ones."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Trial:
+    """One seed of a method on a task; ``settings`` is everything that can change its result, as plain data."""
+
+    id: str
+    task: str
+    method: str
+    seed: int
+    reset_steps: tuple[int, ...]
+    change_steps: tuple[int, ...]
+    score_source: str
+    settings: dict[str, Any]
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Plan:
+    """All trials of a benchmark and the segments that train them; a segment stands after the one it starts from."""
+
+    name: str
+    description: str
+    version: str
+    versions: dict[str, str]
+    budget_steps: int
+    tracked_probes: Literal["totals", "all"]
+    trials: tuple[Trial, ...]
+    segments: tuple[Segment, ...]
+
+    def to_json(self) -> str:
+        """The content of ``plan.json``."""
+        return pydantic.TypeAdapter(Plan).dump_json(self, indent=1).decode() + "\n"
+
+    @classmethod
+    def from_json(cls, text: str) -> Plan:
+        """Inverse of ``to_json``. Raises ``ValueError`` for anything else."""
+        return pydantic.TypeAdapter(cls).validate_json(text, strict=True)
+
+    def segment(self, segment_id: str) -> Segment:
+        """The segment with this id."""
+        return next(segment for segment in self.segments if segment.id == segment_id)
+
+
+def make_plan(benchmark: Benchmark) -> Plan:
+    """Trials ordered by task, method and seed, and their segments."""
+    trials: list[Trial] = []
+    segments: list[Segment] = []
+    for environment in benchmark.environments:
+        own = [trial for method in benchmark.methods for trial in _trials(benchmark, environment, method)]
+        trial_ids = {(trial.method, trial.seed): trial.id for trial in own}
+        for methods in _by_agent(benchmark):
+            segments += Lineage(benchmark, environment, methods, trial_ids).segments()
+        trials += own
+    return Plan(
+        name=benchmark.name,
+        description=benchmark.description,
+        version=__version__,
+        versions=_versions(),
+        budget_steps=benchmark.budget_steps,
+        tracked_probes=benchmark.tracking.probes,
+        trials=tuple(trials),
+        segments=tuple(segments),
+    )
+
+
+def _versions() -> dict[str, str]:
+    """Of everything that can change what is measured."""
+    packages = ("torch", "numpy", "envpool", "gymnasium", "ale-py", "minatar", "ray", "mlflow")
+    return {
+        "plasticbench": __version__,
+        "python": platform.python_version(),
+        **{package: metadata.version(package) for package in packages},
+    }
+
+
+def _by_agent(benchmark: Benchmark) -> list[list[Method]]:
+    groups: dict[str, list[Method]] = {}
+    for method in benchmark.methods:
+        groups.setdefault(_canonical(method.agent_settings()), []).append(method)
+    return list(groups.values())
+
+
+def _trials(benchmark: Benchmark, environment: Environment, method: Method) -> Iterator[Trial]:
+    """One trial per seed; what they share is computed, and held, once."""
+    shared = {
+        "environment": environment.settings(),
+        "agent": method.agent_settings(),
+        "method": method.policy_settings(),
+        "schedule": dict(schedule_to_dict(method.schedule)),
+        "seed": None,
+        "budget_steps": benchmark.budget_steps,
+        "evaluation": benchmark.evaluation.settings(),
+        "probes": benchmark.probes.settings(),
+        "records": dataclasses.asdict(benchmark.records),
+    }
+    num_envs = environment.config.num_envs
+    scenario = environment.scenario.build(
+        environment.config.spec, benchmark.seeds[:1], benchmark.budget_steps, method.stride_steps(num_envs)
+    )
+    for seed in benchmark.seeds:
+        settings = shared | {"seed": seed}
+        digest = hashlib.sha256(_canonical({"format": RESULT_FORMAT, **settings}).encode()).hexdigest()[:8]
+        yield Trial(
+            id=f"{slug(environment.name)}--{slug(method.name)}--s{seed}--{digest}",
+            task=environment.name,
+            method=method.name,
+            seed=seed,
+            reset_steps=method.reset_steps(benchmark.budget_steps, num_envs),
+            change_steps=tuple(scenario.change_steps),
+            score_source=environment.config.score_source,
+            settings=settings,
+        )
+
+
+def _canonical(data: Any) -> str:
+    return json.dumps(data, sort_keys=True, separators=(",", ":"), allow_nan=False)
+
+
+def summary(plan: Plan) -> dict[str, Any]:
+    """What the plan costs. ``memory_bytes`` is the largest population's; ``disk_bytes`` adds up all last commits."""
+    lengths = [segment.to_step - segment.from_step for segment in plan.segments]
+    with_forks = sum(length * len(segment.members) for length, segment in zip(lengths, plan.segments, strict=True))
+    without_forks = len(plan.trials) * plan.budget_steps
+    return {
+        "trials": len(plan.trials),
+        "segments": len(plan.segments),
+        "populations_side_by_side": sum(segment.start is None for segment in plan.segments),
+        "member_steps": with_forks,
+        "member_steps_without_forks": without_forks,
+        "saved_by_forks": round(1 - with_forks / without_forks, 3),
+        "memory_bytes": max(segment.memory_bytes for segment in plan.segments),
+        "disk_bytes": sum(segment.disk_bytes for segment in plan.segments),
+    }

@@ -1,0 +1,325 @@
+"""Mirrors committed records into MLflow: experiment = benchmark, parent run = task and method, child run = trial.
+
+The record files are the truth. The mirror only follows them, so it may fail, lag or start over at any time.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import math
+import statistics
+import sys
+import time
+import uuid
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from functools import cached_property
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from threading import Lock
+from typing import Any, TypeVar
+
+from plasticbench import storage
+from plasticbench.platform.tracking.mlflow_store import (
+    RunStatus,
+    Store,
+    TrackingUnavailable,
+    check,
+    database_uri,
+    masked,
+    scheme,
+    session,
+)
+from plasticbench.platform.tracking.run_specs import RunSpecs, Trial
+from plasticbench.records import Record, is_layer_value, read_bytes, read_records
+from plasticbench.storage import Location
+
+__all__ = ["Mirror", "RunStatus", "TrackingUnavailable", "UnreadableRecords", "check", "masked", "ui_command"]
+
+_WINDOW_BYTES = 1 << 20  # about 9,000 records: held in memory at once, and sent again after a crash
+_MEAN_METRICS = ("eval/return", "eval/score")
+_SAVE_EVERY_S = 5.0
+_NUM_CONNECTIONS = 2  # to a server or PostgreSQL: most of a request's time is waiting
+_T = TypeVar("_T")
+_R = TypeVar("_R")
+
+
+class UnreadableRecords(RuntimeError):
+    """Record files are missing or damaged; the message names the first. Everything else was sent."""
+
+
+class Mirror:
+    """Follows the record files of one run directory into one MLflow store. Made for one thread of one process."""
+
+    def __init__(self, run_dir: Location, tracking_uri: str | None) -> None:
+        """Touches neither disk nor network; without ``tracking_uri`` the store is ``mlflow.db`` in ``run_dir``."""
+        self._run_dir = run_dir
+        self._uri = tracking_uri or _embedded_uri(run_dir)
+        self._scheme = scheme(self._uri)  # a wrong one is the user's error, to be told before anything starts
+        self._store: Store | None = None
+        self._runs: dict[str | tuple[str, str], str] = {}  # MLflow run ids by trial id, and by (task, method)
+        self.progress = 0  # grows while anything is sent
+
+    def pump(self, committed: Mapping[str, int]) -> int:
+        """Sends what is committed and not yet sent, and returns the number of records.
+
+        ``committed`` holds the committed length in bytes of the record files of the trials that may have news. A trial
+        that has reached the budget's end is ended. Raises ``TrackingUnavailable`` if the store fails; the next call
+        goes on from there. Raises ``UnreadableRecords`` when all other trials are sent.
+        """
+        with self._connected() as store:
+            for trial_id in [name for name, end in committed.items() if end > 0 and name in self._trials]:
+                self._trial_run(store, self._trials[trial_id])  # in turn, as trials share the run of their method
+            with self._connections() as through:
+                return sum(_do_all(committed.items(), lambda item: self._pump_trial(store, *item), through))
+
+    def finish_all(self, statuses: Mapping[str, RunStatus]) -> None:
+        """Ends the runs of these trials and those of their methods, which get the means over their seeds.
+
+        A method is FINISHED if all its trials are. Raises as ``pump`` does.
+        """
+        with self._connected() as store:
+            for trial_id, status in statuses.items():
+                self._end_trial(store, self._trials[trial_id], status)
+            concerned = [trials for trials in self._methods.values() if any(t["id"] in statuses for t in trials)]
+            _do_all(concerned, lambda trials: self._end_method(store, trials, statuses))
+
+    def log_report(self, report_dir: Location) -> None:
+        """Keeps the report's files as artifacts of a run called ``report``."""
+        with self._connected() as store, _local_copy(report_dir, storage.entries(report_dir)) as folder:
+            run = store.run(self._specs.report())
+            store.log_folder(run, folder, "report")
+            store.end(run, "FINISHED")
+
+    @contextmanager
+    def _connected(self) -> Iterator[Store]:
+        with session(self._uri):
+            try:
+                if self._store is None:
+                    name, note = self._plan["name"], str(self._plan["description"])
+                    artifacts = (self._run_dir / "mlartifacts").resolve().as_uri()
+                    self._store = Store.open(self._uri, name, note, artifacts, self._directory_id)
+                yield self._store
+            except UnreadableRecords:
+                raise
+            except BaseException:
+                # A store can come back without the runs that we know, so the next call looks for them again.
+                self._store = None
+                self._runs.clear()
+                raise
+            finally:
+                self._sent.save()
+
+    @contextmanager
+    def _connections(self) -> Iterator[Callable[..., Iterable[Any]]]:
+        """A ``map`` over trials; several are sent at a time, unless the store has one writer at a time."""
+        if self._scheme == "sqlite":
+            yield map
+            return
+        with ThreadPoolExecutor(_NUM_CONNECTIONS) as pool:
+            yield pool.map
+
+    def _pump_trial(self, store: Store, trial_id: str, end: int) -> int:
+        if end == 0:
+            return 0
+        if trial_id not in self._trials:
+            raise UnreadableRecords(f"records of a trial that plan.json does not know cannot be mirrored: {trial_id}")
+        trial = self._trials[trial_id]
+        run = self._trial_run(store, trial)
+        # A file shorter than what was sent was cut back to an older commit, and grows again from there.
+        start = min(self._sent[run], end)
+        count, last_step = 0, -1
+        for records, position in _windows(self._record_file(trial), start, end):
+            store.reopen(self._method_run(store, trial))
+            store.reopen(run)
+            shown = [record for record in records if self._shows(record.name)]
+            store.log(run, shown)
+            self._sent[run] = position
+            self.progress += 1
+            count, last_step = count + len(shown), records[-1].step
+        if last_step >= self._plan.get("budget_steps", math.inf):
+            self._end_trial(store, trial, "FINISHED")  # now, as ending thousands together would take long
+        return count
+
+    def _end_trial(self, store: Store, trial: Trial, status: RunStatus) -> None:
+        run, weights = self._trial_run(store, trial), self._run_dir / "weights" / f"{trial['id']}.safetensors"
+        if store.status(run) != status and status == "FINISHED" and weights.exists():
+            with _local_copy(weights.parent, [weights.name]) as folder:
+                store.log_file(run, folder / weights.name, "weights")
+        store.end(run, status)
+        self.progress += 1
+
+    def _end_method(self, store: Store, trials: Sequence[Trial], statuses: Mapping[str, RunStatus]) -> None:
+        run = self._method_run(store, trials[0])
+        status = _worst([statuses.get(trial["id"], "KILLED") for trial in trials])
+        if store.status(run) != status:
+            store.log(run, self._means(store, trials))
+            store.end(run, status)
+
+    def _shows(self, name: str) -> bool:
+        return self._plan.get("tracked_probes", "all") == "all" or not is_layer_value(name)
+
+    def _trial_run(self, store: Store, trial: Trial) -> str:
+        if trial["id"] not in self._runs:
+            parent = self._method_run(store, trial)
+            self._runs[trial["id"]] = store.run(self._specs.trial(trial, parent))
+            self.progress += 1
+        return self._runs[trial["id"]]
+
+    def _method_run(self, store: Store, trial: Trial) -> str:
+        key = trial["task"], trial["method"]
+        if key not in self._runs:
+            self._runs[key] = store.run(self._specs.method(self._methods[key]))
+        return self._runs[key]
+
+    def _means(self, store: Store, trials: Sequence[Trial]) -> list[Record]:
+        """Means of the evaluations over the seeds, at the steps that all seeds have reached.
+
+        Leaving the other steps out makes a mean final: no record that comes later changes one that was sent.
+        """
+        found: dict[tuple[int, str], dict[str, Record]] = {}
+        for trial in trials:
+            sent = self._sent[self._trial_run(store, trial)]
+            for records, _ in _windows(self._record_file(trial), 0, sent):
+                for record in records:
+                    if record.name in _MEAN_METRICS:
+                        found.setdefault((record.step, record.name), {})[trial["id"]] = record
+        return [
+            Record(
+                "", step, name, statistics.fmean(r.value for r in seeds.values()), max(r.time for r in seeds.values())
+            )
+            for (step, name), seeds in sorted(found.items())
+            if len(seeds) == len(trials)
+        ]
+
+    def _record_file(self, trial: Trial) -> Location:
+        return self._run_dir / "records" / f"{trial['id']}.jsonl"
+
+    @cached_property
+    def _plan(self) -> dict[str, Any]:
+        plan: dict[str, Any] = json.loads(storage.read(self._run_dir / "plan.json"))
+        return plan
+
+    @cached_property
+    def _trials(self) -> dict[str, Trial]:
+        return {trial["id"]: trial for trial in self._plan["trials"]}
+
+    @cached_property
+    def _methods(self) -> dict[tuple[str, str], list[Trial]]:
+        methods: dict[tuple[str, str], list[Trial]] = {}
+        for trial in self._plan["trials"]:
+            methods.setdefault((trial["task"], trial["method"]), []).append(trial)
+        return methods
+
+    @cached_property
+    def _directory_id(self) -> str:
+        """Keeps the runs of two directories apart that track one benchmark into one store."""
+        path = self._run_dir / "run_id"
+        if not path.exists():
+            storage.write_atomically(path, uuid.uuid4().hex.encode())
+        return storage.read(path).decode()
+
+    @cached_property
+    def _specs(self) -> RunSpecs:
+        return RunSpecs(self._plan)
+
+    @cached_property
+    def _sent(self) -> _Positions:
+        return _Positions(self._run_dir / "mirror" / f"{hashlib.sha256(self._uri.encode()).hexdigest()[:16]}.json")
+
+
+class _Positions:
+    """Bytes sent to each MLflow run: a run that is deleted in MLflow gets its successor filled from the start.
+
+    On disk they are a few seconds behind, as writing thousands of them for each of thousands of trials would take
+    longer than sending. What a crash forgets is sent again, which changes nothing.
+    """
+
+    def __init__(self, path: Location) -> None:
+        self._path, self._changed, self._saved_s = path, False, time.monotonic()
+        self._lock = Lock()
+        try:
+            self._sent: dict[str, int] = json.loads(storage.read(path))
+        except (FileNotFoundError, json.JSONDecodeError):
+            self._sent = {}  # new, or torn by a power cut
+
+    def __getitem__(self, run: str) -> int:
+        return self._sent.get(run, 0)
+
+    def __setitem__(self, run: str, position: int) -> None:
+        with self._lock:
+            self._sent[run], self._changed = position, True
+            if time.monotonic() - self._saved_s > _SAVE_EVERY_S:
+                self.save()
+
+    def save(self) -> None:
+        """Writes what is not on disk yet."""
+        if self._changed:
+            storage.write_atomically(self._path, json.dumps(self._sent).encode())
+            self._changed, self._saved_s = False, time.monotonic()
+
+
+def ui_command(run_dir: Location, port: int) -> list[str]:
+    """The command that serves MLflow's pages for the store in ``run_dir`` on 127.0.0.1."""
+    database = run_dir / "mlflow.db"
+    if not (isinstance(database, Path) and database.exists()):
+        raise ValueError(f"{run_dir}: holds no mlflow.db; open the store that --tracking-uri named when it ran")
+    # Job execution is for MLflow's hosted evaluations; without it the pages are there in 5 s instead of 13.
+    server = ["env", "MLFLOW_SERVER_ENABLE_JOB_EXECUTION=false", "MLFLOW_DISABLE_TELEMETRY=true"]
+    server += [sys.executable, "-m", "mlflow", "server", "--backend-store-uri", database_uri(database)]
+    return [*server, "--host", "127.0.0.1", "--port", str(port), "--workers", "1"]
+
+
+def _embedded_uri(run_dir: Location) -> str:
+    if not isinstance(run_dir, Path):
+        raise ValueError(f"tracking_uri: must be given, since {run_dir} cannot hold an mlflow.db")
+    return database_uri(run_dir / "mlflow.db")
+
+
+@contextmanager
+def _local_copy(folder: Location, names: Iterable[str]) -> Iterator[Path]:
+    """A local folder that holds these files of ``folder``: MLflow sends no others."""
+    if isinstance(folder, Path):
+        yield folder
+        return
+    with TemporaryDirectory() as copy:
+        for name in names:
+            (Path(copy) / name).write_bytes(storage.read(folder / name))
+        yield Path(copy)
+
+
+def _worst(statuses: Sequence[RunStatus]) -> RunStatus:
+    order: tuple[RunStatus, ...] = ("FAILED", "KILLED", "FINISHED")
+    return min(statuses, key=order.index)
+
+
+def _do_all(items: Iterable[_T], action: Callable[[_T], _R], through: Callable[..., Iterable[Any]] = map) -> list[_R]:
+    """Does everything that can be done before it raises ``UnreadableRecords`` for the rest."""
+
+    def attempt(item: _T) -> tuple[_R | None, str]:
+        try:
+            return action(item), ""
+        except UnreadableRecords as error:
+            return None, str(error)
+
+    attempts = list(through(attempt, items))
+    if unreadable := [message for _, message in attempts if message]:
+        more = f" (and {len(unreadable) - 1} more like this)" if len(unreadable) > 1 else ""
+        raise UnreadableRecords(unreadable[0] + more)
+    return [result for result, _ in attempts]
+
+
+def _windows(path: Location, start: int, end: int) -> Iterator[tuple[list[Record], int]]:
+    """Records of ``[start, end)`` in pieces of bounded size, each with the position where it ends."""
+    while start < end:
+        try:
+            length = read_bytes(path, start, min(start + _WINDOW_BYTES, end)).rfind(b"\n") + 1
+            records = list(read_records(path, start, start + length))
+        except (OSError, ValueError) as error:
+            raise UnreadableRecords(f"records cannot be mirrored: {error}") from error
+        if length == 0:
+            return  # less than one line is committed or on disk
+        start += length
+        yield records, start

@@ -1,0 +1,107 @@
+"""Evaluation of all members on environments of their own, outside every stream of the training."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from plasticbench.contracts.task import EnvConfig, VectorEnv
+from plasticbench.seeding import derive_generator, derive_seed
+
+Act = Callable[[np.ndarray, np.ndarray], np.ndarray]
+"""Observations ``[M, E, ...]`` and uniforms ``[M, E, 2]`` -> actions ``[M, E]``."""
+
+
+@dataclass(frozen=True, slots=True)
+class EvaluationResult:
+    """Per member ``[M]``: mean undiscounted return and length of the counted episodes, and how many were counted.
+
+    Where a budget of steps ended no episode at all, the running ones are averaged and ``episodes`` is 0.
+    """
+
+    mean_return: np.ndarray
+    mean_length: np.ndarray
+    episodes: np.ndarray
+
+
+@dataclass(slots=True)
+class _Tally:
+    """Running sums per environment ``[N]`` of counted episodes and of the one under way."""
+
+    returns: np.ndarray
+    lengths: np.ndarray
+    counts: np.ndarray
+    running_return: np.ndarray
+    running_length: np.ndarray
+
+    @classmethod
+    def zeros(cls, num: int) -> _Tally:
+        return cls(*(np.zeros(num) for _ in range(5)))
+
+    def add(
+        self, env: VectorEnv, action: np.ndarray, starting: np.ndarray, quota: float
+    ) -> tuple[np.ndarray, np.ndarray]:
+        """Steps the environments; returns observations and which episodes ended (the next step starts a new one)."""
+        step = env.step(action)
+        self.running_return += np.where(starting, 0, step.raw_reward)
+        self.running_length += ~starting
+        ended = step.terminated | step.truncated
+        counted = ended & (self.counts < quota)
+        self.returns += np.where(counted, self.running_return, 0)
+        self.lengths += np.where(counted, self.running_length, 0)
+        self.counts += counted
+        self.running_return[ended] = 0
+        self.running_length[ended] = 0
+        return step.obs, ended
+
+    def result(self, num_members: int) -> EvaluationResult:
+        counts = self.counts.reshape(num_members, -1).sum(axis=1)
+        returns, lengths = (x.reshape(num_members, -1).sum(axis=1) for x in (self.returns, self.lengths))
+        partial_return, partial_length = (
+            x.reshape(num_members, -1).mean(axis=1) for x in (self.running_return, self.running_length)
+        )
+        some = np.maximum(counts, 1)
+        return EvaluationResult(
+            mean_return=np.where(counts > 0, returns / some, partial_return),
+            mean_length=np.where(counts > 0, lengths / some, partial_length),
+            episodes=counts,
+        )
+
+
+def evaluate(
+    act: Act,
+    transform: Callable[[np.ndarray], np.ndarray],
+    env_config: EnvConfig,
+    member_seeds: Sequence[int],
+    *,
+    at_step: int,
+    num_envs: int,
+    episodes: int | None,
+    steps: int | None,
+    num_threads: int,
+) -> EvaluationResult:
+    """Runs whole ``episodes`` per member, or ``steps`` agent steps per member, on ``num_envs`` environments each.
+
+    Every environment plays the same number of episodes, so that short episodes are not over-represented. Seeds depend
+    on the member's seed and ``at_step`` alone.
+    """
+    members = len(member_seeds)
+    env_seeds = [derive_seed(seed, "evaluation", at_step, i) for seed in member_seeds for i in range(num_envs)]
+    generators = [derive_generator(seed, "evaluation", at_step) for seed in member_seeds]
+    env = env_config.build(env_seeds, num_threads)
+    tally = _Tally.zeros(len(env_seeds))
+    quota = float(episodes // num_envs) if episodes is not None else np.inf
+    remaining = -(-steps // num_envs) if steps is not None else None
+    try:
+        obs, starting = env.reset(), np.zeros(len(env_seeds), dtype=bool)
+        while (remaining is None or remaining > 0) and not (tally.counts >= quota).all():
+            uniforms = np.stack([generator.random((num_envs, 2)) for generator in generators])
+            seen = transform(obs.reshape(members, num_envs, *obs.shape[1:]))
+            action = act(seen, uniforms)
+            obs, starting = tally.add(env, action.reshape(-1, *action.shape[2:]), starting, quota)
+            remaining = None if remaining is None else remaining - 1
+    finally:
+        env.close()
+    return tally.result(members)

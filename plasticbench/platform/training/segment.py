@@ -1,0 +1,234 @@
+"""Runs one segment of one population to its end, or to a request to stop; knows nothing of Ray.
+
+Records go to the files of all trials that a member stands for. A commit first forces those files to disk, then names
+their lengths, so that whatever a death left behind the last commit is cut off when the segment goes on.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from typing import TypeVar
+
+import torch
+
+from plasticbench.platform.definition.reading import Benchmark
+from plasticbench.platform.planning.plan import Segment
+from plasticbench.platform.rundir import RunDirectory
+from plasticbench.platform.training.checkpoint import (
+    CheckpointError,
+    CheckpointStore,
+    Commit,
+    ReplayChunk,
+    StorageError,
+)
+from plasticbench.platform.training.pictures import film_policies
+from plasticbench.platform.training.trainer import Trainer
+from plasticbench.platform.training.weights import save_weights
+from plasticbench.records import Record, RecordWriter, record_length
+from plasticbench.storage import Location
+
+_IO_THREADS = 16
+_In = TypeVar("_In")
+_Out = TypeVar("_Out")
+
+
+def _at_once(function: Callable[[_In], _Out], items: Iterable[_In]) -> list[_Out]:
+    # A population can stand for hundreds of trials, and each of their files waits for a disk or a server.
+    with ThreadPoolExecutor(_IO_THREADS) as pool:
+        return list(pool.map(function, items))
+
+
+@dataclass(frozen=True, slots=True)
+class Progress:
+    """Where a segment stands: for people only, never for decisions."""
+
+    segment: str
+    step: int
+    from_step: int
+    to_step: int
+    num_members: int
+    steps_per_s: float
+    last_evaluation: float | None
+
+
+class SegmentRun:
+    """One segment from its own last commit, from the end of the segment it starts from, or from nothing."""
+
+    def __init__(self, run_dir: Location, segment: Segment | str, benchmark: Benchmark | None = None) -> None:
+        """An id is looked up in the plan; whoever runs many segments hands over segment and benchmark instead."""
+        self._directory = directory = RunDirectory(run_dir)
+        self.segment = segment if isinstance(segment, Segment) else directory.plan().segment(segment)
+        self.benchmark = benchmark or directory.benchmark()
+        self._store = CheckpointStore(directory.checkpoints)
+        torch.set_num_threads(max(1, int(self.segment.num_cpus)))
+        self._end = self._sound_end()
+        self.is_complete = self._end is not None
+        if self.is_complete:
+            return
+        self._claim = self._store.claim(self.segment.id)  # before loading: from here on nobody else commits
+        self._number = 0
+        self._chunks: tuple[ReplayChunk, ...] = ()
+        self._saved_rows = 0
+        start_bytes = self._load()
+        trials = [trial for member in self.segment.members for trial in member.trials]
+        opened = _at_once(lambda t: RecordWriter(directory.record_file(t), start_bytes.get(t, 0)), trials)
+        self._writers = dict(zip(trials, opened, strict=True))
+        self._began = (time.monotonic(), self._trainer.step)
+
+    def _sound_end(self) -> Commit | None:
+        """The segment's last commit if it is complete and whatever goes on from it can be, or already is."""
+        if self.segment.to_step == self.benchmark.budget_steps:
+            own = self._store.latest(self.segment.id, self._store.require_files)
+        elif (own := self._store.completed(self.segment.id)) is None or not self._is_built_on(own):
+            own = self._store.latest(self.segment.id, self._store.verify_end)
+        return own if own is not None and own.complete else None
+
+    def _is_built_on(self, end: Commit) -> bool:
+        """Whether later segments have begun: training a damaged end again would cut their records off."""
+        return any(
+            record_length(self._directory.record_file(trial)) > length for trial, length in end.record_bytes.items()
+        )
+
+    def _load(self) -> dict[str, int]:
+        """Loads the state to begin with; returns the committed length of each record file."""
+        name, start = self.segment.id, self.segment.start
+        own = self._store.latest(name, lambda commit: self._restore(commit, range(len(self.segment.members))))
+        if own is not None:
+            self._number = own.number + 1
+            return own.record_bytes
+        if start is None:
+            self._trainer = Trainer(self.benchmark, self.segment)
+            self._trainer.start()
+            return {}
+        origin = self._store.latest(start, self._fork)
+        if origin is None or not origin.complete:
+            raise CheckpointError(
+                f"segment {name}: {start}, where it starts, is not complete. If its end is damaged, remove its folder "
+                f"in {self._store.folder}, and those of the segments that start from it, to train them again"
+            )
+        return origin.record_bytes
+
+    def _fork(self, commit: Commit) -> None:
+        if commit.complete:
+            self._restore(commit, self.segment.parents)
+
+    def _restore(self, commit: Commit, parents: Sequence[int]) -> None:
+        """Begins at a commit. Raises ``CheckpointError`` if it is damaged, and may then be called with another one."""
+        live = commit.inherited_chunks(parents)
+        chunks = (
+            (chunk.first_row, {name: tensor[list(chunk.parents)] for name, tensor in tensors.items()})
+            for chunk, tensors in self._store.load_chunks(live)
+        )
+        tensors = self._store.load_tensors(commit.tensors)
+        trainer = Trainer(self.benchmark, self.segment)
+        try:
+            trainer.load_state_dict(tensors, commit.plain, chunks, step=commit.step, parents=parents)
+        except CheckpointError:
+            trainer.close()
+            raise
+        self._trainer, self._chunks, self._saved_rows = trainer, live, trainer.agent.replay.rows
+
+    def run(
+        self,
+        should_stop: Callable[[], bool] = lambda: False,
+        on_commit: Callable[[dict[str, int]], None] = lambda record_bytes: None,
+    ) -> bool:
+        """Trains; returns whether the segment is complete. ``on_commit`` hears the committed record lengths."""
+        if self._end is not None:
+            on_commit(self._end.record_bytes)  # who committed it may have died before it could tell
+            return True
+        last_commit = time.monotonic()
+        for records in self._trainer.advance():
+            self._write(records)
+            if should_stop():
+                break
+            if time.monotonic() - last_commit >= self.benchmark.checkpoint.every_s:
+                on_commit(self._commit())
+                last_commit = time.monotonic()
+        self.is_complete = self._trainer.step >= self.segment.to_step
+        if self.benchmark.tracking.weights == "final" and self._trainer.step >= self.benchmark.budget_steps:
+            save_weights(self._trainer, self._directory)  # first, as nobody comes back to a complete segment
+        on_commit(self._commit())
+        if self.benchmark.pictures is not None and self._trainer.step >= self.benchmark.budget_steps:
+            film_policies(self._trainer, self._directory)
+        self._close()
+        return self.is_complete
+
+    def _write(self, records: Iterable[Record]) -> None:
+        by_trial: dict[str, list[Record]] = {}
+        for record in records:
+            by_trial.setdefault(record.trial, []).append(record)
+        for trial, own in by_trial.items():
+            self._writers[trial].write(own)
+
+    def _commit(self) -> dict[str, int]:
+        try:
+            self._store.require_claim(self.segment.id, self._claim)
+            return self._write_commit()
+        except OSError as error:
+            raise StorageError(
+                f"{self._directory.path}: what was trained since the last commit could not be saved: {error}. That "
+                "commit is intact: mend this, and `plasticbench resume` goes on from it"
+            ) from error
+
+    def _write_commit(self) -> dict[str, int]:
+        trainer, name = self._trainer, self.segment.id
+        record_bytes = dict(zip(self._writers, _at_once(RecordWriter.sync, self._writers.values()), strict=True))
+        tensors, plain = trainer.state_dict()
+        commit = Commit(
+            segment=name,
+            number=self._number,
+            step=trainer.step,
+            complete=trainer.step >= self.segment.to_step,
+            record_bytes=record_bytes,
+            plain=plain,
+            tensors=self._store.save_tensors(name, f"state-{self._number:08d}", tensors),
+            chunks=self._live_chunks(),
+        )
+        self._store.save(commit)
+        self._number += 1
+        return record_bytes
+
+    def _live_chunks(self) -> tuple[ReplayChunk, ...]:
+        """Saves the rows since the last commit and leaves out chunks of which no row is alive."""
+        replay = self._trainer.agent.replay
+        # The newest saved row was still open then, so it is saved again.
+        first_row = max(self._saved_rows - 1, replay.oldest_row, 0)
+        file = self._store.save_tensors(
+            self.segment.id, f"replay-{first_row:012d}-{self._number:08d}", replay.export(first_row)
+        )
+        new = ReplayChunk(
+            file=file,
+            first_row=first_row,
+            num_rows=replay.rows - first_row,
+            parents=tuple(range(len(self.segment.members))),
+        )
+        self._saved_rows = replay.rows
+        old = (chunk for chunk in self._chunks if chunk.first_row + chunk.num_rows > replay.oldest_row)
+        self._chunks = (*old, new)
+        return self._chunks
+
+    def _close(self) -> None:
+        _at_once(RecordWriter.close, self._writers.values())
+        self._trainer.close()
+
+    def progress(self) -> Progress:
+        """Read from another thread while ``run`` is busy."""
+        segment = self.segment
+        if self.is_complete:
+            return Progress(
+                segment.id, segment.to_step, segment.from_step, segment.to_step, len(segment.members), 0, None
+            )
+        seconds = max(time.monotonic() - self._began[0], 1e-9)
+        return Progress(
+            segment=segment.id,
+            step=self._trainer.step,
+            from_step=segment.from_step,
+            to_step=segment.to_step,
+            num_members=len(segment.members),
+            steps_per_s=(self._trainer.step - self._began[1]) / seconds,
+            last_evaluation=self._trainer.last_evaluation,
+        )

@@ -1,0 +1,83 @@
+"""The environments of a population as its agents see them: restarts, scenario phases, episodes, and exact restore."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+
+from plasticbench.contracts.task import EnvConfig, EnvStep, Scenario
+from plasticbench.envs._episodes import EpisodeStatistics
+from plasticbench.envs._journal import JournaledEnv
+from plasticbench.seeding import derive_seed
+
+
+class World:
+    """M members with E environments each; arrays are shaped ``[M, E, ...]``, observations as of ``phase``."""
+
+    def __init__(self, config: EnvConfig, scenario: Scenario, seeds: Sequence[int], num_threads: int) -> None:
+        self._config, self._scenario, self._seeds, self._num_threads = config, scenario, seeds, num_threads
+        self.phase = 0
+        self.episodes = EpisodeStatistics(len(seeds) * config.num_envs)
+        self._env = self._build(0)
+
+    def _build(self, at_step: int) -> JournaledEnv:
+        num_envs = self._config.num_envs
+        seeds = [derive_seed(seed, "environment", at_step, i) for seed in self._seeds for i in range(num_envs)]
+        env = JournaledEnv(self._config, seeds, self._num_threads)
+        env.reset()
+        return env
+
+    @property
+    def obs(self) -> np.ndarray:
+        """Current observations."""
+        return self._seen(self._env.obs)
+
+    @property
+    def ended(self) -> np.ndarray:
+        """Which episodes are over, ``[M, E]``; the next step begins new ones."""
+        return self._by_member(self.episodes.ended)
+
+    def _seen(self, obs: np.ndarray) -> np.ndarray:
+        return self._scenario.transform(self._by_member(obs), self.phase)
+
+    def _by_member(self, values: np.ndarray) -> np.ndarray:
+        shaped: np.ndarray = values.reshape(len(self._seeds), -1, *values.shape[1:])
+        return shaped
+
+    def step(self, action: np.ndarray) -> EnvStep:
+        """Steps all environments."""
+        step = self._env.step(action.reshape(-1, *action.shape[2:]))
+        self.episodes.update(step)
+        shaped = step._replace(**{name: self._by_member(value) for name, value in step._asdict().items()})
+        return shaped._replace(obs=self._seen(step.obs))
+
+    def restart(self, at_step: int) -> None:
+        """New episodes with new seeds, which depend on the members' seeds and ``at_step`` alone."""
+        self._env.close()
+        self._env = self._build(at_step)
+        self.episodes.restart()
+
+    def state_dict(self) -> dict[str, np.ndarray]:
+        """The course of the environments and the sums over episodes."""
+        arrays = {f"environment/{name}": value for name, value in self._env.state_dict().items()}
+        return arrays | {f"episodes/{name}": value for name, value in self.episodes.state_dict().items()}
+
+    def load_state_dict(self, state: Mapping[str, np.ndarray], parents: Sequence[int], *, replay: bool) -> None:
+        """Restores what ``state_dict`` returned, member i as the saved member ``parents[i]``.
+
+        Without ``replay`` only the sums over episodes: the environments are about to restart.
+        """
+        num_envs = self._config.num_envs
+        self.episodes.load_state_dict(_below(state, "episodes/"))
+        self.episodes.select([parent * num_envs + i for parent in parents for i in range(num_envs)])
+        if replay:
+            self._env.load_state_dict(_below(state, "environment/"))
+
+    def close(self) -> None:
+        """Frees the environments."""
+        self._env.close()
+
+
+def _below(state: Mapping[str, np.ndarray], prefix: str) -> dict[str, np.ndarray]:
+    return {name.removeprefix(prefix): value for name, value in state.items() if name.startswith(prefix)}
