@@ -4,7 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, Literal, Protocol
+from typing import Annotated, Any, Literal, Protocol
+
+from plasticbench.settings import Ge, MinLen, OpenFraction, Settings
+
+AgentSteps = Annotated[int, Ge(1, "agent step")]
+Fractions = Annotated[tuple[OpenFraction, ...], MinLen(1, "fraction of the budget")]
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -33,17 +38,15 @@ class EventSchedule(Protocol):
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class At:
+class At(Settings):
     """At fractions of the budget, each strictly between 0 and 1."""
 
-    at: tuple[float, ...]
+    at: Fractions
 
     def __post_init__(self) -> None:
-        for fraction in self.at:
-            if not 0.0 < fraction < 1.0:
-                raise ValueError(f"at: each fraction of the budget must lie strictly between 0 and 1, got {fraction}")
-        if not self.at or list(self.at) != sorted(set(self.at)):
-            raise ValueError(f"at: needs fractions in ascending order without repetition, got {list(self.at)}")
+        Settings.__post_init__(self)
+        if list(self.at) != sorted(set(self.at)):
+            raise ValueError(f"at: must be in ascending order without repetition, got {list(self.at)}")
 
     def steps(self, budget_steps: int) -> tuple[int, ...]:
         """Fractions in agent steps, rounded to the nearest step."""
@@ -51,15 +54,14 @@ class At:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Every:
+class Every(Settings):
     """Every ``every`` agent steps, the first after one period; ``until`` (agent steps, exclusive) ends it."""
 
-    every: int
-    until: int | None = None
+    every: AgentSteps
+    until: AgentSteps | None = None
 
     def __post_init__(self) -> None:
-        if self.every < 1:
-            raise ValueError(f"every: must be at least 1 agent step, got {self.every}")
+        Settings.__post_init__(self)
         if self.until is not None and self.until <= self.every:
             raise ValueError(f"until: must lie after the first event at step {self.every}, got {self.until}")
 
@@ -69,23 +71,22 @@ class Every:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Trigger:
+class Trigger(Settings):
     """When a probe's total on the online network crosses a bound, for each member by itself.
 
     ``at_most_every`` (agent steps) is the shortest time between two events of a member, and before its first.
     """
 
     probe: str
-    at_most_every: int
+    at_most_every: AgentSteps
     above: float | None = None
     below: float | None = None
     network: str = "online"
 
     def __post_init__(self) -> None:
+        Settings.__post_init__(self)
         if (self.above is None) == (self.below is None):
-            raise ValueError("when: needs exactly one of 'above' and 'below'")
-        if self.at_most_every < 1:
-            raise ValueError(f"when.at_most_every: must be at least 1 agent step, got {self.at_most_every}")
+            raise ValueError("needs exactly one of 'above' and 'below'")
 
     def steps(self, budget_steps: int) -> tuple[int, ...]:
         """Nothing is known in advance."""

@@ -22,38 +22,31 @@ from plasticbench.learning.trained import TrainedNetwork
 from plasticbench.plugins import PluginField
 from plasticbench.schedules import LinearSchedule
 from plasticbench.seeding import Streams
+from plasticbench.settings import Fraction, PositiveFloat, PositiveInt, Settings
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Config:
+class Config(Settings):
     """Settings of DQN. Every ``steps`` counts agent steps of one trial; ``replay_ratio`` is updates per agent step."""
 
     network: Annotated[Any, PluginField("networks")] = field(default_factory=mlp.Config)
-    learning_rate: float = 1e-3
-    adam_eps: float = 1e-8
-    batch_rows: int = 32
-    capacity_transitions: int = 100_000
-    discount: float = 0.99
-    target_period_steps: int = 500
-    replay_ratio: float = 1.0
-    learning_starts_steps: int = 1_000
-    epsilon_start: float = 1.0
-    epsilon_end: float = 0.05
-    epsilon_decay_fraction: float = 0.1
+    learning_rate: PositiveFloat = 1e-3
+    adam_eps: PositiveFloat = 1e-8
+    batch_rows: PositiveInt = 32
+    capacity_transitions: PositiveInt = 100_000
+    discount: Fraction = 0.99
+    target_period_steps: PositiveInt = 500
+    replay_ratio: PositiveFloat = 1.0
+    learning_starts_steps: PositiveInt = 1_000
+    epsilon_start: Fraction = 1.0
+    epsilon_end: Fraction = 0.05
+    epsilon_decay_fraction: Fraction = 0.1
     exploration: Literal["per_environment", "shared"] = "per_environment"
     bootstrap: Literal["max", "double"] = "max"
-    evaluation_epsilon: float = 0.001
+    evaluation_epsilon: Fraction = 0.001
 
     def __post_init__(self) -> None:
-        for name in ("batch_rows", "capacity_transitions", "target_period_steps"):
-            if getattr(self, name) < 1:
-                raise ValueError(f"{name}: must be at least 1, got {getattr(self, name)}")
-        for name in ("learning_rate", "adam_eps", "replay_ratio"):
-            if getattr(self, name) <= 0:
-                raise ValueError(f"{name}: must be above 0, got {getattr(self, name)}")
-        for name in ("discount", "epsilon_start", "epsilon_end", "epsilon_decay_fraction", "evaluation_epsilon"):
-            if not 0 <= getattr(self, name) <= 1:
-                raise ValueError(f"{name}: must lie in [0, 1], got {getattr(self, name)}")
+        Settings.__post_init__(self)
         if self.learning_starts_steps < self.batch_rows:
             raise ValueError(
                 f"learning_starts_steps: must be at least batch_rows ({self.batch_rows}), "

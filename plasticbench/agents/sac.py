@@ -30,10 +30,11 @@ from plasticbench.learning.optimizers.adam import AdamConfig
 from plasticbench.learning.trained import TrainedNetwork
 from plasticbench.plugins import PluginField
 from plasticbench.seeding import Streams, derive_generator
+from plasticbench.settings import Fraction, Gt, NonNegativeFloat, PositiveFloat, PositiveInt, Settings
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Config:
+class Config(Settings):
     """Settings of SAC. ``steps`` counts agent steps of one trial; ``replay_ratio`` is updates per agent step.
 
     ``target_entropy_coefficient`` times the number of action dimensions is the entropy aimed at, in nats. With
@@ -49,35 +50,24 @@ class Config:
         default_factory=lambda: mlp.Config(hidden=(256, 256))
     )
     critics: Literal["single", "clipped_double"] = "clipped_double"
-    learning_rate: float = 3e-4
-    weight_decay: float = 0.0
-    temperature_learning_rate: float = 3e-4
-    temperature_start: float = 1.0
+    learning_rate: PositiveFloat = 3e-4
+    weight_decay: NonNegativeFloat = 0.0
+    temperature_learning_rate: PositiveFloat = 3e-4
+    temperature_start: PositiveFloat = 1.0
     target_entropy_coefficient: float = -1.0
     log_std_min: float = -5.0
     log_std_max: float = 2.0
     observation_norm: Literal["none", "running"] = "none"
-    batch_rows: int = 256
-    capacity_transitions: int = 1_000_000
-    discount: float = 0.99
-    target_tau: float = 0.005
-    replay_ratio: float = 1.0
-    learning_starts_steps: int = 1_000
+    batch_rows: PositiveInt = 256
+    capacity_transitions: PositiveInt = 1_000_000
+    discount: Fraction = 0.99
+    target_tau: Annotated[Fraction, Gt(0)] = 0.005
+    replay_ratio: PositiveFloat = 1.0
+    learning_starts_steps: PositiveInt = 1_000
     has_temperature: ClassVar[bool] = True
 
     def __post_init__(self) -> None:
-        for name in ("batch_rows", "capacity_transitions"):
-            if getattr(self, name) < 1:
-                raise ValueError(f"{name}: must be at least 1, got {getattr(self, name)}")
-        for name in ("learning_rate", "temperature_learning_rate", "temperature_start", "replay_ratio"):
-            if getattr(self, name) <= 0:
-                raise ValueError(f"{name}: must be above 0, got {getattr(self, name)}")
-        if self.weight_decay < 0:
-            raise ValueError(f"weight_decay: must be at least 0, got {self.weight_decay}")
-        if not 0 <= self.discount <= 1:
-            raise ValueError(f"discount: must lie in [0, 1], got {self.discount}")
-        if not 0 < self.target_tau <= 1:
-            raise ValueError(f"target_tau: must lie in (0, 1], got {self.target_tau}")
+        Settings.__post_init__(self)
         if self.log_std_min >= self.log_std_max:
             raise ValueError(f"log_std_min: must be below log_std_max ({self.log_std_max}), got {self.log_std_min}")
         if self.learning_starts_steps < self.batch_rows:

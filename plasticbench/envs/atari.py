@@ -20,16 +20,16 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cache
-from typing import Literal, get_args
+from typing import Annotated, Literal
 
 import numpy as np
 
 from plasticbench.contracts.task import DiscreteActions, EnvSpec, EnvStep, VectorEnv
 from plasticbench.envs._ale import FRAME_SKIP, AleEnv
-from plasticbench.envs._checks import check_at_least, check_choice, check_probability
 from plasticbench.envs._envpool import EnvPoolEnv
 from plasticbench.envs._scores import ATARI, ATARI_SOURCE
 from plasticbench.seeding import derive_generator
+from plasticbench.settings import HalfOpenFraction, OneOf, PositiveInt, Settings
 
 Backend = Literal["envpool", "ale"]
 ActionSet = Literal["minimal", "full"]
@@ -71,29 +71,18 @@ def _spec(task: str, action_set: ActionSet) -> EnvSpec:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Config:
+class Config(Settings):
     """An Atari game. ``noop_max_frames``: each episode starts with 1 to that many emulator frames without action."""
 
-    task: str
-    num_envs: int = 4
+    task: Annotated[str, OneOf(tasks())]
+    num_envs: PositiveInt = 4
     backend: Backend = "envpool"
     action_set: ActionSet = "minimal"
-    sticky_probability: float = 0.25
+    sticky_probability: HalfOpenFraction = 0.25
     sticky_unit: StickyUnit = "step"
     rewards: Rewards = "sign"
-    noop_max_frames: int = 1
-    max_episode_steps: int = 27_000
-
-    def __post_init__(self) -> None:
-        check_choice("task", self.task, ATARI)
-        check_at_least("num_envs", self.num_envs, 1)
-        check_choice("backend", self.backend, get_args(Backend))
-        check_choice("action_set", self.action_set, get_args(ActionSet))
-        check_probability("sticky_probability", self.sticky_probability)
-        check_choice("sticky_unit", self.sticky_unit, get_args(StickyUnit))
-        check_choice("rewards", self.rewards, get_args(Rewards))
-        check_at_least("noop_max_frames", self.noop_max_frames, 1)
-        check_at_least("max_episode_steps", self.max_episode_steps, 1)
+    noop_max_frames: PositiveInt = 1
+    max_episode_steps: PositiveInt = 27_000
 
     def inert(self) -> dict[str, str]:
         """Settings without effect, and why."""

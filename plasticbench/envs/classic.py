@@ -5,12 +5,12 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cache
-from typing import NamedTuple
+from typing import Annotated, NamedTuple
 
 from plasticbench.contracts.task import BoxActions, DiscreteActions, EnvSpec, VectorEnv
-from plasticbench.envs._checks import check_at_least, check_choice
 from plasticbench.envs._envpool import EnvPoolEnv
 from plasticbench.envs._scores import Reference
+from plasticbench.settings import OneOf, PositiveInt, Settings
 
 
 class _Task(NamedTuple):
@@ -47,18 +47,14 @@ def _spec(task: str) -> EnvSpec:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Config:
+class Config(Settings):
     """A classic task with its published time limit.
 
     EnvPool reports an episode that ends by itself exactly at the time limit as truncated.
     """
 
-    task: str
-    num_envs: int = 1
-
-    def __post_init__(self) -> None:
-        check_choice("task", self.task, _TASKS)
-        check_at_least("num_envs", self.num_envs, 1)
+    task: Annotated[str, OneOf(tasks())]
+    num_envs: PositiveInt = 1
 
     @property
     def spec(self) -> EnvSpec:

@@ -16,9 +16,9 @@ import gymnasium
 import numpy as np
 
 from plasticbench.contracts.task import BoxActions, DiscreteActions, EnvSpec, EnvStep, VectorEnv
-from plasticbench.envs._checks import check_at_least
 from plasticbench.envs._scores import Reference
 from plasticbench.plugins import did_you_mean
+from plasticbench.settings import PositiveInt, Settings
 
 
 def _make(task: str) -> gymnasium.Env[Any, Any]:
@@ -55,7 +55,7 @@ def _actions(task: str, space: gymnasium.Space[Any]) -> DiscreteActions | BoxAct
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Config:
+class Config(Settings):
     """A registered id such as ``CartPole-v1``; ``low_return`` has score 0 and ``high_return`` score 1.
 
     ``returns_source`` says where the two come from, for the report. A picture's channels come first.
@@ -65,10 +65,10 @@ class Config:
     low_return: float
     high_return: float
     returns_source: str = "two returns that the benchmark file gives without a source"
-    num_envs: int = 1
+    num_envs: PositiveInt = 1
 
     def __post_init__(self) -> None:
-        check_at_least("num_envs", self.num_envs, 1)
+        Settings.__post_init__(self)
         if self.low_return >= self.high_return:
             raise ValueError(f"low_return: must be below high_return ({self.high_return}), got {self.low_return}")
         if self.task not in gymnasium.registry:

@@ -11,13 +11,13 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cache
-from typing import Any, Literal, NamedTuple, get_args
+from typing import Annotated, Any, Literal, NamedTuple
 
 import numpy as np
 
 from plasticbench.contracts.task import DiscreteActions, EnvSpec, EnvStep, VectorEnv
-from plasticbench.envs._checks import check_at_least, check_choice, check_probability
 from plasticbench.envs._scores import Reference
+from plasticbench.settings import HalfOpenFraction, OneOf, PositiveInt, Settings
 
 ActionSet = Literal["full", "minimal"]
 
@@ -62,21 +62,14 @@ def _spec(task: str, action_set: ActionSet) -> EnvSpec:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Config:
+class Config(Settings):
     """A MinAtar game; observations are 0 or 1, one channel per kind of object."""
 
-    task: str
-    num_envs: int = 1
-    sticky_probability: float = 0.1
+    task: Annotated[str, OneOf(tasks())]
+    num_envs: PositiveInt = 1
+    sticky_probability: HalfOpenFraction = 0.1
     action_set: ActionSet = "full"
-    max_episode_steps: int = 10_000
-
-    def __post_init__(self) -> None:
-        check_choice("task", self.task, _GAMES)
-        check_at_least("num_envs", self.num_envs, 1)
-        check_probability("sticky_probability", self.sticky_probability)
-        check_choice("action_set", self.action_set, get_args(ActionSet))
-        check_at_least("max_episode_steps", self.max_episode_steps, 1)
+    max_episode_steps: PositiveInt = 10_000
 
     @property
     def spec(self) -> EnvSpec:

@@ -10,6 +10,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
+from plasticbench import settings
 from plasticbench.contracts.task import Demands
 from plasticbench.plugins import did_you_mean
 
@@ -158,7 +159,7 @@ def _is_epsilon(value: Any) -> bool:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Settings:
+class Settings(settings.Settings):
     """``config`` and ``model`` hold RLlib's own settings, of AlgorithmConfig and DefaultModelConfig: docs/rllib.md.
 
     With ``num_learners: 1`` updates are made in a process of their own. One trial is one process: members are not
@@ -171,10 +172,7 @@ class Settings:
     num_learners: Literal[0, 1] = 0
 
     def __post_init__(self) -> None:
-        if self.algorithm not in DEFAULTS:
-            raise ValueError(f"algorithm: must be one of {', '.join(DEFAULTS)}, got {self.algorithm!r}")
-        if self.num_learners not in (0, 1):
-            raise ValueError(f"num_learners: must be 0 (this process) or 1 (its own), got {self.num_learners!r}")
+        settings.Settings.__post_init__(self)
         check_settings(self.algorithm, self.config, self.model)
         if self.updates_per_round < 1:
             raise ValueError(

@@ -5,9 +5,11 @@ from __future__ import annotations
 from dataclasses import dataclass, fields
 from typing import Self
 
+from plasticbench.settings import Settings
+
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class ProbeConfig:
+class ProbeConfig(Settings):
     """Settings that are the whole state of a probe, so that a built probe is its own settings."""
 
     @property

@@ -17,9 +17,6 @@ from plasticbench.analysis.probes._config import ProbeConfig
 from plasticbench.analysis.probes._totals import pooled, squared_norm, summed
 from plasticbench.contracts.network import NetworkView
 
-_SCALES = ("none", "muon")
-_REDUCTIONS = ("sum", "mean")
-
 
 def slices(weight: Tensor) -> Tensor:
     """The matrices ``[M, positions, out, in]`` of a linear weight, which has one, or of a convolution's kernel."""
@@ -51,12 +48,6 @@ class Config(ProbeConfig):
 
     scale: Literal["none", "muon"] = "none"
     reduction: Literal["sum", "mean"] = "sum"
-
-    def __post_init__(self) -> None:
-        if self.scale not in _SCALES:
-            raise ValueError(f"scale: must be one of {', '.join(_SCALES)}, got {self.scale!r}")
-        if self.reduction not in _REDUCTIONS:
-            raise ValueError(f"reduction: must be one of {', '.join(_REDUCTIONS)}, got {self.reduction!r}")
 
     @torch.no_grad()
     def measure(self, view: NetworkView) -> dict[str, Tensor]:

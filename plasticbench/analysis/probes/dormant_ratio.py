@@ -15,6 +15,7 @@ from torch.linalg import vector_norm
 from plasticbench.analysis.probes._config import ProbeConfig
 from plasticbench.analysis.probes._totals import pooled
 from plasticbench.contracts.network import NetworkView
+from plasticbench.settings import HalfOpenFraction
 
 # Scores are never negative: at tau 0 a score counts that rounding alone keeps above it.
 _TOLERANCE = 1e-8
@@ -47,11 +48,7 @@ class Config(ProbeConfig):
     The total pools units: all dormant units over all hidden units, a fraction in [0, 1]. The output layer is left out.
     """
 
-    tau: float = 0.025
-
-    def __post_init__(self) -> None:
-        if not 0.0 <= self.tau < 1.0:
-            raise ValueError(f"tau: must lie in [0, 1), got {self.tau}")
+    tau: HalfOpenFraction = 0.025
 
     @torch.no_grad()
     def measure(self, view: NetworkView) -> dict[str, Tensor]:

@@ -14,6 +14,7 @@ from torch import Tensor
 from plasticbench.analysis.probes._config import ProbeConfig
 from plasticbench.analysis.probes._spectrum import feature_rank
 from plasticbench.contracts.network import NetworkView
+from plasticbench.settings import OpenFraction
 
 
 def srank(sigma: Tensor, delta: float) -> Tensor:
@@ -26,11 +27,7 @@ def srank(sigma: Tensor, delta: float) -> Tensor:
 class Config(ProbeConfig):
     """``delta`` is the share of the sum of singular values that may be left out."""
 
-    delta: float = 0.01
-
-    def __post_init__(self) -> None:
-        if not 0.0 < self.delta < 1.0:
-            raise ValueError(f"delta: must lie strictly between 0 and 1, got {self.delta}")
+    delta: OpenFraction = 0.01
 
     @torch.no_grad()
     def measure(self, view: NetworkView) -> dict[str, Tensor]:

@@ -16,8 +16,6 @@ from plasticbench.analysis.probes._config import ProbeConfig
 from plasticbench.analysis.probes._totals import squared_norm, summed
 from plasticbench.contracts.network import LayerView, NetworkView
 
-_SCALES = ("absolute", "relative")
-
 
 def _squares(layer: LayerView) -> tuple[Tensor, Tensor]:
     """Squared distance from and squared norm of a layer's initial parameters, ``[M]`` each."""
@@ -35,10 +33,6 @@ class Config(ProbeConfig):
     """
 
     scale: Literal["absolute", "relative"] = "absolute"
-
-    def __post_init__(self) -> None:
-        if self.scale not in _SCALES:
-            raise ValueError(f"scale: must be one of {', '.join(_SCALES)}, got {self.scale!r}")
 
     @torch.no_grad()
     def measure(self, view: NetworkView) -> dict[str, Tensor]:

@@ -20,14 +20,14 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
-from typing import Literal, get_args
+from typing import Literal
 
 import numpy as np
 
 from plasticbench.contracts.task import BoxActions, EnvSpec, VectorEnv
-from plasticbench.envs._checks import check_at_least, check_choice
 from plasticbench.envs._gymnasium_ids import register_humanoids
 from plasticbench.envs.humanoid._tasks import NUM_ACTIONS, SCORE_SOURCE, TASKS, Physics
+from plasticbench.settings import OneOf, PositiveInt, Settings
 
 Backend = Literal["builtin", "official"]
 
@@ -49,29 +49,25 @@ def _spec(task: str) -> EnvSpec:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Config:
+class Config(Settings):
     """A humanoid task. ``max_episode_steps`` counts environment steps of 20 ms, ``action_repeat`` to an agent step."""
 
     task: str
-    num_envs: int = 1
+    num_envs: PositiveInt = 1
     backend: Backend = "builtin"
     physics: Physics = "published"
     ankle_meshes: str | None = None
-    action_repeat: int = 1
-    max_episode_steps: int = 1000
+    action_repeat: PositiveInt = 1
+    max_episode_steps: PositiveInt = 1000
 
     def __post_init__(self) -> None:
-        check_choice("backend", self.backend, get_args(Backend))
+        Settings.__post_init__(self)
         if self.backend == "official":
             from plasticbench.envs.humanoid._official import check_installed
 
             check_installed()
-        else:
-            check_choice("task", self.task, TASKS)
-        check_at_least("num_envs", self.num_envs, 1)
-        check_choice("physics", self.physics, get_args(Physics))
-        check_at_least("action_repeat", self.action_repeat, 1)
-        check_at_least("max_episode_steps", self.max_episode_steps, 1)
+        elif (problem := OneOf(tasks()).problem(self.task)) is not None:
+            raise ValueError(f"task: {problem}")
         for side in ("left", "right") if self.ankle_meshes is not None else ():
             if not (file := Path(str(self.ankle_meshes)) / f"{side}_ankle_link.stl").is_file():
                 raise ValueError(f"ankle_meshes: must be a folder with {file.name}, got {self.ankle_meshes!r}")

@@ -9,31 +9,31 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Literal, get_args
+from typing import Literal
 
 import numpy as np
 
 from plasticbench.contracts.task import EnvSpec, Scenario
-from plasticbench.envs._checks import check_choice
-from plasticbench.schedules import At
+from plasticbench.schedules import At, Fractions
 from plasticbench.seeding import derive_generator
+from plasticbench.settings import Settings
 
 ReplayRule = Literal["keep", "clear"]
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Config:
+class Config(Settings):
     """A new permutation at each fraction of the budget; the first phase is not permuted.
 
     ``replay``: whether transitions of earlier phases stay in the replay.
     """
 
-    at: tuple[float, ...]
+    at: Fractions
     replay: ReplayRule = "clear"
 
     def __post_init__(self) -> None:
-        At(at=self.at)  # its checks are ours
-        check_choice("replay", self.replay, get_args(ReplayRule))
+        Settings.__post_init__(self)
+        At(at=self.at)  # its order is ours
 
     def build(self, spec: EnvSpec, member_seeds: Sequence[int], budget_steps: int, num_envs: int) -> Scenario:
         """Changes fall on the first vector step at or after each fraction of ``budget_steps`` (of one member)."""

@@ -8,10 +8,11 @@ from dataclasses import dataclass
 import numpy as np
 
 from plasticbench.contracts.task import EnvSpec, Scenario
+from plasticbench.settings import Settings
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Config:
+class Config(Settings):
     """Has no settings."""
 
     def build(self, spec: EnvSpec, member_seeds: Sequence[int], budget_steps: int, num_envs: int) -> Scenario:

@@ -5,20 +5,16 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from plasticbench.learning.network import Initializer, LayerSpec
+from plasticbench.settings import PositiveInt, Settings
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Config:
+class Config(Settings):
     """Channels, hidden width and initialiser; the published network uses PyTorch's default initialisation."""
 
-    channels: int = 16
-    hidden_units: int = 128
+    channels: PositiveInt = 16
+    hidden_units: PositiveInt = 128
     initializer: Initializer = "torch_default"
-
-    def __post_init__(self) -> None:
-        for name in ("channels", "hidden_units"):
-            if getattr(self, name) < 1:
-                raise ValueError(f"{name}: must be at least 1, got {getattr(self, name)}")
 
     def layers(self, obs_shape: tuple[int, ...], num_outputs: int) -> list[LayerSpec]:
         """``conv1``, ``fc1``, ``fc2``. Raises ``ValueError`` unless observations are ``(channels, height, width)``."""

@@ -4,20 +4,18 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from typing import Annotated
 
 from plasticbench.learning.network import Initializer, LayerSpec
+from plasticbench.settings import MinLen, PositiveInt, Settings
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Config:
+class Config(Settings):
     """Widths of the hidden layers, input first, and the initialiser of all layers."""
 
-    hidden: tuple[int, ...] = (64, 64)
+    hidden: Annotated[tuple[PositiveInt, ...], MinLen(1, "width")] = (64, 64)
     initializer: Initializer = "xavier_uniform"
-
-    def __post_init__(self) -> None:
-        if not self.hidden or min(self.hidden) < 1:
-            raise ValueError(f"hidden: needs at least one width of 1 or more, got {list(self.hidden)}")
 
     def layers(self, obs_shape: tuple[int, ...], num_outputs: int) -> list[LayerSpec]:
         """``fc1`` ... ``fcN``; observations of any shape are flattened."""

@@ -9,18 +9,15 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from plasticbench.learning.network import Initializer, LayerSpec
+from plasticbench.settings import PositiveInt, Settings
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Config:
+class Config(Settings):
     """Width of the hidden layer and the initialiser of all layers."""
 
-    hidden_units: int = 512
+    hidden_units: PositiveInt = 512
     initializer: Initializer = "xavier_uniform"
-
-    def __post_init__(self) -> None:
-        if self.hidden_units < 1:
-            raise ValueError(f"hidden_units: must be at least 1, got {self.hidden_units}")
 
     def layers(self, obs_shape: tuple[int, ...], num_outputs: int) -> list[LayerSpec]:
         """``conv1`` to ``conv3``, ``fc1``, ``fc2``. Raises ``ValueError`` for observations smaller than 36x36."""

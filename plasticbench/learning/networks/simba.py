@@ -11,19 +11,15 @@ import math
 from dataclasses import dataclass
 
 from plasticbench.learning.network import LayerSpec
+from plasticbench.settings import PositiveInt, Settings
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Config:
+class Config(Settings):
     """``num_blocks`` residual blocks on a stream of ``width`` units; a block's hidden layer is four times as wide."""
 
-    num_blocks: int = 1
-    width: int = 128
-
-    def __post_init__(self) -> None:
-        for name in ("num_blocks", "width"):
-            if getattr(self, name) < 1:
-                raise ValueError(f"{name}: must be at least 1, got {getattr(self, name)}")
+    num_blocks: PositiveInt = 1
+    width: PositiveInt = 128
 
     def layers(self, obs_shape: tuple[int, ...], num_outputs: int) -> list[LayerSpec]:
         """``embed``, for each block ``norm``, ``fc1`` and ``fc2``, then ``norm`` and ``out``; inputs are flattened."""

@@ -6,11 +6,14 @@ import dataclasses
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 from plasticbench.contracts.task import Demands
 from plasticbench.platform.definition.parsing import to_dict
 from plasticbench.schedules import Schedule, schedule_to_dict
+from plasticbench.settings import Ge, Le, NonNegativeFloat, PositiveFloat, PositiveInt, Settings
+
+Pixels = Annotated[int, Ge(16), Le(1920, "pixels")]
 
 
 def slug(name: str) -> str:
@@ -78,24 +81,17 @@ class Method:
         return tuple(step for step in rounded if 0 < step < budget_steps)
 
 
-def _at_least_one(settings: Any, *names: str) -> None:
-    for name in names:
-        value = getattr(settings, name)
-        if value is not None and value < 1:
-            raise ValueError(f"{name}: must be at least 1, got {value}")
-
-
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Evaluation:
+class Evaluation(Settings):
     """Every ``every_steps`` agent steps: whole ``episodes``, or ``steps`` agent steps, per member."""
 
-    every_steps: int
-    episodes: int | None = None
-    steps: int | None = None
-    num_envs: int = 1
+    every_steps: PositiveInt
+    episodes: PositiveInt | None = None
+    steps: PositiveInt | None = None
+    num_envs: PositiveInt = 1
 
     def __post_init__(self) -> None:
-        _at_least_one(self, "every_steps", "episodes", "steps", "num_envs")
+        Settings.__post_init__(self)
         if (self.episodes is None) == (self.steps is None):
             raise ValueError(f"needs exactly one of 'episodes' and 'steps', got {self.episodes} and {self.steps}")
         if self.episodes is not None and self.episodes % self.num_envs:
@@ -110,15 +106,15 @@ class Evaluation:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Probes:
+class Probes(Settings):
     """Measurements every ``every_steps`` agent steps on ``batch_rows`` replay rows; ``probes`` are (kind, Config)."""
 
-    every_steps: int
-    batch_rows: int = 512
+    every_steps: PositiveInt
+    batch_rows: PositiveInt = 512
     probes: tuple[tuple[str, Any], ...] = ()
 
     def __post_init__(self) -> None:
-        _at_least_one(self, "every_steps", "batch_rows")
+        Settings.__post_init__(self)
         labels = self.labels
         if repeated := {label for label in labels if labels.count(label) > 1}:
             raise ValueError(
@@ -137,17 +133,14 @@ class Probes:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Records:
+class Records(Settings):
     """Losses, returns and speed are recorded every ``every_steps`` agent steps."""
 
-    every_steps: int
-
-    def __post_init__(self) -> None:
-        _at_least_one(self, "every_steps")
+    every_steps: PositiveInt
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Tracking:
+class Tracking(Settings):
     """What MLflow shows of the probes: each network's ``totals``, or ``all`` values of single layers as well.
 
     Record files hold everything in any case; a report never needs MLflow. ``weights`` are the ``final`` ones of each
@@ -157,54 +150,38 @@ class Tracking:
     probes: Literal["totals", "all"] = "totals"
     weights: Literal["final", "none"] = "final"
 
-    def __post_init__(self) -> None:
-        if self.probes not in ("totals", "all"):
-            raise ValueError(f"probes: must be totals or all, got {self.probes!r}")
-        if self.weights not in ("final", "none"):
-            raise ValueError(f"weights: must be final or none, got {self.weights!r}")
-
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Pictures:
+class Pictures(Settings):
     """Films of the final policies, ``num_steps`` agent steps each, of the first seed; they change no result."""
 
-    num_steps: int = 150
-    width: int = 320
-    height: int = 240
-
-    def __post_init__(self) -> None:
-        _at_least_one(self, "num_steps")
-        for name in ("width", "height"):
-            if not 16 <= (pixels := getattr(self, name)) <= 1920:
-                raise ValueError(f"{name}: must be 16 to 1920 pixels, got {pixels}")
+    num_steps: PositiveInt = 150
+    width: Pixels = 320
+    height: Pixels = 240
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Checkpoint:
+class Checkpoint(Settings):
     """Seconds between two commits of a population."""
 
-    every_s: float = 30.0
-
-    def __post_init__(self) -> None:
-        if self.every_s <= 0:
-            raise ValueError(f"every_s: must be above 0, got {self.every_s}")
+    every_s: PositiveFloat = 30.0
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Execution:
+class Execution(Settings):
     """How the work is cut and what each population is given; changes no result, only speed.
 
     ``max_concurrent`` bounds the populations that run at once beyond what the resources bound.
     """
 
-    members_per_population: int = 32
-    num_cpus: int = 1
-    num_gpus: float = 0.0
+    members_per_population: PositiveInt = 32
+    num_cpus: PositiveInt = 1
+    num_gpus: NonNegativeFloat = 0.0
     device: Literal["cpu", "cuda"] = "cpu"
-    max_concurrent: int | None = None
+    max_concurrent: PositiveInt | None = None
 
     def __post_init__(self) -> None:
-        _at_least_one(self, "members_per_population", "num_cpus", "max_concurrent")
+        Settings.__post_init__(self)
         if self.device == "cpu" and self.num_gpus != 0:
             raise ValueError(f"num_gpus: must be 0 with device 'cpu', where it has no effect, got {self.num_gpus}")
         if self.device == "cuda" and self.num_gpus <= 0:

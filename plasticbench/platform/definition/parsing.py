@@ -39,11 +39,12 @@ class Problems:
 
     @contextmanager
     def caught(self, key: str) -> Iterator[None]:
-        """Turns a ``ValueError`` into a problem at ``key``."""
+        """Turns each line of a ``ValueError`` into a problem at ``key``."""
         try:
             yield
         except ValueError as error:
-            self.add(key, str(error))
+            for line in str(error).split("\n"):
+                self.add(key, line)
 
     def raise_any(self) -> None:
         """Raises one ``BenchmarkError`` with all problems, if there are any."""
@@ -121,19 +122,14 @@ def _plugin_group(hint: Any) -> str | None:
     return next((mark.group for mark in getattr(hint, "__metadata__", ()) if isinstance(mark, PluginField)), None)
 
 
-def read_section(
-    cls: type[Section], data: Any, key: str, problems: Problems, raised_at: str | None = None
-) -> Section | None:
-    """A settings dataclass from a mapping, or ``None`` where problems were noted.
-
-    ``raised_at`` is the key that the messages of ``cls`` itself are relative to, where it is not ``key``.
-    """
+def read_section(cls: type[Section], data: Any, key: str, problems: Problems) -> Section | None:
+    """A settings dataclass from a mapping, or ``None`` where problems were noted."""
     before = len(problems)
     data = mapping(data, key, problems)
     values = _settings(cls, data, key, problems)
     _required(cls, data, key, problems)
     if len(problems) == before:
-        with problems.caught(key if raised_at is None else raised_at):
+        with problems.caught(key):
             return cls(**values)
     return None
 

@@ -200,7 +200,7 @@ class _Reader:
                 return read_section(Every, data, key, self.problems)
             case ["when"]:
                 unknown_keys(data, ["when"], key, self.problems)
-                return read_section(Trigger, data["when"], dotted(key, "when"), self.problems, raised_at=key)
+                return read_section(Trigger, data["when"], dotted(key, "when"), self.problems)
         self.problems.add(key, f"a schedule needs exactly one of 'at', 'every' and 'when', got {value!r}")
         return None
 
