@@ -133,7 +133,7 @@ def _within(bounds: list[Bound], value: Any) -> str | None:
 
 
 def _rule(bounds: list[Bound]) -> str:
-    unit = "".join(f" {bound.unit}" for bound in bounds[-1:] if bound.unit)
+    unit = next((f" {bound.unit}" for bound in bounds if bound.unit), "")
     ends = {bound.bracket in "[(": bound for bound in bounds}  # the outermost marker on either side
     if len(ends) == 1:
         return f"be {bounds[-1].words} {bounds[-1].value}{unit}"
