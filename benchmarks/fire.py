@@ -14,7 +14,8 @@ import torch
 from torch import Tensor
 
 from plasticbench.contracts.network import LayerState, NetworkState, ParameterState
-from plasticbench.learning.treatments.fire import PRESETS, project_
+from plasticbench.learning.treatments._polar import project_
+from plasticbench.learning.treatments.fire import PRESETS
 from plasticbench.seeding import Streams
 
 CONVOLUTIONS = {"conv1": (32, 4, 8, 8), "conv2": (64, 32, 4, 4), "conv3": (64, 64, 3, 3)}

@@ -14,12 +14,12 @@ from torch import Tensor, nn
 from torch.optim import Optimizer
 
 from plasticbench import plugins
-from plasticbench.contracts.treatment import OptimizerRule, ResetReport, TargetRule
-from plasticbench.learning.module_event import reset_module
+from plasticbench.contracts.treatment import OptimizerRule, Report, TargetRule
+from plasticbench.learning.module_event import ModuleSubject, reset_module, uses_original
 from plasticbench.learning.module_state import require_optimizer_of, require_twin
 
 
-def fire_(module: nn.Module, **options: Any) -> ResetReport:
+def fire_(module: nn.Module, **options: Any) -> Report:
     """``reset(module, "fire", ...)``: hidden layers become their nearest isometries; takes all that ``reset`` takes."""
     return reset(module, "fire", **options)
 
@@ -38,20 +38,20 @@ def reset(
     fresh: Callable[[], nn.Module] | None = None,
     seed: int = 0,
     **settings: Any,
-) -> ResetReport:
-    """Applies a reset policy to the linear and convolutional layers of a module, writing into their tensors.
+) -> Report:
+    """Applies a treatment to the linear and convolutional layers of a module, writing into their tensors.
 
     Other parameters, such as those of normalisation layers, stay as they are. Raises ``ValueError`` for bad input
     before anything is written, and ``RuntimeError`` if the weights are not finite afterwards.
 
     Args:
         module: the online network.
-        kind: a reset policy: ``plasticbench list policies``.
+        kind: a treatment that acts at events: ``plasticbench list treatments``.
         initial: an untouched copy of the module, or its state dict, for ``init_source="original"``.
-        target: the target network, changed by the policy's target rule.
-        optimizer: of the module's parameters, its state changed by the policy's optimizer rule.
-        optimizer_rule: another rule than the policy's: keep, reset, reset_touched.
-        target_rule: another rule than the policy's: sync, sync_touched, keep, same_operation.
+        target: the target network, changed by the treatment's target rule.
+        optimizer: of the module's parameters, its state changed by the treatment's optimizer rule.
+        optimizer_rule: another rule than the treatment's: keep, reset, reset_touched.
+        target_rule: another rule than the treatment's: sync, sync_touched, keep, same_operation.
         preset: a named set of settings, such as ``fire_paper_dqn``, that ``settings`` override.
         outputs: names of the output layers, where there are others than the last: ``["mean", "log_std"]``.
         fresh: builds the module anew, where its layers do not start from their own ``reset_parameters``.
@@ -59,17 +59,23 @@ def reset(
         settings: fields of the policy's ``Config``.
     """
     config = _config(kind, preset, settings, (optimizer, optimizer_rule), (target, target_rule))
-    uses_initial = getattr(config, "init_source", None) == "original" and "init_source" not in config.inert()
-    if initial is not None and not uses_initial:
+    if initial is not None and not uses_original(config):
         raise ValueError(f"initial: {kind!r} makes no use of it with these settings; init_source='original' would")
     if optimizer is not None:
         require_optimizer_of(module, optimizer)
     if target is not None:
         require_twin(module, target)
     originals = initial.state_dict() if isinstance(initial, nn.Module) else initial
-    return reset_module(
-        module, config, seed=seed, initial=originals, optimizer=optimizer, target=target, outputs=outputs, fresh=fresh
+    subject = ModuleSubject(
+        module=module,
+        seed=seed,
+        initial=originals,
+        optimizer=optimizer,
+        target_module=target,
+        outputs=outputs,
+        fresh=fresh,
     )
+    return reset_module(kind, config, subject)
 
 
 def _config(

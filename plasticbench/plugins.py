@@ -16,6 +16,8 @@ PACKAGES = {
     "agents": "plasticbench.agents",
     "networks": "plasticbench.learning.networks",
     "treatments": "plasticbench.learning.treatments",
+    "structures": "plasticbench.learning.structures",
+    "optimizers": "plasticbench.learning.optimizers",
     "envs": "plasticbench.envs",
     "scenarios": "plasticbench.envs.scenarios",
     "probes": "plasticbench.analysis.probes",
@@ -73,10 +75,24 @@ def config_from(group: str, kind: str, settings: Mapping[str, Any], preset: str 
         config = dataclasses.replace(presets[preset], **settings)
     else:
         raise ValueError(f"preset: {kind!r} has no preset {preset!r}. {did_you_mean(preset, presets)}")
-    for name, reason in getattr(config, "inert", dict)().items():
+    for name, reason in inert(config).items():
         if name in settings:
             raise ValueError(f"{name}: this setting has no effect: {reason}. Remove it, or change what makes it inert")
     return config
+
+
+def inert(config: Any) -> Mapping[str, str]:
+    """Settings without effect under the current values, and why; a ``Config`` that has none need not say so."""
+    found: Mapping[str, str] = getattr(config, "inert", dict)()
+    return found
+
+
+def find(kind: str, groups: Iterable[str]) -> str:
+    """The group that has a plug-in of this name. Raises ``ValueError`` with the nearest name of any of them."""
+    known = {name: group for group in groups for name in names(group)}
+    if kind not in known:
+        raise ValueError(f"nothing is called {kind!r}. {did_you_mean(kind, known)}")
+    return known[kind]
 
 
 def summary(group: str, name: str) -> str:

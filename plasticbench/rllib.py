@@ -20,6 +20,8 @@ from plasticbench.agents.rllib import learner
 from plasticbench.agents.rllib.learner import ask, sync_runners
 from plasticbench.agents.rllib.replay import transitions
 from plasticbench.contracts.network import Probe
+from plasticbench.contracts.treatment import Part
+from plasticbench.learning.module_event import require_event_alone
 from plasticbench.seeding import derive_generator, derive_seed
 
 
@@ -46,9 +48,9 @@ def _replay_sample(algorithm: Any, rows: int, seed: int) -> dict[str, np.ndarray
 
 
 class ResetCallback(RLlibCallback):
-    """Applies a reset policy at the end of every training iteration that reaches a multiple of ``every_steps``.
+    """Applies a treatment at the end of every training iteration that reaches a multiple of ``every_steps``.
 
-    The learner's networks, optimizers, target networks and temperature follow the policy's rules, and environment
+    The learner's networks, optimizers, target networks and temperature follow the treatment's rules, and environment
     runners have the new weights before their next sample.
     """
 
@@ -57,15 +59,17 @@ class ResetCallback(RLlibCallback):
     ) -> None:
         """``kind``, ``preset`` and ``settings`` as in a benchmark file; ``every_steps`` counts environment steps.
 
-        Raises ``ValueError`` for a policy or setting that does not exist.
+        Raises ``ValueError`` for a treatment or setting that does not exist.
         """
         if every_steps < 1:
             raise ValueError(f"every_steps: must be at least 1, got {every_steps}")
-        self._policy = plugins.config_from("treatments", kind, settings, preset)
+        config = plugins.config_from("treatments", kind, settings, preset)
+        require_event_alone(kind, config)
+        self._part = Part(family="treatments", kind=kind, config=config, id=kind)
         self._every_steps, self._seed, self._initial = every_steps, seed, None
 
     def on_algorithm_init(self, *, algorithm: Any, **kwargs: Any) -> None:
-        """Keeps the first weights, for policies that go back to them."""
+        """Keeps the first weights, for treatments that go back to them."""
         self._initial = ask(algorithm, learner.weights)
 
     def on_train_result(self, *, algorithm: Any, result: dict[str, Any], **kwargs: Any) -> None:
@@ -75,7 +79,7 @@ class ResetCallback(RLlibCallback):
         seed = derive_seed(self._seed, int(result[ENV_RUNNER_RESULTS][NUM_ENV_STEPS_SAMPLED_LIFETIME]))
         batch = _replay_sample(algorithm, 512, seed)
         obs = torch.from_numpy(batch["obs"]) if batch is not None else None
-        ask(algorithm, learner.reset, policy=self._policy, seed=seed, initial=self._initial, obs=obs)
+        ask(algorithm, learner.treat, part=self._part, seed=seed, initial=self._initial, obs=obs)
         sync_runners(algorithm)
 
 

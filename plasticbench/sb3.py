@@ -1,4 +1,4 @@
-"""Reset policies and probes for DQN, SAC and PPO of stable-baselines3, as callbacks.
+"""Treatments and probes for DQN, SAC and PPO of stable-baselines3, as callbacks.
 
 Example::
 
@@ -18,7 +18,7 @@ from typing import Any, TypeGuard
 import torch
 
 from plasticbench import plugins
-from plasticbench.learning.module_event import reset_module
+from plasticbench.learning.module_event import ModuleSubject, require_event_alone, reset_module, uses_original
 from plasticbench.learning.module_state import require_optimizer_of
 from plasticbench.modules import probe
 from plasticbench.schedules import Every
@@ -71,17 +71,17 @@ class _Periodic(BaseCallback):
 
 
 class ResetCallback(_Periodic):
-    """Resets all networks, with target networks, optimizers and temperature, by the policy's rules.
+    """Resets all networks, with target networks, optimizers and temperature, by the treatment's rules.
 
     PPO is reset before it collects the next rollout. Raises ``ValueError`` for bad settings, at the latest when the
-    training begins. Logs what the policy measures under ``reset/<network>``.
+    training begins. Logs what the treatment measures under ``reset/<network>``.
     """
 
     def __init__(self, kind: str, *, every: int, preset: str | None = None, seed: int = 0, **settings: Any) -> None:
         """Names and settings as in a benchmark file.
 
         Args:
-            kind: a reset policy: ``plasticbench list policies``.
+            kind: a treatment that acts at events: ``plasticbench list treatments``.
             every: environment steps (``num_timesteps``) from one reset to the next.
             preset: a named set of settings, such as ``fire_paper_dqn``, that ``settings`` override.
             seed: decides the fresh weights, together with the step.
@@ -89,7 +89,8 @@ class ResetCallback(_Periodic):
         """
         super().__init__(every, seed)
         self._config = plugins.config_from("treatments", kind, settings, preset)
-        self._settings = settings
+        require_event_alone(kind, self._config)
+        self._kind, self._settings = kind, settings
 
     def _init_callback(self) -> None:
         found = networks(self.model)
@@ -103,8 +104,7 @@ class ResetCallback(_Periodic):
 
     def _on_training_start(self) -> None:
         super()._on_training_start()
-        uses_initial = getattr(self._config, "init_source", None) == "original"
-        if uses_initial and "init_source" not in self._config.inert() and self._initial is None:
+        if uses_original(self._config) and self._initial is None:
             raise ValueError(
                 "init_source: 'original' needs the weights from before the first update, but this model was already "
                 "trained. Use this callback from the start, or init_source='fresh'"
@@ -121,16 +121,16 @@ class ResetCallback(_Periodic):
 
     def _reset(self, network: Network, seed: int) -> None:
         policy = self.model.policy
-        report = reset_module(
-            network.online(policy),
-            self._config,
+        subject = ModuleSubject(
+            module=network.online(policy),
             seed=seed,
             initial=None if self._initial is None else network.online(self._initial).state_dict(),
             optimizer=network.optimizer,
-            target=network.target(policy),
+            target_module=network.target(policy),
             outputs=network.outputs,
             fresh=lambda: network.online(rebuilt(policy)),
         )
+        report = reset_module(self._kind, self._config, subject)
         for name, value in report.measurements.items():
             self.logger.record(f"reset/{network.name}/{name}", float(value[0]))
 

@@ -12,6 +12,11 @@ AgentSteps = Annotated[int, Ge(1, "agent step")]
 Fractions = Annotated[tuple[OpenFraction, ...], MinLen(1, "fraction of the budget")]
 
 
+def rounded_up(step: int, stride_steps: int) -> int:
+    """The first multiple of the stride at or after ``step``: where a clock that moves by strides passes it."""
+    return -(-step // stride_steps) * stride_steps
+
+
 @dataclass(frozen=True, kw_only=True, slots=True)
 class LinearSchedule:
     """From ``start`` to ``end`` over ``duration_steps`` steps that begin at ``begin_step``; constant outside."""

@@ -8,7 +8,7 @@ from torch import Tensor
 
 from plasticbench import plugins
 from plasticbench.contracts.network import LayerState, NetworkState, ParameterState
-from plasticbench.contracts.treatment import ResetReport
+from plasticbench.contracts.treatment import Report
 from plasticbench.seeding import Streams
 
 POLICIES = plugins.names("treatments")
@@ -55,7 +55,7 @@ def values(net: NetworkState) -> dict[str, Tensor]:
     return {name: parameter.value.clone() for name, parameter in parameters(net).items()}
 
 
-def apply(net: NetworkState, kind: str, preset: str | None = None, members: int = 2, **settings: Any) -> ResetReport:
+def apply(net: NetworkState, kind: str, preset: str | None = None, members: int = 2, **settings: Any) -> Report:
     config = plugins.config_from("treatments", kind, settings, preset)
     return config.build().apply(net, streams_of(members), None)
 

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from plasticbench.contracts.task import DiscreteActions, EnvSpec, EnvStep
-from plasticbench.platform.training.evaluation import evaluate
+from plasticbench.envs._evaluation import evaluate
 
 SPEC = EnvSpec(obs_shape=(1,), obs_dtype="float32", actions=DiscreteActions(count=2))
 

@@ -8,7 +8,8 @@ import torch
 from torch import nn
 
 from plasticbench import plugins
-from plasticbench.learning.network import LayerSpec, PopulationNetwork, draw_bias, draw_weight
+from plasticbench.learning.layers import LayerSpec, draw_bias, draw_weight
+from plasticbench.learning.network import PopulationNetwork
 from plasticbench.learning.networks import minatar_cnn, mlp, nature_cnn, simba
 
 CPU = torch.device("cpu")

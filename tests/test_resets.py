@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from plasticbench import plugins
-from plasticbench.contracts.treatment import ProbeBatch, ResetReport
+from plasticbench.contracts.treatment import ProbeBatch, Report
 from plasticbench.learning import event
 from plasticbench.learning.networks import mlp
 from plasticbench.learning.optimizers.adam import AdamConfig
@@ -132,7 +132,7 @@ def test_a_policy_that_breaks_a_network_is_caught():
     class Broken:
         def apply(self, net, streams, data):
             net.layers[0].weight.value.fill_(float("nan"))
-            return ResetReport(touched={"fc1.weight"})
+            return Report(touched={"fc1.weight"})
 
     class BrokenConfig:
         optimizer, target = "keep", "keep"

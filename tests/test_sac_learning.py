@@ -10,7 +10,7 @@ from plasticbench.agents import sac
 from plasticbench.contracts.task import EnvStep
 from plasticbench.envs import classic, mujoco
 from plasticbench.learning.networks import mlp
-from plasticbench.platform.training.evaluation import evaluate
+from plasticbench.envs._evaluation import evaluate
 from plasticbench.seeding import Streams, derive_seed
 
 NETWORK = mlp.Config(hidden=(64, 64))

@@ -17,7 +17,7 @@ from plasticbench import plugins
 from plasticbench._sb3_networks import networks, rebuilt
 from plasticbench.learning import module_event
 from plasticbench.learning.event import apply_reset
-from plasticbench.learning.network import LayerSpec
+from plasticbench.learning.layers import LayerSpec
 from plasticbench.learning.optimizers.adam import AdamConfig
 from plasticbench.learning.trained import TrainedNetwork
 from plasticbench.sb3 import ProbeCallback, ResetCallback

@@ -4,16 +4,21 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping, Sequence
+from functools import cache
+from typing import Any
 
 import numpy as np
+import torch
 from torch import Tensor
 
 from plasticbench.agents._replay import Batch, PopulationReplay
 from plasticbench.agents._temperature import Temperature
+from plasticbench.contracts.network import NetworkView
 from plasticbench.contracts.task import EnvStep, World
-from plasticbench.contracts.treatment import ProbeBatch, ResetReport
-from plasticbench.learning.event import PolicyConfig, apply_reset
+from plasticbench.contracts.treatment import Part, Report
+from plasticbench.learning.applied import Sample
 from plasticbench.learning.trained import TrainedNetwork
+from plasticbench.learning.views import activations_of
 from plasticbench.seeding import Streams
 
 
@@ -24,6 +29,7 @@ class PopulationAgent(ABC):
     replay: PopulationReplay
     num_envs: int
     temperature: Temperature | None
+    parts: Sequence[Sequence[Part]]  # of each member's method
 
     @property
     @abstractmethod
@@ -43,8 +49,16 @@ class PopulationAgent(ABC):
         """Makes the updates that are due when the clock reaches ``step``; yields each one's metrics ``[M]``."""
 
     @abstractmethod
-    def probe_obs(self, batch: Batch) -> Tensor:
-        """The observations of a batch as the networks see them: ``[M, N, ...]``."""
+    def inputs(self, batch: Batch) -> dict[str, Tensor]:
+        """What each trained network reads of a batch, scaled or normalised: ``[M, N, ...]``."""
+
+    @abstractmethod
+    def losses(self, batch: Batch) -> list[Tensor]:
+        """Each trained network's loss ``[M]`` on a batch; nothing random differs from one call to the next."""
+
+    def view_name(self, network: str) -> str:
+        """The name of a trained network as probes see it."""
+        return network
 
     def advance(self, world: World, step: int) -> Iterator[dict[str, Tensor]]:
         """One step of all environments from ``step`` on, and the updates that it makes due."""
@@ -52,9 +66,41 @@ class PopulationAgent(ABC):
         self.observe(action, world.step(action))
         yield from self.learn(step + self.num_envs)
 
+    # -- probes --------------------------------------------------------------------------------------------------
+
     def probe_batch(self, uniforms: np.ndarray) -> Batch | None:
         """A replay sample chosen by uniforms ``[M, N]``; ``None`` before there is any."""
         return self.replay.sample(uniforms) if self.replay.sizes.min() > 0 else None
+
+    def views(self, batch: Batch, previous: Mapping[str, Tensor] | None = None) -> tuple[NetworkView, ...]:
+        """All networks and their targets as probes see them; ``previous`` maps networks to flat earlier weights."""
+        inputs, gradients = self.inputs(batch), self._gradients(batch)
+        online = tuple(
+            trained.view(
+                self.view_name(trained.name),
+                inputs[trained.name],
+                gradients[trained.name],
+                (previous or {}).get(trained.name),
+            )
+            for trained in self.trained
+        )
+        targets = (
+            trained.target_view(self._target_name(trained.name), inputs[trained.name])
+            for trained in self.trained
+            if trained.target is not None
+        )
+        return (*online, *targets)
+
+    def _target_name(self, network: str) -> str:
+        return f"{network}_target"
+
+    def _gradients(self, batch: Batch) -> dict[str, Tensor]:
+        """Flat, of each trained network."""
+        with torch.enable_grad():
+            losses = self.losses(batch)
+            return {trained.name: trained.gradient(loss) for trained, loss in zip(self.trained, losses, strict=True)}
+
+    # -- resets --------------------------------------------------------------------------------------------------
 
     def weights(self) -> Mapping[str, Tensor]:
         """Copies of the flat weights ``[M, ...]`` of the trained networks."""
@@ -68,14 +114,56 @@ class PopulationAgent(ABC):
             for name, values in trained.online.parameters.items()
         }
 
-    def reset(self, members: Sequence[int], policy: PolicyConfig, batch: Batch | None) -> dict[str, ResetReport]:
-        """Applies a policy to all trained networks of the members, and its rule to their temperature."""
-        data = ProbeBatch(obs=self.probe_obs(batch)[members]) if batch is not None else None
-        streams = [self.streams[m] for m in members]
-        reports = {trained.name: apply_reset(trained, members, policy, streams, data) for trained in self.trained}
-        if self.temperature is not None and getattr(policy, "temperature", "keep") == "reset":
+    def treat(self, members: Sequence[int], index: int, step: int, batch: Batch | None) -> dict[str, Report]:
+        """The event of part ``index`` of the members' methods, by network, and its rule on their temperature."""
+        rule = getattr(self.parts[members[0]][index].config, "temperature", "keep")
+        concerned = [trained for trained in self.trained if self.parts[members[0]][index].concerns(trained.name)]
+        samples = self._samples(batch) if batch is not None else {}
+        reports = {
+            trained.name: trained.parts.event(index, members, step, samples.get(trained.name)) for trained in concerned
+        }
+        if self.temperature is not None and rule == "reset":
             self.temperature.reset(members)
         return reports
 
+    def _samples(self, batch: Batch) -> dict[str, Sample]:
+        """A replay sample as each network's treatments look at it."""
+        inputs = self.inputs(batch)
+        gradients = cache(lambda: self._gradients(batch))
+
+        def sample(trained: TrainedNetwork) -> Sample:
+            return Sample(
+                inputs[trained.name],
+                lambda: _activations(trained, inputs[trained.name]),
+                lambda: trained.online.views(gradients()[trained.name]),
+            )
+
+        return {trained.name: sample(trained) for trained in self.trained}
+
+    # -- saving and going on -------------------------------------------------------------------------------------
+
+    def state_dict(self) -> tuple[dict[str, Tensor], dict[str, Any]]:
+        """Tensors ``[M, ...]`` and plain data of networks, treatments and streams; subclasses add their own."""
+        tensors: dict[str, Tensor] = {}
+        for trained in self.trained:
+            tensors |= trained.state_dict()
+        treatments = {trained.name: trained.parts.plain_state() for trained in self.trained}
+        return tensors, {"streams": [streams.state_dict() for streams in self.streams], "treatments": treatments}
+
+    def load_state_dict(self, tensors: dict[str, Tensor], plain: dict[str, Any], parents: Sequence[int]) -> None:
+        """Member i continues as the saved member ``parents[i]``: the identity resumes, anything else forks."""
+        for trained in self.trained:
+            # Version 0.1 had no treatments with a state.
+            trained.load_state_dict(tensors, parents, plain.get("treatments", {}).get(trained.name, ()))
+        for streams, parent in zip(self.streams, parents, strict=True):
+            streams.load_state_dict(plain["streams"][parent])
+
     def close(self) -> None:  # noqa: B027 (nothing to free is the rule, not an omission)
         """There is nothing outside this process."""
+
+
+def _activations(trained: TrainedNetwork, inputs: Tensor) -> dict[str, Tensor]:
+    hidden: list[Tensor] = []
+    with torch.no_grad():
+        trained.online.forward(inputs, hidden)
+    return activations_of(trained.online, hidden)

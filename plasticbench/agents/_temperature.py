@@ -13,7 +13,7 @@ from torch import Tensor
 
 from plasticbench.agents._losses import temperature_loss
 from plasticbench.learning.network import ParameterSlot
-from plasticbench.learning.optimizers.adam import AdamConfig, PopulationAdam
+from plasticbench.learning.optimizers import adam
 
 
 class Temperature:
@@ -25,7 +25,7 @@ class Temperature:
         self._log_start = math.log(start)
         self.flat = torch.full((num_members,), self._log_start, device=device)
         self.flat_grad = torch.zeros_like(self.flat)
-        self.optimizer = PopulationAdam(self, AdamConfig(learning_rate=learning_rate))
+        self.optimizer = adam.PopulationAdam(self, adam.Config(learning_rate=learning_rate, eps=1e-8, weight_decay=0.0))
 
     @property
     def value(self) -> Tensor:
@@ -43,7 +43,7 @@ class Temperature:
         """These members return to the starting value with a new optimizer state."""
         index = torch.tensor(list(members), device=self.flat.device)
         self.flat.index_fill_(0, index, self._log_start)
-        for moment in (self.optimizer.exp_avg, self.optimizer.exp_avg_sq):
+        for moment in self.optimizer.moments.values():
             moment.index_fill_(0, index, 0.0)
         self.optimizer.steps.index_fill_(1, index.cpu(), 0)
         self.optimizer.rebuild()
@@ -52,8 +52,7 @@ class Temperature:
         optimizer = self.optimizer
         return {
             "temperature/log_alpha": self.flat,
-            "temperature/exp_avg": optimizer.exp_avg,
-            "temperature/exp_avg_sq": optimizer.exp_avg_sq,
+            **{f"temperature/{name}": moment for name, moment in optimizer.moments.items()},
             "temperature/adam_steps": optimizer.steps[0],
         }
 

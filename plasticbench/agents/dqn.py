@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Annotated, Any, Literal
 
@@ -13,20 +13,22 @@ from torch import Tensor
 from plasticbench.agents._losses import double_target, max_target, q_learning_loss
 from plasticbench.agents._population import PopulationAgent
 from plasticbench.agents._replay import Batch, PopulationReplay
+from plasticbench.agents._settings import AgentSettings
 from plasticbench.agents._uniforms import MemberUniforms
-from plasticbench.contracts.network import NetworkView
 from plasticbench.contracts.task import BoxActions, EnvSpec, EnvStep
+from plasticbench.contracts.treatment import Part
+from plasticbench.learning.layers import LayerSpec
 from plasticbench.learning.networks import mlp, nature_cnn
-from plasticbench.learning.optimizers.adam import AdamConfig
+from plasticbench.learning.optimizers import adam
 from plasticbench.learning.trained import TrainedNetwork
 from plasticbench.plugins import PluginField
 from plasticbench.schedules import LinearSchedule
 from plasticbench.seeding import Streams
-from plasticbench.settings import Fraction, PositiveFloat, PositiveInt, Settings
+from plasticbench.settings import Fraction, PositiveFloat, PositiveInt
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Config(Settings):
+class Config(AgentSettings):
     """Settings of DQN. Every ``steps`` counts agent steps of one trial; ``replay_ratio`` is updates per agent step."""
 
     network: Annotated[Any, PluginField("networks")] = field(default_factory=mlp.Config)
@@ -46,7 +48,7 @@ class Config(Settings):
     evaluation_epsilon: Fraction = 0.001
 
     def __post_init__(self) -> None:
-        Settings.__post_init__(self)
+        AgentSettings.__post_init__(self)
         if self.learning_starts_steps < self.batch_rows:
             raise ValueError(
                 f"learning_starts_steps: must be at least batch_rows ({self.batch_rows}), "
@@ -58,16 +60,34 @@ class Config(Settings):
         """Names of the networks as probes see them."""
         return ("online", "target")
 
+    @property
+    def trained_networks(self) -> tuple[str, ...]:
+        """Names of the networks that treatments may concern."""
+        return ("q",)
+
     def build(
-        self, *, spec: EnvSpec, num_envs: int, streams: Sequence[Streams], budget_steps: int, device: torch.device
+        self,
+        *,
+        spec: EnvSpec,
+        num_envs: int,
+        streams: Sequence[Streams],
+        budget_steps: int,
+        device: torch.device,
+        parts: Sequence[Sequence[Part]] = (),
     ) -> DQN:
-        """A population of ``len(streams)`` members with ``num_envs`` environments each."""
-        return DQN(self, spec, num_envs, streams, budget_steps, device)
+        """A population of ``len(streams)`` members with ``num_envs`` environments each, and each one's parts."""
+        return DQN(self, spec, num_envs, streams, budget_steps, device, parts)
+
+    def layers(self, spec: EnvSpec) -> dict[str, Sequence[LayerSpec]]:
+        """The layers of the one trained network."""
+        return {"q": _layers(self, spec)}
 
     def memory_bytes(self, spec: EnvSpec, num_members: int) -> int:
         """Bytes of replay and networks of a population."""
         frame_bytes = int(np.prod(spec.frame_shape)) * np.dtype(spec.obs_dtype).itemsize
         return num_members * (self.capacity_transitions * (frame_bytes + 26) + self.network_bytes(spec))
+
+    disk_bytes = memory_bytes
 
     def network_bytes(self, spec: EnvSpec) -> int:
         """Bytes of one member's networks, with gradients and moments."""
@@ -115,11 +135,12 @@ class DQN(PopulationAgent):
         streams: Sequence[Streams],
         budget_steps: int,
         device: torch.device,
+        parts: Sequence[Sequence[Part]] = (),
     ) -> None:
-        self.config, self.spec, self.streams, self.device = config, spec, streams, device
+        self.config, self.spec, self.streams, self.device, self.parts = config, spec, streams, device, parts
         self.num_members, self.num_envs = len(streams), num_envs
-        adam = AdamConfig(learning_rate=config.learning_rate, eps=config.adam_eps)
-        self.q = TrainedNetwork.build("q", _layers(config, spec), adam, streams, device)
+        base = adam.Config(learning_rate=config.learning_rate, eps=config.adam_eps, weight_decay=0.0)
+        self.q = TrainedNetwork.build("q", _layers(config, spec), base, streams, device, parts=parts)
         self.replay = PopulationReplay(spec, self.num_members, num_envs, config.capacity_transitions, device)
         self._exploration = MemberUniforms(streams, "exploration", (num_envs, 2))
         self._batches = MemberUniforms(streams, "replay", (config.batch_rows,))
@@ -177,17 +198,15 @@ class DQN(PopulationAgent):
         config, before = self.config, step - self.num_envs
         if step > config.learning_starts_steps and self.replay.steps_since_clear >= config.batch_rows:
             for _ in range(int(step * config.replay_ratio) - int(before * config.replay_ratio)):
-                yield self.update()
+                yield self.update(step)
         if step // config.target_period_steps > before // config.target_period_steps:
             self.q.sync_target()
 
-    def update(self) -> dict[str, Tensor]:
-        """One gradient step of every member on a batch of its own."""
+    def update(self, step: int = 1) -> dict[str, Tensor]:
+        """One gradient step of every member on a batch of its own, at clock ``step``."""
         batch = self.replay.sample(self._batches.draw())
         loss, q = self._loss(batch)
-        self.q.online.flat_grad.zero_()
-        loss.sum().backward()  # type: ignore[no-untyped-call]
-        self.q.optimizer.step()
+        self.q.descend(loss, step)
         return {"loss/td": loss.detach(), "q/mean": q.detach().mean(dim=(1, 2))}
 
     def _loss(self, batch: Batch) -> tuple[Tensor, Tensor]:
@@ -199,7 +218,7 @@ class DQN(PopulationAgent):
             else:
                 chosen = self.q.online.forward(next_obs)
                 target = double_target(batch.reward, batch.terminated, chosen, next_q, self.config.discount)
-        q = self.q.online.forward(obs)
+        q = self.q.forward(obs)
         return q_learning_loss(q, batch.action, target), q
 
     def _observations(self, batch: Batch) -> tuple[Tensor, Tensor]:
@@ -208,30 +227,29 @@ class DQN(PopulationAgent):
             return frames[:, :, :-1], frames[:, :, 1:]
         return frames[:, :, 0], frames[:, :, 1]
 
-    def probe_obs(self, batch: Batch) -> Tensor:
-        """The observations of a batch as the networks see them: ``[M, N, *obs_shape]``, scaled."""
-        return self._observations(batch)[0]
+    def inputs(self, batch: Batch) -> dict[str, Tensor]:
+        """The observations of a batch as the network sees them: ``[M, N, *obs_shape]``, scaled."""
+        return {"q": self._observations(batch)[0]}
 
-    def views(self, batch: Batch, previous: Mapping[str, Tensor] | None = None) -> tuple[NetworkView, ...]:
-        """Online and target network as probes see them; ``previous`` maps network names to flat earlier weights."""
-        with torch.enable_grad():
-            gradient = self.q.gradient(self._loss(batch)[0])
-        obs, earlier = self.probe_obs(batch), previous["q"] if previous else None
-        return self.q.view("online", obs, gradient, earlier), self.q.target_view("target", obs)
+    def losses(self, batch: Batch) -> list[Tensor]:
+        """The network's loss ``[M]``."""
+        return [self._loss(batch)[0]]
+
+    def view_name(self, network: str) -> str:
+        """There is one trained network."""
+        return "online"
+
+    def _target_name(self, network: str) -> str:
+        return "target"
 
     def state_dict(self) -> tuple[dict[str, Tensor], dict[str, Any]]:
         """Tensors ``[M, ...]`` and plain data, the replay left out (it is saved in chunks)."""
-        plain = {
-            "streams": [streams.state_dict() for streams in self.streams],
-            "exploration": self._exploration.state_dict(),
-            "batches": self._batches.state_dict(),
-        }
-        return self.q.state_dict(), plain
+        tensors, plain = super().state_dict()
+        own = {"exploration": self._exploration.state_dict(), "batches": self._batches.state_dict()}
+        return tensors, plain | own
 
     def load_state_dict(self, tensors: dict[str, Tensor], plain: dict[str, Any], parents: Sequence[int]) -> None:
         """Member i continues as the saved member ``parents[i]``: the identity resumes, anything else forks."""
-        self.q.load_state_dict(tensors, parents)
         self._exploration.load_state_dict(plain["exploration"], parents)
         self._batches.load_state_dict(plain["batches"], parents)
-        for streams, parent in zip(self.streams, parents, strict=True):
-            streams.load_state_dict(plain["streams"][parent])
+        super().load_state_dict(tensors, plain, parents)

@@ -7,7 +7,7 @@ critics with the new actor, targets.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Annotated, Any, ClassVar, Literal
 
@@ -19,22 +19,23 @@ from plasticbench.agents._losses import entropy_target, policy_loss, squared_los
 from plasticbench.agents._population import PopulationAgent
 from plasticbench.agents._replay import Batch, PopulationReplay
 from plasticbench.agents._running_norm import RunningNorm
+from plasticbench.agents._settings import AgentSettings
 from plasticbench.agents._tanh_gaussian import bounded_log_std, sample
 from plasticbench.agents._temperature import Temperature
 from plasticbench.agents._uniforms import MemberNormals, MemberUniforms
-from plasticbench.contracts.network import NetworkView
 from plasticbench.contracts.task import BoxActions, EnvSpec, EnvStep
-from plasticbench.learning.network import LayerSpec
+from plasticbench.contracts.treatment import Part
+from plasticbench.learning.layers import LayerSpec
 from plasticbench.learning.networks import mlp, simba
-from plasticbench.learning.optimizers.adam import AdamConfig
+from plasticbench.learning.optimizers import adam
 from plasticbench.learning.trained import TrainedNetwork
 from plasticbench.plugins import PluginField
 from plasticbench.seeding import Streams, derive_generator
-from plasticbench.settings import Fraction, Gt, NonNegativeFloat, PositiveFloat, PositiveInt, Settings
+from plasticbench.settings import Fraction, Gt, NonNegativeFloat, PositiveFloat, PositiveInt
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Config(Settings):
+class Config(AgentSettings):
     """Settings of SAC. ``steps`` counts agent steps of one trial; ``replay_ratio`` is updates per agent step.
 
     ``target_entropy_coefficient`` times the number of action dimensions is the entropy aimed at, in nats. With
@@ -67,7 +68,7 @@ class Config(Settings):
     has_temperature: ClassVar[bool] = True
 
     def __post_init__(self) -> None:
-        Settings.__post_init__(self)
+        AgentSettings.__post_init__(self)
         if self.log_std_min >= self.log_std_max:
             raise ValueError(f"log_std_min: must be below log_std_max ({self.log_std_max}), got {self.log_std_min}")
         if self.learning_starts_steps < self.batch_rows:
@@ -86,17 +87,35 @@ class Config(Settings):
         """Names of the networks as probes see them."""
         return ("actor", *self.critic_names, *(f"{name}_target" for name in self.critic_names))
 
+    @property
+    def trained_networks(self) -> tuple[str, ...]:
+        """Names of the networks that treatments may concern."""
+        return ("actor", *self.critic_names)
+
     def build(
-        self, *, spec: EnvSpec, num_envs: int, streams: Sequence[Streams], budget_steps: int, device: torch.device
+        self,
+        *,
+        spec: EnvSpec,
+        num_envs: int,
+        streams: Sequence[Streams],
+        budget_steps: int,
+        device: torch.device,
+        parts: Sequence[Sequence[Part]] = (),
     ) -> SAC:
-        """A population of ``len(streams)`` members with ``num_envs`` environments each."""
-        return SAC(self, spec, num_envs, streams, device)
+        """A population of ``len(streams)`` members with ``num_envs`` environments each, and each one's parts."""
+        return SAC(self, spec, num_envs, streams, device, parts)
+
+    def layers(self, spec: EnvSpec) -> dict[str, Sequence[LayerSpec]]:
+        """The layers of actor and critics."""
+        return {"actor": _actor_layers(self, spec), **dict.fromkeys(self.critic_names, _critic_layers(self, spec))}
 
     def memory_bytes(self, spec: EnvSpec, num_members: int) -> int:
         """Bytes of replay and networks of a population."""
         frame_bytes = int(np.prod(spec.frame_shape)) * np.dtype(spec.obs_dtype).itemsize
         row_bytes = frame_bytes + 18 + 4 * len(_actions(spec).low)
         return num_members * (self.capacity_transitions * row_bytes + self.network_bytes(spec))
+
+    disk_bytes = memory_bytes
 
     def network_bytes(self, spec: EnvSpec) -> int:
         """Bytes of one member's networks, with gradients and moments."""
@@ -161,17 +180,24 @@ class SAC(PopulationAgent):
     temperature: Temperature
 
     def __init__(
-        self, config: Config, spec: EnvSpec, num_envs: int, streams: Sequence[Streams], device: torch.device
+        self,
+        config: Config,
+        spec: EnvSpec,
+        num_envs: int,
+        streams: Sequence[Streams],
+        device: torch.device,
+        parts: Sequence[Sequence[Part]] = (),
     ) -> None:
-        self.config, self.spec, self.streams, self.device = config, spec, streams, device
+        self.config, self.spec, self.streams, self.device, self.parts = config, spec, streams, device, parts
         self.num_members, self.num_envs = len(streams), num_envs
         low, high = np.array([_actions(spec).low, _actions(spec).high], dtype=np.float32)
         self._centre, self._reach = (low + high) / 2, (high - low) / 2
         self._target_entropy = config.target_entropy_coefficient * len(low)
-        adam = AdamConfig(learning_rate=config.learning_rate, weight_decay=config.weight_decay)
-        self.actor = TrainedNetwork.build("actor", _actor_layers(config, spec), adam, streams, device, target="none")
+        base = adam.Config(learning_rate=config.learning_rate, eps=1e-8, weight_decay=config.weight_decay)
+        actor_layers, critic_layers = _actor_layers(config, spec), _critic_layers(config, spec)
+        self.actor = TrainedNetwork.build("actor", actor_layers, base, streams, device, "none", parts)
         self.critics = tuple(
-            TrainedNetwork.build(name, _critic_layers(config, spec), adam, streams, device)
+            TrainedNetwork.build(name, critic_layers, base, streams, device, parts=parts)
             for name in config.critic_names
         )
         self.temperature = Temperature(
@@ -224,7 +250,10 @@ class SAC(PopulationAgent):
         return obs.float() * self.spec.obs_scale if self.spec.obs_scale != 1.0 else obs.float()
 
     def _policy(self, obs: Tensor, noise: Tensor) -> tuple[Tensor, Tensor]:
-        mean, raw = self.actor.online.forward(obs).chunk(2, dim=-1)
+        return self._drawn(self.actor.online.forward(obs), noise)
+
+    def _drawn(self, outputs: Tensor, noise: Tensor) -> tuple[Tensor, Tensor]:
+        mean, raw = outputs.chunk(2, dim=-1)
         return sample(mean, bounded_log_std(raw, self.config.log_std_min, self.config.log_std_max), noise)
 
     def observe(self, action: np.ndarray, step: EnvStep) -> None:
@@ -241,20 +270,20 @@ class SAC(PopulationAgent):
         config, before = self.config, step - self.num_envs
         if step > config.learning_starts_steps and self.replay.steps_since_clear >= config.batch_rows:
             for _ in range(int(step * config.replay_ratio) - int(before * config.replay_ratio)):
-                yield self.update()
+                yield self.update(step)
 
-    def update(self) -> dict[str, Tensor]:
-        """One gradient step of every network of every member on a batch of its own."""
+    def update(self, step: int = 1) -> dict[str, Tensor]:
+        """One gradient step of every network of every member on a batch of its own, at clock ``step``."""
         batch = self.replay.sample(self._draws["batches"].draw())
         noise = torch.from_numpy(self._draws["policy"].draw()).to(self.device)
         obs, next_obs = self._observations(batch)
         loss, log_prob = self._actor_loss(obs, noise[:, 0])
-        self.actor.descend(loss)
+        self.actor.descend(loss, step)
         log_prob = log_prob.detach()
         temperature_loss = self.temperature.update(log_prob, self._target_entropy)
         critic_losses = self._critic_losses(batch, obs, next_obs, noise[:, 1])
         for critic, critic_loss in zip(self.critics, critic_losses, strict=True):
-            critic.descend(critic_loss)
+            critic.descend(critic_loss, step)
             critic.move_target(self.config.target_tau)
         return {
             "loss/actor": loss.detach(),
@@ -268,7 +297,7 @@ class SAC(PopulationAgent):
 
     def _actor_loss(self, obs: Tensor, noise: Tensor) -> tuple[Tensor, Tensor]:
         """The loss ``[M]`` and the log densities ``[M, B]`` of the actions that ``noise`` leads to."""
-        action, log_prob = self._policy(obs, noise)
+        action, log_prob = self._drawn(self.actor.forward(obs), noise)
         q = self._smallest([critic.online.forward(_joined(obs, action)) for critic in self.critics])
         return policy_loss(q, log_prob, self.temperature.value), log_prob
 
@@ -281,7 +310,7 @@ class SAC(PopulationAgent):
                 batch.reward, batch.terminated, next_q, next_log_prob, self.temperature.value, self.config.discount
             )
         inputs = _joined(obs, batch.action)
-        return [squared_loss(critic.online.forward(inputs).squeeze(-1), target) for critic in self.critics]
+        return [squared_loss(critic.forward(inputs).squeeze(-1), target) for critic in self.critics]
 
     @staticmethod
     def _smallest(values: Sequence[Tensor]) -> Tensor:
@@ -293,26 +322,18 @@ class SAC(PopulationAgent):
             return self._scaled(batch.frames[:, :, :-1]), self._scaled(batch.frames[:, :, 1:])
         return self._scaled(batch.frames[:, :, 0]), self._scaled(batch.frames[:, :, 1])
 
-    def probe_obs(self, batch: Batch) -> Tensor:
-        """The observations of a batch as the actor sees them: ``[M, N, *obs_shape]``, normalised."""
-        return self._observations(batch)[0]
+    def inputs(self, batch: Batch) -> dict[str, Tensor]:
+        """What the actor reads, normalised observations, and the critics, joined with actions: ``[M, N, ...]``."""
+        obs = self._observations(batch)[0]
+        joined = _joined(obs, batch.action)
+        return {"actor": obs, **dict.fromkeys(self.config.critic_names, joined)}
 
-    def views(self, batch: Batch, previous: Mapping[str, Tensor] | None = None) -> tuple[NetworkView, ...]:
-        """Actor, critics and targets as probes see them; ``previous`` maps network names to flat earlier weights."""
+    def losses(self, batch: Batch) -> list[Tensor]:
+        """The losses ``[M]`` of actor and critics."""
         noise = self._probe_noise(batch.action.shape[1])
         obs, next_obs = self._observations(batch)
-        with torch.enable_grad():
-            critic_losses = self._critic_losses(batch, obs, next_obs, noise[:, 1])
-            losses = [self._actor_loss(obs, noise[:, 0])[0], *critic_losses]
-            gradients = [trained.gradient(loss) for trained, loss in zip(self.trained, losses, strict=True)]
-        joined = _joined(obs, batch.action)
-        online = tuple(
-            trained.view(
-                trained.name, obs if trained is self.actor else joined, gradient, (previous or {}).get(trained.name)
-            )
-            for trained, gradient in zip(self.trained, gradients, strict=True)
-        )
-        return (*online, *(critic.target_view(f"{critic.name}_target", joined) for critic in self.critics))
+        critic_losses = self._critic_losses(batch, obs, next_obs, noise[:, 1])
+        return [self._actor_loss(obs, noise[:, 0])[0], *critic_losses]
 
     def _probe_noise(self, rows: int) -> Tensor:
         """The same noise at every look, so that values before and after a reset differ by the reset alone."""
@@ -322,23 +343,18 @@ class SAC(PopulationAgent):
 
     def state_dict(self) -> tuple[dict[str, Tensor], dict[str, Any]]:
         """Tensors ``[M, ...]`` and plain data, the replay left out (it is saved in chunks)."""
-        tensors = self.temperature.state_dict() | (self._norm.state_dict() if self._norm is not None else {})
-        for trained in self.trained:
-            tensors |= trained.state_dict()
-        draws = {name: draw.state_dict() for name, draw in self._draws.items()}
-        return tensors, {"streams": [streams.state_dict() for streams in self.streams], "draws": draws}
+        tensors, plain = super().state_dict()
+        tensors |= self.temperature.state_dict() | (self._norm.state_dict() if self._norm is not None else {})
+        return tensors, plain | {"draws": {name: draw.state_dict() for name, draw in self._draws.items()}}
 
     def load_state_dict(self, tensors: dict[str, Tensor], plain: dict[str, Any], parents: Sequence[int]) -> None:
         """Member i continues as the saved member ``parents[i]``: the identity resumes, anything else forks."""
-        for trained in self.trained:
-            trained.load_state_dict(tensors, parents)
         self.temperature.load_state_dict(tensors, parents)
         if self._norm is not None:
             self._norm.load_state_dict(tensors, parents)
         for name, draw in self._draws.items():
             draw.load_state_dict(plain["draws"][name], parents)
-        for streams, parent in zip(self.streams, parents, strict=True):
-            streams.load_state_dict(plain["streams"][parent])
+        super().load_state_dict(tensors, plain, parents)
 
 
 def _joined(obs: Tensor, action: Tensor) -> Tensor:

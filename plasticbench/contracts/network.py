@@ -6,36 +6,71 @@ Shape legend: ``M`` members of a population, ``m`` members that one treatment co
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from typing import Literal, Protocol
+from typing import TYPE_CHECKING, Literal, Protocol
 
-from torch import Tensor
+import numpy as np
+
+if TYPE_CHECKING:  # treatments are listed without torch
+    from torch import Tensor
 
 Role = Literal["encoder", "head"]
 
 
-@dataclass(slots=True)
+@dataclass(slots=True, eq=False)
 class ParameterState:
-    """One parameter tensor of m members as a reset policy sees it; policies write ``value`` in place."""
+    """One parameter of m members, as views of where it lives: whatever a treatment writes is written there.
+
+    ``moments`` are the optimizer's tensors of this parameter by the names that it declares.
+    """
 
     value: Tensor  # [m, ...]
-    fresh: Tensor  # [m, ...] a new draw of the initialiser
+    draw: Callable[[], Tensor]  # of a new initial value [m, ...]; read it as ``fresh``
     original: Tensor | None = None  # [m, ...] the first initialisation, where known
-    exp_avg: Tensor | None = None  # [m, ...] Adam's moments, written in place by policies that act on single units
-    exp_avg_sq: Tensor | None = None
-    adam_steps: Tensor | None = None  # [m]
+    gradient: Tensor | None = None  # [m, ...] what the optimizer is about to see
+    moments: Mapping[str, Tensor] = field(default_factory=dict)  # [m, ...]
+
+    @property
+    def fresh(self) -> Tensor:
+        """A new initial value ``[m, ...]``: the same one until the end of an event, and drawn only if it is read."""
+        return self.draw()
 
 
-@dataclass(slots=True)
+@dataclass(frozen=True, slots=True, eq=False)
+class Reader:
+    """A layer that reads the units of another one, and in which of its columns.
+
+    A unit that enters a linear layer after a convolution has one column for each of its map's ``positions``. Where the
+    nonlinearity passes a unit on more than once (CReLU), its columns stand in as many ``blocks`` side by side.
+    """
+
+    layer: LayerState
+    blocks: int = 1
+    positions: int = 1
+
+    def columns(self, tensor: Tensor) -> Tensor:
+        """A tensor in the shape of the reader's weight, by unit: a view ``[m, units, out, blocks, positions, ...]``."""
+        return tensor.view(*tensor.shape[:2], self.blocks, -1, self.positions, *tensor.shape[3:]).movedim(3, 1)
+
+
+@dataclass(slots=True, eq=False)
 class LayerState:
-    """A linear ``[m, out, in]`` or convolutional ``[m, out, in, kh, kw]`` layer, or a normalisation ``[m, units]``."""
+    """A linear ``[m, out, in]`` or convolutional ``[m, out, in, kh, kw]`` layer, or a normalisation ``[m, units]``.
+
+    ``activation`` names the nonlinearity through which its units are read, be a normalisation in between or not;
+    identity for outputs and for units that enter a residual stream. ``redraw`` makes new initial values of one member,
+    weight and bias, without the member dimension.
+    """
 
     name: str
     role: Role
     is_output: bool
     weight: ParameterState
     bias: ParameterState | None = None
+    activation: str = "identity"
+    readers: tuple[Reader, ...] = ()
+    redraw: Callable[[np.random.Generator], tuple[Tensor, Tensor | None]] | None = None
 
     @property
     def parameters(self) -> dict[str, ParameterState]:
@@ -46,15 +81,29 @@ class LayerState:
         return named
 
 
-@dataclass(slots=True)
+@dataclass(slots=True, eq=False)
 class NetworkState:
-    """The ordered layers of the m members that a reset concerns, input first.
+    """The ordered layers of m members, input first.
 
-    Normalisations stand apart in ``norms``, so that a policy that is about weight matrices need not know of them.
+    Normalisations stand apart in ``norms``, so that a treatment that is about weight matrices need not know of them.
+    ``second_moments`` names those of the optimizer's moments that are means of squares. After ``renew`` the parameters'
+    ``fresh`` values are another draw.
     """
 
     layers: list[LayerState]
     norms: list[LayerState] = field(default_factory=list)
+    second_moments: frozenset[str] = frozenset()
+    renew: Callable[[], None] = lambda: None
+
+    @property
+    def parameters(self) -> dict[str, ParameterState]:
+        """All parameters by full name, normalisations last."""
+        return {name: value for layer in (*self.layers, *self.norms) for name, value in layer.parameters.items()}
+
+    @property
+    def unit_layers(self) -> list[LayerState]:
+        """Layers whose units can be judged and exchanged one by one: a nonlinearity follows, and readers are known."""
+        return [layer for layer in self.layers if layer.activation != "identity" and layer.readers]
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -70,6 +119,7 @@ class LayerView:
     activation: Tensor | None = (
         None  # [M, N, units] or [M, N, channels, h, w], after the nonlinearity; None where none follows
     )
+    nonlinearity: str = "relu"  # by its name in learning/activations.py
     weight_gradient: Tensor | None = None  # of the agent's own loss on the probe batch
     bias_gradient: Tensor | None = None
     weight_update: Tensor | None = None  # the change that the optimizer would make for that gradient

@@ -190,6 +190,14 @@ class Scenario(Protocol):
         """Whether the replay is emptied at each change."""
         ...
 
+    def env(self, config: EnvConfig, phase: int) -> EnvConfig:
+        """The environments of this phase, of the same ``spec``; they start anew where they are others than before."""
+        ...
+
     def transform(self, obs: np.ndarray, phase: int) -> np.ndarray:
         """Maps raw observations ``[M, E, *obs_shape]`` to those that the agents see in this phase."""
+        ...
+
+    def reward(self, step: EnvStep, phase: int) -> EnvStep:
+        """The step with the rewards of this phase; arrays are shaped ``[M, E, ...]``."""
         ...

@@ -1,46 +1,119 @@
-"""What keeps a network plastic, and the rules that a reset event carries out for it.
+"""What keeps a network plastic: treatments with their four hooks, and the rules that a reset event carries out.
 
-Shape legend: ``M`` members of a population, ``m`` members that one treatment concerns, ``E`` environments per member,
-``N`` rows of a probe batch, ``B`` rows of an update batch.
+Shape legend: ``m`` members that a treatment concerns, ``N`` rows of a batch.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Literal, NamedTuple, Protocol
+from typing import TYPE_CHECKING, Any, Literal, Protocol
 
-from torch import Tensor
+import numpy as np
 
 from plasticbench.contracts.network import NetworkState
-from plasticbench.seeding import Streams
 
+if TYPE_CHECKING:  # treatments are listed without torch
+    from torch import Tensor
 
-class ProbeBatch(NamedTuple):
-    """Replay observations for data-dependent policies: ``[m, N, *obs_shape]``."""
+Hook = Literal["event", "gradient", "update"]
+Family = Literal["treatments", "structures", "optimizers"]
+FAMILIES: tuple[Family, ...] = ("treatments", "structures", "optimizers")
+"""Groups of plug-ins that a method's parts come from; a kind is unique across them."""
 
-    obs: Tensor
+State = dict[str, "Tensor"]
+"""What a treatment keeps: named tensors ``[m, ...]``, which the machinery forks, saves and restores."""
+
+OptimizerRule = Literal["keep", "reset", "reset_touched"]
+TargetRule = Literal["sync", "sync_touched", "keep", "same_operation"]
+"""What a reset does to the target network: copy all of the online network, copy only the rewritten parameters,
+leave it alone, or apply the same operation to the target's own weights."""
+TemperatureRule = Literal["keep", "reset"]
+"""What a reset does to an entropy temperature: leave it alone, or back to its start with a new optimizer state."""
 
 
 @dataclass(slots=True)
-class ResetReport:
-    """What a policy did: full names of the parameters it rewrote, and measurements ``[m]`` by name."""
+class Report:
+    """What an event did: full names of the parameters it rewrote, and measurements ``[m]`` by name."""
 
     touched: set[str] = field(default_factory=set)
     measurements: dict[str, Tensor] = field(default_factory=dict)
 
 
-class ResetPolicy(Protocol):
-    """Rewrites the networks of chosen members: ``agents/reset_policies/<kind>.py``."""
+class Look(Protocol):
+    """What a treatment may look at besides the network; lazy, so that nothing is computed that nobody reads."""
 
-    def apply(self, net: NetworkState, streams: Sequence[Streams], data: ProbeBatch | None) -> ResetReport:
-        """Changes ``net`` in place; ``streams`` holds the random streams of the m members."""
+    @property
+    def step(self) -> int:
+        """The clock: agent steps of a trial."""
+        ...
+
+    @property
+    def inputs(self) -> Tensor:
+        """What this network reads ``[m, N, ...]``: of the latest update, or at an event of a replay sample."""
+        ...
+
+    @property
+    def activations(self) -> Mapping[str, Tensor]:
+        """What the units of hidden layers pass on ``[m, N, units]`` or ``[m, N, units, h, w]``, by layer."""
+        ...
+
+    @property
+    def gradients(self) -> Mapping[str, Tensor]:
+        """Of the agent's loss, by parameter ``[m, ...]``: of the latest update, or at an event of the sample."""
+        ...
+
+    def rng(self, member: int) -> np.random.Generator:
+        """The treatment's own stream of one of the m members, ``treatment/<network>/<kind>``, saved with the trial."""
         ...
 
 
-OptimizerRule = Literal["keep", "reset", "reset_touched"]
-TargetRule = Literal["sync", "sync_touched", "keep", "same_operation"]
-"""What a reset does to the target network: copy all of the online network, copy only the rewritten parameters,
-leave it alone, or apply the same policy to the target's own weights."""
-TemperatureRule = Literal["keep", "reset"]
-"""What a reset does to an entropy temperature: leave it alone, or back to its start with a new optimizer state."""
+class Treatment(Protocol):
+    """``learning/treatments/<kind>.py``. A class has those of the four hooks that it needs, as named here.
+
+    Each concerns m members by views ``[m, ...]`` and writes in place. ``init`` is asked for the state when the
+    treatment first acts. A ``Config`` builds the treatment; its settings marked ``PerMember`` then are tensors ``[m]``.
+    """
+
+    def init(self, net: NetworkState) -> State:
+        """The state to begin with."""
+        ...
+
+    def on_event(self, net: NetworkState, state: State, look: Look) -> Report:
+        """At a reset event."""
+        ...
+
+    def on_gradient(self, net: NetworkState, state: State, look: Look) -> None:
+        """Between backward and the optimizer's step."""
+        ...
+
+    def on_update(self, net: NetworkState, state: State, look: Look) -> None:
+        """After the optimizer's step."""
+        ...
+
+
+def hooks_of(treatment: object) -> tuple[Hook, ...]:
+    """At which moments a treatment acts."""
+    hooks: tuple[Hook, ...] = ("event", "gradient", "update")
+    return tuple(hook for hook in hooks if hasattr(treatment, f"on_{hook}"))
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Part:
+    """One ingredient of a member's method as its agent is given it; ``config`` is that of a plug-in of ``family``.
+
+    ``id`` is equal for equal settings: by it a state is found again in a checkpoint. A treatment acts once the clock
+    has passed ``begin_step``; with ``every_steps`` at the first update in each such period.
+    """
+
+    family: Family
+    kind: str
+    config: Any
+    id: str
+    networks: str = "all"
+    begin_step: int = 0
+    every_steps: int | None = None
+
+    def concerns(self, network: str) -> bool:
+        """Whether it acts on the trained network of this name."""
+        return self.networks in ("all", network) or (self.networks == "critics" and network.startswith("critic"))

@@ -3,53 +3,122 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
-from plasticbench.contracts.treatment import ProbeBatch, ResetReport
-from plasticbench.learning.event import PolicyConfig
-from plasticbench.learning.invariants import check_reset
-from plasticbench.learning.module_state import Fresh, copy_to_target, module_state, reset_optimizer
+from plasticbench.contracts.network import NetworkState
+from plasticbench.contracts.treatment import Report, hooks_of
+from plasticbench.learning.event import apply_event
+from plasticbench.learning.module_state import Fresh, clear_optimizer, copy_to_target, module_state
+from plasticbench.plugins import inert
 from plasticbench.seeding import Streams, derive_seed
 
 
-@torch.no_grad()
-def reset_module(
-    module: nn.Module,
-    config: PolicyConfig,
-    *,
-    seed: int,
-    initial: Mapping[str, Tensor] | None = None,
-    optimizer: Optimizer | None = None,
-    target: nn.Module | None = None,
-    data: ProbeBatch | None = None,
-    outputs: Collection[str] = (),
-    fresh: Fresh | None = None,
-) -> ResetReport:
-    """Applies a policy and its rules; ``seed`` decides the fresh weights, ``initial`` are the first ones.
+@dataclass(frozen=True, kw_only=True)
+class ModuleSubject:
+    """A module with its optimizer and target; ``initial``, ``outputs`` and ``fresh`` are those of ``module_state``."""
 
-    See ``module_state`` for ``outputs`` and ``fresh``.
-    Raises ``RuntimeError`` if the weights are not finite afterwards.
+    module: nn.Module
+    seed: int
+    initial: Mapping[str, Tensor] | None = None
+    optimizer: Optimizer | None = None
+    target_module: nn.Module | None = None
+    outputs: Collection[str] = ()
+    fresh: Fresh | None = None
+
+    def _state(self, module: nn.Module, name: str, optimizer: Optimizer | None) -> NetworkState:
+        seed = derive_seed(self.seed, "reset", name)
+        return module_state(module, seed, self.initial, optimizer, outputs=self.outputs, fresh=self.fresh)
+
+    @cached_property
+    def online(self) -> NetworkState:
+        """What is trained."""
+        return self._state(self.module, "online", self.optimizer)
+
+    @cached_property
+    def target(self) -> NetworkState | None:
+        """The target network, where there is one."""
+        return self._state(self.target_module, "target", None) if self.target_module is not None else None
+
+    def clear_moments(self, names: set[str] | None) -> None:
+        """Zeroes the optimizer's state, where there is an optimizer."""
+        if self.optimizer is not None:
+            clear_optimizer(self.optimizer, self.module, names)
+
+    def sync_target(self, names: set[str] | None) -> None:
+        """Copies into the target."""
+        assert self.target_module is not None
+        copy_to_target(self.target_module, self.module, names)
+
+    def tensors(self) -> Mapping[str, Tensor]:
+        """All parameters, with those of the target."""
+        parameters = dict(self.module.named_parameters())
+        if self.target_module is not None:
+            parameters |= {f"target.{name}": value for name, value in self.target_module.named_parameters()}
+        return parameters
+
+
+class ModuleLook:
+    """What a treatment may look at besides a module: its own chance, and inputs where somebody has them."""
+
+    def __init__(self, seed: int, kind: str, inputs: Tensor | None) -> None:
+        self.step = 0
+        self._rng, self._kind, self._inputs = Streams(seed)[f"treatment/module/{kind}"], kind, inputs
+
+    @property
+    def inputs(self) -> Tensor:
+        """Rows ``[1, N, ...]`` that the module reads."""
+        if self._inputs is None:
+            raise self._missing("inputs")
+        return self._inputs
+
+    @property
+    def activations(self) -> Mapping[str, Tensor]:
+        """Unknown."""
+        raise self._missing("activations")
+
+    @property
+    def gradients(self) -> Mapping[str, Tensor]:
+        """Unknown."""
+        raise self._missing("gradients of a replay sample")
+
+    def rng(self, member: int) -> np.random.Generator:
+        """The one stream."""
+        return self._rng
+
+    def _missing(self, what: str) -> ValueError:
+        return ValueError(f"kind: {self._kind!r} looks at {what}, which a plain module does not offer")
+
+
+def reset_module(kind: str, config: Any, subject: ModuleSubject, *, inputs: Tensor | None = None) -> Report:
+    """Carries out a treatment's event and its rules on a module; ``inputs`` are rows ``[1, N, ...]``.
+
+    Raises ``ValueError`` for a treatment that needs more than an event offers, before anything is written, and
+    ``RuntimeError`` if the weights are not finite afterwards.
     """
-    policy, streams = config.build(), [Streams(seed)]
-    state = module_state(module, derive_seed(seed, "reset", "online"), initial, optimizer, outputs=outputs, fresh=fresh)
-    storage = {name: parameter.data_ptr() for name, parameter in _parameters(module, target).items()}
-    report = policy.apply(state, streams, data)
-    if optimizer is not None:
-        reset_optimizer(optimizer, config.optimizer, module, report.touched)
-    if target is not None and config.target == "same_operation":
-        own_seed = derive_seed(seed, "reset", "target")
-        policy.apply(module_state(target, own_seed, initial, outputs=outputs, fresh=fresh), streams, data)
-    elif target is not None:
-        copy_to_target(target, config.target, module, report.touched)
-    check_reset(storage, _parameters(module, target))
-    return report
+    require_event_alone(kind, config)
+    treatment = config.build()
+    look = ModuleLook(subject.seed, kind, inputs)
+    with torch.no_grad():
+        state = treatment.init(subject.online) if hasattr(treatment, "init") else {}
+    return apply_event(treatment, config, subject, state, look)
 
 
-def _parameters(module: nn.Module, target: nn.Module | None) -> dict[str, nn.Parameter]:
-    parameters = dict(module.named_parameters())
-    if target is not None:
-        parameters |= {f"target.{name}": parameter for name, parameter in target.named_parameters()}
-    return parameters
+def require_event_alone(kind: str, config: Any) -> None:
+    """Raises ``ValueError`` for a treatment that acts at updates, which are somebody else's here."""
+    if (hooks := hooks_of(config.build())) != ("event",):
+        raise ValueError(
+            f"kind: {kind!r} acts at {' and '.join(f'each {hook}' for hook in hooks)}, but outside a benchmark file "
+            "only events can be carried out. Choose a treatment that acts at events alone"
+        )
+
+
+def uses_original(config: Any) -> bool:
+    """Whether a treatment goes back to the first initialisation."""
+    return getattr(config, "init_source", None) == "original" and "init_source" not in inert(config)

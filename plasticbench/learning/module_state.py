@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable, Collection, Iterable, Mapping
+from collections.abc import Callable, Collection, Mapping
+from functools import cache
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -11,7 +13,6 @@ from torch.nn.parameter import is_lazy
 from torch.optim import SGD, Adadelta, Adam, Adamax, AdamW, Optimizer, RAdam, RMSprop
 
 from plasticbench.contracts.network import LayerState, NetworkState, ParameterState, Role
-from plasticbench.contracts.treatment import OptimizerRule, TargetRule
 from plasticbench.plugins import did_you_mean
 
 Fresh = Callable[[], nn.Module]
@@ -43,19 +44,22 @@ def module_state(
             raise ValueError(f"outputs: no Linear or Conv2d layer is called {name!r}. {did_you_mean(name, layers)}")
     has_convolutions = any(isinstance(layer, nn.Conv2d) for layer in layers.values())
     last = set(outputs) or {next(reversed(layers))}
-    with torch.random.fork_rng(devices=[]):
-        torch.default_generator.manual_seed(seed)
-        drawn = _drawn(fresh()) if fresh is not None else {name: _redraw(layer) for name, layer in layers.items()}
+
+    @cache
+    def drawn() -> dict[str, dict[str, Tensor]]:
+        with torch.random.fork_rng(devices=[]):
+            torch.default_generator.manual_seed(seed)
+            return _drawn(fresh()) if fresh is not None else {name: _redraw(layer) for name, layer in layers.items()}
 
     def parameter(layer_name: str, kind: str, value: Tensor) -> ParameterState:
-        name = f"{layer_name}.{kind}"
-        state = ParameterState(value=value.detach().unsqueeze(0), fresh=drawn[layer_name][kind].to(value.device)[None])
-        if initial is not None:
-            state.original = _original(initial, name, value)
-        if optimizer is not None and "exp_avg_sq" in (moments := optimizer.state.get(value, {})):
-            state.exp_avg, state.exp_avg_sq = (moments[key].unsqueeze(0) for key in ("exp_avg", "exp_avg_sq"))
-            state.adam_steps = moments["step"].reshape(1)
-        return state
+        moments = optimizer.state.get(value, {}) if optimizer is not None else {}
+        return ParameterState(
+            value=value.detach().unsqueeze(0),
+            draw=lambda: drawn()[layer_name][kind].to(value.device)[None],
+            original=_original(initial, f"{layer_name}.{kind}", value) if initial is not None else None,
+            gradient=value.grad.unsqueeze(0) if value.grad is not None else None,
+            moments={name: held.unsqueeze(0) for name, held in moments.items() if _is_moment(held, value)},
+        )
 
     def role(name: str) -> Role:
         in_encoder = isinstance(layers[name], nn.Conv2d) if has_convolutions else name not in last
@@ -71,8 +75,13 @@ def module_state(
                 bias=parameter(name, "bias", layer.bias) if layer.bias is not None else None,
             )
             for name, layer in layers.items()
-        ]
+        ],
+        second_moments=frozenset({"exp_avg_sq", "square_avg"}),
     )
+
+
+def _is_moment(held: Any, value: Tensor) -> bool:
+    return isinstance(held, Tensor) and held.shape == value.shape
 
 
 def _layers(module: nn.Module) -> dict[str, nn.Linear | nn.Conv2d]:
@@ -131,14 +140,10 @@ def require_optimizer_of(module: nn.Module, optimizer: Optimizer) -> None:
             raise ValueError(f"optimizer: must hold every trainable parameter of the module, but lacks {name}")
 
 
-def reset_optimizer(optimizer: Optimizer, rule: OptimizerRule, module: nn.Module, touched: set[str]) -> None:
-    """Zeroes moments and step counts in place: of all the module's parameters, or of the touched ones."""
-    parameters: Iterable[nn.Parameter] = ()
-    if rule == "reset":
-        parameters = module.parameters()
-    elif rule == "reset_touched":
-        parameters = {module.get_parameter(name) for name in touched}
-    for parameter in parameters:
+def clear_optimizer(optimizer: Optimizer, module: nn.Module, names: set[str] | None) -> None:
+    """Zeroes moments and step counts in place: of these parameters, or of all the module's."""
+    chosen = module.parameters() if names is None else {module.get_parameter(name) for name in names}
+    for parameter in chosen:
         for value in optimizer.state.get(parameter, {}).values():
             if isinstance(value, Tensor):
                 value.zero_()
@@ -154,9 +159,9 @@ def require_twin(module: nn.Module, target: nn.Module) -> None:
         raise ValueError("target: must not share parameters with the module")
 
 
-def copy_to_target(target: nn.Module, rule: TargetRule, module: nn.Module, touched: set[str]) -> None:
-    """Copies parameters and buffers (``sync``) or the touched parameters (``sync_touched``) in place."""
+def copy_to_target(target: nn.Module, module: nn.Module, names: set[str] | None) -> None:
+    """Copies these parameters in place, or everything, buffers included."""
     source = module.state_dict()
     for name, value in target.state_dict().items():
-        if rule == "sync" or (rule == "sync_touched" and name in touched):
+        if names is None or name in names:
             value.copy_(source[name])

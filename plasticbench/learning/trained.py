@@ -1,55 +1,81 @@
-"""A trained network with all that belongs to it: target, optimizer and first initialisation."""
+"""A trained network with all that belongs to it: target, optimizer, first initialisation and treatments."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass, field
-from typing import Literal
+from collections.abc import Mapping, Sequence
+from typing import Any, Literal, NamedTuple
 
 import torch
 from torch import Tensor
 
-from plasticbench.contracts.network import LayerView, NetworkView
-from plasticbench.learning.network import LayerSpec, PopulationNetwork
-from plasticbench.learning.optimizers.adam import AdamConfig, PopulationAdam
+from plasticbench.contracts.network import NetworkState, NetworkView
+from plasticbench.contracts.treatment import Part
+from plasticbench.learning.applied import AppliedParts, Sample
+from plasticbench.learning.layers import LayerSpec
+from plasticbench.learning.members import members_of, stacked
+from plasticbench.learning.network import PopulationNetwork
+from plasticbench.learning.optimizer import BaseSettings, OptimizerConfig, PopulationOptimizer
+from plasticbench.learning.optimizers import adam
+from plasticbench.learning.views import LazyDraw, activations_of, network_state, network_view
 from plasticbench.seeding import Streams
 
+Parts = Sequence[Sequence[Part]]
+"""The parts of each member's method."""
 
-@dataclass(slots=True)
+
+class _Pass(NamedTuple):
+    """What the network read last while it was trained, and what its hidden layers passed on."""
+
+    inputs: Tensor
+    hidden: list[Tensor] | None
+
+
 class TrainedNetwork:
     """``original`` holds the first initialisation in the layout of ``online.flat``; an actor has no target."""
 
-    name: str
-    online: PopulationNetwork
-    optimizer: PopulationAdam
-    target: PopulationNetwork | None
-    original: Tensor = field(init=False)
-
-    def __post_init__(self) -> None:
-        self.original = torch.zeros_like(self.online.flat)
+    def __init__(
+        self, name: str, online: PopulationNetwork, optimizer: PopulationOptimizer, target: PopulationNetwork | None
+    ) -> None:
+        self.name, self.online, self.optimizer, self.target = name, online, optimizer, target
+        self.original = torch.zeros_like(online.flat)
+        self._parameters = list(online.parameters.values())
+        self.streams: Sequence[Streams] = ()
+        self.parts = AppliedParts(self, ())
+        self._last: _Pass | None = None
 
     @classmethod
     def build(
         cls,
         name: str,
         specs: Sequence[LayerSpec],
-        adam: AdamConfig,
+        base: BaseSettings,
         streams: Sequence[Streams],
         device: torch.device,
         target: Literal["copy", "none"] = "copy",
+        parts: Parts = (),
     ) -> TrainedNetwork:
-        """Initialises each member from its own ``init/<name>`` stream; a target starts as a copy."""
+        """Initialises each member from its own ``init/<name>`` stream; a target starts as a copy.
+
+        ``parts`` are those of each member; all members have the same structures and kind of optimizer.
+        """
+        concerned = [[part for part in member if part.concerns(name)] for member in parts]
+        for part in concerned[0] if parts else ():
+            if part.family == "structures":
+                specs = part.config.layers(specs)
         online = PopulationNetwork(specs, len(streams), device)
         twin = PopulationNetwork(specs, len(streams), device) if target == "copy" else None
-        trained = cls(name, online, PopulationAdam(online, adam), twin)
-        online.load(trained.draw(streams))
+        optimizers = [part.config for member in concerned for part in member if part.family == "optimizers"]
+        chosen: OptimizerConfig = stacked(optimizers, device) if optimizers else adam.Config()
+        trained = cls(name, online, chosen.build(online, base), twin)
+        trained.streams = streams
+        online.load(trained._draw(range(len(streams))))
         trained.original.copy_(online.flat)
         trained.sync_target()
+        trained.parts = AppliedParts(trained, parts)
         return trained
 
-    def draw(self, streams: Sequence[Streams]) -> dict[str, Tensor]:
-        """New initial values for members with these streams; every call gives different ones."""
-        return self.online.draw([member[f"init/{self.name}"] for member in streams])
+    def _draw(self, members: Sequence[int]) -> dict[str, Tensor]:
+        return self.online.draw([self.streams[member][f"init/{self.name}"] for member in members])
 
     def sync_target(self) -> None:
         """Copies the online network of every member into its target."""
@@ -65,46 +91,100 @@ class TrainedNetwork:
         assert self.target is not None
         return self.target.forward(x)
 
-    def descend(self, loss: Tensor) -> None:
-        """One optimizer step of every member down ``loss`` ``[M]``, whatever else the loss depends on."""
+    # -- training ------------------------------------------------------------------------------------------------
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Outputs of the online network for the rows that it is about to be trained on: treatments may look at them."""
+        hidden: list[Tensor] | None = [] if self.parts.look_at_activations else None
+        self._last = _Pass(x, hidden)
+        return self.online.forward(x, hidden)
+
+    def descend(self, loss: Tensor, step: int) -> None:
+        """One step of every member down ``loss`` ``[M]`` at clock ``step``, and what its treatments do around it.
+
+        Gradients of whatever else the loss depends on are left alone.
+        """
         self.online.flat_grad.zero_()
-        parameters = list(self.online.parameters.values())
-        torch.autograd.backward(loss.sum(), inputs=parameters)
+        torch.autograd.backward(loss.sum(), inputs=self._parameters)
+        acting = self.parts.due(step)
+        for part in acting:
+            part.on_gradient(step)
         self.optimizer.step()
+        for part in acting:
+            part.on_update(step)
+        self._last = None
 
     def gradient(self, loss: Tensor) -> Tensor:
         """The flat gradient of ``loss`` ``[M]``; the one that the optimizer sees stays as it is."""
-        gradients = torch.autograd.grad(loss.sum(), list(self.online.parameters.values()))
+        gradients = torch.autograd.grad(loss.sum(), self._parameters)
         return self.online.flatten(gradients)
 
-    def _parts(self) -> dict[str, dict[str, Tensor]]:
+    def last_sample(self) -> Sample:
+        """The rows of the update under way, as treatments look at them."""
+        assert self._last is not None
+        inputs, hidden = self._last
+        return Sample(
+            inputs,
+            lambda: activations_of(self.online, [passed_on.detach() for passed_on in hidden or ()]),
+            lambda: self.online.views(self.online.flat_grad),
+        )
+
+    # -- resets --------------------------------------------------------------------------------------------------
+
+    def state_of(self, members: slice, *, of: Literal["online", "target"] = "online") -> NetworkState:
+        """The network of some members as treatments see it; ``fresh`` values are one draw of its own."""
+        fresh = LazyDraw(lambda: self._draw(members_of(members)))
+        if of == "target":
+            assert self.target is not None
+            return network_state(self.target, members, fresh=fresh, buffers={"original": self.original}, moments={})
+        return network_state(
+            self.online,
+            members,
+            fresh=fresh,
+            buffers={"original": self.original, "gradient": self.online.flat_grad},
+            moments=self.optimizer.moments,
+            second_moments=self.optimizer.second_moments,
+        )
+
+    def clear_moments(self, members: slice, names: set[str] | None) -> None:
+        """The optimizer's state of these parameters (or all) of these members becomes that of a new optimizer."""
+        views = [self.online.views(moment) for moment in self.optimizer.moments.values()]
+        for row, slot in enumerate(self.online.slots):
+            if names is None or slot.name in names:
+                for view in views:
+                    view[slot.name][members] = 0.0
+                self.optimizer.steps[row, members] = 0
+        self.optimizer.rebuild()
+
+    # -- saving, and what probes see -----------------------------------------------------------------------------
+
+    def _saved_parts(self) -> dict[str, dict[str, Tensor]]:
         views = self.online.views
-        parts = {
-            "online": views(self.online.flat),
-            "original": views(self.original),
-            "exp_avg": views(self.optimizer.exp_avg),
-            "exp_avg_sq": views(self.optimizer.exp_avg_sq),
-        }
-        return parts if self.target is None else parts | {"target": views(self.target.flat)}
+        saved = {"online": views(self.online.flat), "original": views(self.original)}
+        saved |= {name: views(moment) for name, moment in self.optimizer.moments.items()}
+        return saved if self.target is None else saved | {"target": views(self.target.flat)}
 
     def state_dict(self) -> dict[str, Tensor]:
-        """Named tensors, each ``[M, ...]``."""
+        """Named tensors, each ``[M, ...]``, and the states of treatments."""
         tensors = {
             f"{self.name}/{part}/{name}": tensor
-            for part, named in self._parts().items()
+            for part, named in self._saved_parts().items()
             for name, tensor in named.items()
         }
-        return tensors | {f"{self.name}/adam_steps": self.optimizer.steps.T.contiguous()}
+        return tensors | {f"{self.name}/adam_steps": self.optimizer.steps.T.contiguous()} | self.parts.state_dict()
 
-    def load_state_dict(self, state: dict[str, Tensor], parents: Sequence[int]) -> None:
-        """Member i becomes a copy of the saved member ``parents[i]``."""
+    def load_state_dict(
+        self, state: Mapping[str, Tensor], parents: Sequence[int], plain: Sequence[Mapping[str, Any]] = ()
+    ) -> None:
+        """Member i becomes a copy of the saved member ``parents[i]``; ``plain`` is what ``parts.plain_state`` gave."""
         members = torch.tensor(list(parents))
         with torch.no_grad():
-            for part, named in self._parts().items():
+            for part, named in self._saved_parts().items():
                 for name, tensor in named.items():
                     tensor.copy_(state[f"{self.name}/{part}/{name}"].index_select(0, members))
         self.optimizer.steps.copy_(state[f"{self.name}/adam_steps"].index_select(0, members).T)
         self.optimizer.rebuild()
+        self.parts.load(state, plain, parents)
 
     def view(self, name: str, obs: Tensor, gradients: Tensor, previous: Tensor | None) -> NetworkView:
         """What probes see, under ``name``, of the online network on its inputs ``[M, N, ...]``.
@@ -119,38 +199,9 @@ class TrainedNetwork:
         }
         if previous is not None:
             captured["previous"] = views(previous)
-        return _view(name, self.online, obs, captured)
+        return network_view(name, self.online, obs, captured)
 
     def target_view(self, name: str, obs: Tensor) -> NetworkView:
         """The target network, which must exist; it has no gradients."""
         assert self.target is not None
-        return _view(name, self.target, obs, {"initial": self.online.views(self.original)})
-
-
-def _view(name: str, network: PopulationNetwork, obs: Tensor, captured: dict[str, dict[str, Tensor]]) -> NetworkView:
-    """Linear and convolutional layers; those without a nonlinearity of their own have no activation."""
-    hidden: list[Tensor] = []
-    with torch.no_grad():
-        network.forward(obs, hidden)
-    passed_on = dict(zip(network.hidden, hidden, strict=True))
-    layers: list[LayerView] = []
-    for spec in network.specs:
-        if spec.is_norm:
-            continue
-        weight, bias = f"{spec.name}.weight", f"{spec.name}.bias"
-        extra = {
-            f"{what}_{kind}" if what in ("initial", "previous") else f"{kind}_{what}": named[full_name]
-            for what, named in captured.items()
-            for kind, full_name in (("weight", weight), ("bias", bias))
-            if (what, kind) != ("previous", "bias")
-        }
-        layers.append(
-            LayerView(
-                name=spec.name,
-                weight=network.parameters[weight].detach(),
-                bias=network.parameters[bias].detach(),
-                activation=passed_on.get(spec) if spec.activation == "relu" else None,
-                **extra,
-            )
-        )
-    return NetworkView(name=name, layers=tuple(layers), features=hidden[-1].flatten(2) if hidden else None)
+        return network_view(name, self.target, obs, {"initial": self.online.views(self.original)})

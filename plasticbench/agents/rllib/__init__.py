@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, ClassVar
 
 import numpy as np
 import torch
 
 from plasticbench.agents.rllib.settings import Settings
 from plasticbench.contracts.task import BoxActions, EnvSpec
+from plasticbench.contracts.treatment import Hook, Part
 from plasticbench.seeding import Streams
 
 if TYPE_CHECKING:
@@ -29,13 +30,35 @@ class Config(Settings):
     trained in lockstep.
     """
 
+    hooks: ClassVar[tuple[Hook, ...]] = ("event",)  # updates are RLlib's own
+
+    @property
+    def trained_networks(self) -> tuple[str, ...]:
+        """Names of the networks that treatments may concern."""
+        return ("q",) if self.algorithm == "DQN" else tuple(n for n in self.networks if not n.endswith("_target"))
+
     def build(
-        self, *, spec: EnvSpec, num_envs: int, streams: Sequence[Streams], budget_steps: int, device: torch.device
+        self,
+        *,
+        spec: EnvSpec,
+        num_envs: int,
+        streams: Sequence[Streams],
+        budget_steps: int,
+        device: torch.device,
+        parts: Sequence[Sequence[Part]] = ((),),
     ) -> RLlibAgent:
         """The agent of one member; Ray must be running."""
         from plasticbench.agents.rllib.agent import RLlibAgent  # seconds of imports, and ray
 
-        return RLlibAgent(self, spec, streams[0])
+        return RLlibAgent(self, spec, streams[0], parts[0])
+
+    def layers(self, spec: EnvSpec) -> dict[str, Sequence[object]]:
+        """RLlib builds its networks itself."""
+        return {}
+
+    def network_bytes(self, spec: EnvSpec) -> int:
+        """Counted with the library's process."""
+        return 0
 
     def memory_bytes(self, spec: EnvSpec, num_members: int) -> int:
         """Bytes of RLlib, of its learner's process and of the replay."""

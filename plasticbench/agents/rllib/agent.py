@@ -26,8 +26,7 @@ from plasticbench.agents.rllib.replay import RowReplay
 from plasticbench.agents.rllib.settings import MODEL_DEFAULTS, Settings
 from plasticbench.contracts.network import NetworkView
 from plasticbench.contracts.task import BoxActions, EnvSpec, World
-from plasticbench.contracts.treatment import ResetReport
-from plasticbench.learning.event import PolicyConfig
+from plasticbench.contracts.treatment import Part, Report
 from plasticbench.seeding import Streams, derive_seed
 
 _METRICS = {
@@ -73,10 +72,10 @@ def build_algorithm(config: Settings, spec: EnvSpec, seed: int) -> Any:
 class RLlibAgent:
     """A population of one with one environment."""
 
-    def __init__(self, config: Settings, spec: EnvSpec, streams: Streams) -> None:
+    def __init__(self, config: Settings, spec: EnvSpec, streams: Streams, parts: Sequence[Part] = ()) -> None:
         if not ray.is_initialized():
             raise RuntimeError("an RLlib agent trains inside Ray: start it with `plasticbench run`, or call ray.init()")
-        self.config, self.spec, self._streams = config, spec, streams
+        self.config, self.spec, self._streams, self._parts = config, spec, streams, parts
         self._algorithm = build_algorithm(config, spec, derive_seed(streams.seed, "rllib"))
         self._runner: Any = self._algorithm.env_runner
         self.replay = self._algorithm.local_replay_buffer = RowReplay(config.capacity_transitions)
@@ -146,12 +145,12 @@ class RLlibAgent:
         """Copies of the online networks' parameters under RLlib's names."""
         return {f"{network}.{key}": value for network, own in self.weights().items() for key, value in own.items()}
 
-    def reset(self, members: Sequence[int], policy: PolicyConfig, batch: Any | None) -> dict[str, ResetReport]:
-        """Applies a policy in the learner's process; the runner has the new weights before its next step."""
+    def treat(self, members: Sequence[int], index: int, step: int, batch: Any | None) -> dict[str, Report]:
+        """Carries out a part's event in the learner's process; the runner has the new weights before its next step."""
         seed = int(self._streams["reset"].integers(2**31))
         obs = torch.from_numpy(batch[Columns.OBS]) if batch is not None else None
-        reports: dict[str, ResetReport] = ask(
-            self._algorithm, learner.reset, policy=policy, seed=seed, initial=self._initial, obs=obs
+        reports: dict[str, Report] = ask(
+            self._algorithm, learner.treat, part=self._parts[index], seed=seed, initial=self._initial, obs=obs
         )
         sync_runners(self._algorithm)
         return reports

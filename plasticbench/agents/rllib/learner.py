@@ -22,9 +22,8 @@ from torch import Tensor, nn
 from torch.optim import Optimizer
 
 from plasticbench.contracts.network import LayerView, NetworkView
-from plasticbench.contracts.treatment import ProbeBatch, ResetReport
-from plasticbench.learning.event import PolicyConfig
-from plasticbench.learning.module_event import reset_module
+from plasticbench.contracts.treatment import Part, Report
+from plasticbench.learning.module_event import ModuleSubject, reset_module
 from plasticbench.learning.module_views import view_of
 from plasticbench.seeding import derive_seed
 
@@ -109,27 +108,28 @@ def _optimizer(learner: Any, *name: str) -> Optimizer:
 # -- resets ----------------------------------------------------------------------------------------------------------
 
 
-def reset(
-    learner: Any, *, policy: PolicyConfig, seed: int, initial: Weights | None, obs: Tensor | None
-) -> dict[str, ResetReport]:
-    """Applies a policy to every network, and its rule to the temperature; runners must be told.
+def treat(learner: Any, *, part: Part, seed: int, initial: Weights | None, obs: Tensor | None) -> dict[str, Report]:
+    """Carries out a part's event on the networks that it concerns, and its rule on the temperature.
 
-    RLlib ignores weights whose number it has seen, so the learner counts this as an update.
+    Runners must be told. RLlib ignores weights whose number it has seen, so the learner counts this as an update.
     """
-    data = ProbeBatch(obs=obs[None]) if obs is not None else None
     reports = {
         one.name: reset_module(
-            one.online,
-            policy,
-            seed=derive_seed(seed, one.name),
-            initial=None if initial is None else initial[one.name],
-            optimizer=one.optimizer,
-            target=one.target,
-            data=data,
+            part.kind,
+            part.config,
+            ModuleSubject(
+                module=one.online,
+                seed=derive_seed(seed, one.name),
+                initial=None if initial is None else initial[one.name],
+                optimizer=one.optimizer,
+                target_module=one.target,
+            ),
+            inputs=obs[None] if obs is not None else None,
         )
         for one in trained(learner)
+        if part.concerns(one.name)
     }
-    if hasattr(learner, "curr_log_alpha") and getattr(policy, "temperature", "keep") == "reset":
+    if hasattr(learner, "curr_log_alpha") and getattr(part.config, "temperature", "keep") == "reset":
         _reset_temperature(learner)
     learner._weights_seq_no += 1
     return reports

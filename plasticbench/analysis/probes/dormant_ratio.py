@@ -5,40 +5,21 @@ Source: Sokar, Agarwal, Castro, Evci, "The dormant neuron phenomenon in deep RL"
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor
-from torch.linalg import vector_norm
 
 from plasticbench.analysis.probes._config import ProbeConfig
 from plasticbench.analysis.probes._totals import pooled
 from plasticbench.contracts.network import NetworkView
+from plasticbench.learning.unit_scores import dormancy_scores, is_dormant
 from plasticbench.settings import HalfOpenFraction
-
-# Scores are never negative: at tau 0 a score counts that rounding alone keeps above it.
-_TOLERANCE = 1e-8
-# A layer of silent units has mean 0: all its scores must be 0, not 0/0.
-_EPSILON = 1e-9
-
-
-def scores(activation: Tensor) -> Tensor:
-    """Mean magnitude of each unit over its layer's mean, ``[M, units]`` >= 0.
-
-    A convolution's unit is a channel; its mean runs over rows and positions.
-    """
-    dims = [dim for dim in range(activation.ndim) if dim not in (0, 2)]
-    # The 1-norm is the sum of magnitudes, without a copy of all of them.
-    sums: Tensor = vector_norm(activation, ord=1, dim=dims)
-    magnitude = sums.double() / math.prod(activation.shape[dim] for dim in dims)
-    return magnitude / (magnitude.mean(-1, keepdim=True) + _EPSILON)
 
 
 def count(score: Tensor, tau: float) -> Tensor:
     """Number of dormant units ``[M]``; NaN for a layer with non-finite activations."""
-    dormant = (score <= tau + _TOLERANCE).sum(-1)
-    return torch.where(score.isfinite().all(-1), dormant.double(), torch.nan)
+    return torch.where(score.isfinite().all(-1), is_dormant(score, tau).sum(-1).double(), torch.nan)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -53,6 +34,10 @@ class Config(ProbeConfig):
     @torch.no_grad()
     def measure(self, view: NetworkView) -> dict[str, Tensor]:
         """Fractions ``[M]``."""
-        scored = {layer.name: scores(layer.activation) for layer in view.layers if layer.activation is not None}
+        scored = {
+            layer.name: dormancy_scores(layer.activation, layer.nonlinearity)
+            for layer in view.layers
+            if layer.activation is not None
+        }
         counts = {name: count(score, self.tau) for name, score in scored.items()}
         return pooled(counts, {name: score.shape[1] for name, score in scored.items()})

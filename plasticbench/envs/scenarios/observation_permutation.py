@@ -14,6 +14,7 @@ from typing import Literal
 import numpy as np
 
 from plasticbench.contracts.task import EnvSpec, Scenario
+from plasticbench.envs.scenarios._unchanged import Unchanged
 from plasticbench.schedules import At, Fractions
 from plasticbench.seeding import derive_generator
 from plasticbench.settings import Settings
@@ -45,7 +46,7 @@ class Config(Settings):
         return ObservationPermutation(spec, member_seeds, steps, clears_replay=self.replay == "clear")
 
 
-class ObservationPermutation:
+class ObservationPermutation(Unchanged):
     """One permutation per member and phase, the same for each frame of a stack."""
 
     def __init__(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from plasticbench.learning.network import Initializer, LayerSpec
+from plasticbench.learning.layers import Initializer, LayerSpec
 from plasticbench.settings import PositiveInt, Settings
 
 

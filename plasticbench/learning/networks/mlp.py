@@ -6,7 +6,7 @@ import math
 from dataclasses import dataclass
 from typing import Annotated
 
-from plasticbench.learning.network import Initializer, LayerSpec
+from plasticbench.learning.layers import Initializer, LayerSpec
 from plasticbench.settings import MinLen, PositiveInt, Settings
 
 

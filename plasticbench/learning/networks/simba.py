@@ -10,7 +10,7 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 
-from plasticbench.learning.network import LayerSpec
+from plasticbench.learning.layers import LayerSpec
 from plasticbench.settings import PositiveInt, Settings
 
 

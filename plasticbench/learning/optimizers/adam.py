@@ -1,49 +1,57 @@
-"""Adam over the flat buffer of a population, with a step count for each parameter of each member."""
+"""Adam over the flat buffer of a population, with a step count for each parameter of each member.
+
+Source: Kingma & Ba 2015, arXiv 1412.6980; ``weight_decay`` is decoupled (Loshchilov & Hutter 2019, arXiv 1711.05101).
+"""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import Protocol
+from collections.abc import Collection
+from dataclasses import dataclass, fields, replace
 
 import torch
 from torch import Tensor
 
-from plasticbench.learning.network import ParameterSlot
+from plasticbench.learning.optimizer import BaseSettings, FlatParameters
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class AdamConfig:
-    """Adam (Kingma & Ba 2015, arXiv 1412.6980); ``weight_decay`` is decoupled (Loshchilov & Hutter 2019)."""
+class Config:
+    """What is left out is the agent's own setting; every agent trains with Adam unless its method says otherwise."""
 
-    learning_rate: float
+    learning_rate: float | None = None
     beta1: float = 0.9
     beta2: float = 0.999
-    eps: float = 1e-8
-    weight_decay: float = 0.0
+    eps: float | None = None
+    weight_decay: float | None = None
+
+    def completed(self, base: BaseSettings) -> Config:
+        """These settings with the agent's own where they say nothing."""
+        missing = [field.name for field in fields(self) if getattr(self, field.name) is None]
+        return replace(self, **{name: getattr(base, name) for name in missing})
+
+    def build(self, network: FlatParameters, base: BaseSettings) -> PopulationAdam:
+        """The optimizer of all parameters."""
+        return PopulationAdam(network, self.completed(base))
 
 
-class FlatParameters(Protocol):
-    """Parameters of M members as one buffer, with the gradients in another: a network, or a temperature."""
-
-    flat: Tensor
-    flat_grad: Tensor
-    slots: list[ParameterSlot]
-    num_members: int
+PRESETS = {"clean": Config()}
 
 
 class PopulationAdam:
     """Agrees with ``torch.optim.Adam`` on every member, also after single parameters of single members were reset.
 
     PyTorch's fused kernel updates stretches of the buffer that share a step count: one stretch as long as no reset
-    has touched only a part of the population.
+    has touched only a part of the population. ``only`` names the parameters that it updates; without it, all.
     """
 
-    def __init__(self, network: FlatParameters, config: AdamConfig) -> None:
+    second_moments = frozenset({"exp_avg_sq"})
+
+    def __init__(self, network: FlatParameters, config: Config, only: Collection[str] | None = None) -> None:
         self.network = network
         self.config = config
-        self.exp_avg = torch.zeros_like(network.flat)
-        self.exp_avg_sq = torch.zeros_like(network.flat)
+        self.moments = {"exp_avg": torch.zeros_like(network.flat), "exp_avg_sq": torch.zeros_like(network.flat)}
         self.steps = torch.zeros(len(network.slots), network.num_members, dtype=torch.int64)
+        self._chosen = [only is None or slot.name in only for slot in network.slots]
         self._stretches: list[tuple[int, int]] = []
         self._stretch_counts = torch.empty(0)
         self._stretch_steps: list[Tensor] = []  # views of the counts
@@ -53,11 +61,11 @@ class PopulationAdam:
     def rebuild(self) -> None:
         """Finds the stretches anew; must follow every change of ``steps`` from outside."""
         stretches: list[tuple[int, int, int]] = []
-        for slot, member_steps in zip(self.network.slots, self.steps.tolist(), strict=True):
+        for slot, member_steps, is_chosen in zip(self.network.slots, self.steps.tolist(), self._chosen, strict=True):
             size = (slot.stop - slot.start) // self.network.num_members
-            for member, count in enumerate(member_steps):
+            for member, count in enumerate(member_steps if is_chosen else ()):
                 begin = slot.start + member * size
-                if stretches and stretches[-1][2] == count:
+                if stretches and stretches[-1][1:] == (begin, count):
                     stretches[-1] = (stretches[-1][0], begin + size, count)
                 else:
                     stretches.append((begin, begin + size, count))
@@ -65,7 +73,7 @@ class PopulationAdam:
         self._stretches = [(start, stop) for start, stop, _ in stretches]
         self._stretch_counts = torch.tensor([float(count) for _, _, count in stretches], device=device)
         self._stretch_steps = list(self._stretch_counts.unbind())
-        self._buffers = self._split([self.network.flat, self.network.flat_grad, self.exp_avg, self.exp_avg_sq])
+        self._buffers = self._split([self.network.flat, self.network.flat_grad, *self.moments.values()])
 
     def step(self) -> None:
         """One update from the gradients in ``network.flat_grad``."""
@@ -75,15 +83,18 @@ class PopulationAdam:
 
     def preview(self, gradients: Tensor) -> Tensor:
         """The change (flat) that a step with these flat gradients would make; nothing is modified."""
-        parts = self._split([self.network.flat.clone(), gradients, self.exp_avg.clone(), self.exp_avg_sq.clone()])
-        self._fused(parts, [count + 1 for count in self._stretch_steps])
-        return torch.cat(parts[0]) - self.network.flat
+        weights = self.network.flat.clone()
+        moments = [moment.clone() for moment in self.moments.values()]
+        self._fused(self._split([weights, gradients, *moments]), [count + 1 for count in self._stretch_steps])
+        return weights - self.network.flat
 
     def _split(self, tensors: list[Tensor]) -> list[list[Tensor]]:
         return [[tensor[start:stop] for start, stop in self._stretches] for tensor in tensors]
 
     def _fused(self, buffers: list[list[Tensor]], steps: list[Tensor]) -> None:
         config = self.config
+        assert config.learning_rate is not None
+        assert config.eps is not None
         weights, gradients, exp_avgs, exp_avg_sqs = buffers
         kernel = torch._fused_adamw_ if config.weight_decay else torch._fused_adam_
         with torch.no_grad():
@@ -98,20 +109,9 @@ class PopulationAdam:
                 lr=config.learning_rate,
                 beta1=config.beta1,
                 beta2=config.beta2,
-                weight_decay=config.weight_decay,
+                weight_decay=config.weight_decay or 0.0,
                 eps=config.eps,
                 maximize=False,
                 grad_scale=None,
                 found_inf=None,
             )
-
-    def state_dict(self) -> dict[str, Tensor]:
-        """Moments ``[flat]`` and step counts ``[parameters, M]``."""
-        return {"exp_avg": self.exp_avg, "exp_avg_sq": self.exp_avg_sq, "steps": self.steps}
-
-    def load_state_dict(self, state: dict[str, Tensor]) -> None:
-        """Restores what ``state_dict`` returned."""
-        self.exp_avg.copy_(state["exp_avg"])
-        self.exp_avg_sq.copy_(state["exp_avg_sq"])
-        self.steps.copy_(state["steps"])
-        self.rebuild()

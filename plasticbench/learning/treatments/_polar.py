@@ -6,13 +6,13 @@ Frobenius start and the iteration count of FIRE (Han et al., ICLR 2026, arXiv 26
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
-from typing import Literal
 
 import torch
 from torch import Tensor
 
-Solver = Literal["newton_schulz", "svd"]
+from plasticbench.learning.treatments._settings import Scale, Solver
 
 
 def slices(weight: Tensor) -> Tensor:
@@ -77,3 +77,25 @@ def deviation(weight: Tensor, scale: Tensor) -> Tensor:
     gram = matrices @ matrices.mT if matrices.shape[-2] <= matrices.shape[-1] else matrices.mT @ matrices
     gram.diagonal(dim1=-2, dim2=-1).sub_(1.0)
     return gram.square().sum(dim=(-2, -1)).mean(dim=1)
+
+
+def project_(weights: Sequence[Tensor], *, solver: Solver, iterations: int, scale: Scale) -> list[Tensor]:
+    """Overwrites weights ``[m, out, in]`` or ``[m, out, in, kh, kw]`` by scaled isometries; returns scales ``[m]``."""
+    factors = project([slices(weight) for weight in weights], solver=solver, iterations=iterations)
+    scales = [_scale(weight, factor, scale) for weight, factor in zip(weights, factors, strict=True)]
+    for weight, factor, factor_scale in zip(weights, factors, scales, strict=True):
+        factor.mul_(factor_scale[:, None, None, None])
+        weight.copy_(factor.permute(0, 2, 3, 1).reshape(weight.shape))
+    return scales
+
+
+def _scale(weight: Tensor, factor: Tensor, scale: Scale) -> Tensor:
+    members, positions, out_width, in_width = factor.shape
+    match scale:
+        case "muon":
+            return factor.new_full((members,), math.sqrt(out_width / in_width) / positions)
+        case "norm_preserving":
+            energy = factor.flatten(1).square().sum(dim=1)
+            return (weight.to(factor.dtype).flatten(1).square().sum(dim=1) / energy.where(energy > 0, 1.0)).sqrt()
+        case "none":
+            return factor.new_ones(members)

@@ -1,14 +1,16 @@
-"""Which layers a policy acts on, and the rewriting of whole layers with initial weights."""
+"""Which layers a treatment acts on, and the rewriting of whole layers with initial weights."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable
 from fnmatch import fnmatchcase
-
-from torch import Tensor
+from typing import TYPE_CHECKING
 
 from plasticbench.contracts.network import LayerState, NetworkState, ParameterState
 from plasticbench.learning.treatments._settings import InitSource
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 
 def split(net: NetworkState, layers: str) -> tuple[list[LayerState], list[LayerState]]:

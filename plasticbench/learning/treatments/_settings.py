@@ -12,6 +12,12 @@ InitSource = Literal["fresh", "original"]
 Rest = Literal["keep", "reset"]
 """What happens to the layers that were not selected."""
 
+Solver = Literal["newton_schulz", "svd"]
+"""How the nearest isometry is found: by the authors' iteration, or exactly."""
+
+Scale = Literal["muon", "norm_preserving", "none"]
+"""What an isometry is multiplied by."""
+
 NOTHING_DRAWN = "no layer takes initial weights"
 NO_REST = "all layers are selected"
 

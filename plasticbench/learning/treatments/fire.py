@@ -8,36 +8,21 @@ optimizers and temperature new. The defaults instead project all hidden layers e
 
 from __future__ import annotations
 
-import math
-from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Literal
-
-import torch
-from torch import Tensor
 
 from plasticbench.contracts.network import NetworkState
-from plasticbench.contracts.treatment import (
-    OptimizerRule,
-    ProbeBatch,
-    ResetPolicy,
-    ResetReport,
-    TargetRule,
-    TemperatureRule,
-)
-from plasticbench.learning.treatments._polar import Solver, deviation, project, slices
+from plasticbench.contracts.treatment import Look, OptimizerRule, Report, State, TargetRule, TemperatureRule
 from plasticbench.learning.treatments._selection import reinitialize, split
 from plasticbench.learning.treatments._settings import (
     NO_REST,
     NOTHING_DRAWN,
     InitSource,
     Rest,
+    Scale,
+    Solver,
     require_choice,
     require_rules,
 )
-from plasticbench.seeding import Streams
-
-Scale = Literal["muon", "norm_preserving", "none"]
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -77,8 +62,8 @@ class Config:
             inert["init_source"] = NOTHING_DRAWN
         return inert
 
-    def build(self) -> ResetPolicy:
-        """The policy."""
+    def build(self) -> Fire:
+        """The treatment."""
         return Fire(self)
 
 
@@ -102,13 +87,16 @@ class Fire:
     def __init__(self, config: Config) -> None:
         self.config = config
 
-    @torch.no_grad()
-    def apply(self, net: NetworkState, streams: Sequence[Streams], data: ProbeBatch | None) -> ResetReport:
+    def on_event(self, net: NetworkState, state: State, look: Look) -> Report:
         """Writes scaled isometries into the selected weights ``[m, out, in]`` and ``[m, out, in, kh, kw]``.
 
         Measures, as sums over layers ``[m]``: ``sfe``, the squared change of all weights; ``dfi_before`` and
         ``dfi_after``, the projected weights' squared deviation from an isometry of the scale they received.
         """
+        import torch
+
+        from plasticbench.learning.treatments._polar import deviation, project_
+
         config = self.config
         selected, rest = split(net, config.layers)
         before = {layer.name: layer.weight.value.clone() for layer in net.layers}
@@ -121,7 +109,7 @@ class Fire:
         )
         sfe = [(layer.weight.value - before[layer.name]).float().square().flatten(1).sum(1) for layer in net.layers]
         scaled = list(zip(selected, scales, strict=True))
-        return ResetReport(
+        return Report(
             touched=touched | {f"{layer.name}.weight" for layer in selected},
             measurements={
                 "sfe": torch.stack(sfe).sum(0),
@@ -129,25 +117,3 @@ class Fire:
                 "dfi_after": torch.stack([deviation(layer.weight.value, s) for layer, s in scaled]).sum(0),
             },
         )
-
-
-def project_(weights: Sequence[Tensor], *, solver: Solver, iterations: int, scale: Scale) -> list[Tensor]:
-    """Overwrites weights ``[m, out, in]`` or ``[m, out, in, kh, kw]`` by scaled isometries; returns scales ``[m]``."""
-    factors = project([slices(weight) for weight in weights], solver=solver, iterations=iterations)
-    scales = [_scale(weight, factor, scale) for weight, factor in zip(weights, factors, strict=True)]
-    for weight, factor, factor_scale in zip(weights, factors, scales, strict=True):
-        factor.mul_(factor_scale[:, None, None, None])
-        weight.copy_(factor.permute(0, 2, 3, 1).reshape(weight.shape))
-    return scales
-
-
-def _scale(weight: Tensor, factor: Tensor, scale: Scale) -> Tensor:
-    members, positions, out_width, in_width = factor.shape
-    match scale:
-        case "muon":
-            return factor.new_full((members,), math.sqrt(out_width / in_width) / positions)
-        case "norm_preserving":
-            energy = factor.flatten(1).square().sum(dim=1)
-            return (weight.to(factor.dtype).flatten(1).square().sum(dim=1) / energy.where(energy > 0, 1.0)).sqrt()
-        case "none":
-            return factor.new_ones(members)

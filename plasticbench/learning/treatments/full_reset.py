@@ -7,23 +7,12 @@ SAC code rewinds too, and starts optimizers and temperature anew.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 
-import torch
-
 from plasticbench.contracts.network import NetworkState
-from plasticbench.contracts.treatment import (
-    OptimizerRule,
-    ProbeBatch,
-    ResetPolicy,
-    ResetReport,
-    TargetRule,
-    TemperatureRule,
-)
+from plasticbench.contracts.treatment import Look, OptimizerRule, Report, State, TargetRule, TemperatureRule
 from plasticbench.learning.treatments._selection import reinitialize
 from plasticbench.learning.treatments._settings import InitSource, require_rules
-from plasticbench.seeding import Streams
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -38,12 +27,8 @@ class Config:
     def __post_init__(self) -> None:
         require_rules(self)
 
-    def inert(self) -> dict[str, str]:
-        """Every setting always has an effect."""
-        return {}
-
-    def build(self) -> ResetPolicy:
-        """The policy."""
+    def build(self) -> FullReset:
+        """The treatment."""
         return FullReset(self)
 
 
@@ -60,7 +45,6 @@ class FullReset:
     def __init__(self, config: Config) -> None:
         self.config = config
 
-    @torch.no_grad()
-    def apply(self, net: NetworkState, streams: Sequence[Streams], data: ProbeBatch | None) -> ResetReport:
+    def on_event(self, net: NetworkState, state: State, look: Look) -> Report:
         """Copies initial weights and biases ``[m, ...]`` into every layer."""
-        return ResetReport(touched=reinitialize((*net.layers, *net.norms), self.config.init_source))
+        return Report(touched=reinitialize((*net.layers, *net.norms), self.config.init_source))

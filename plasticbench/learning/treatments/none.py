@@ -2,19 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 
 from plasticbench.contracts.network import NetworkState
-from plasticbench.contracts.treatment import (
-    OptimizerRule,
-    ProbeBatch,
-    ResetPolicy,
-    ResetReport,
-    TargetRule,
-    TemperatureRule,
-)
-from plasticbench.seeding import Streams
+from plasticbench.contracts.treatment import Look, OptimizerRule, Report, State, TargetRule, TemperatureRule
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -36,12 +27,8 @@ class Config:
         """Always kept."""
         return "keep"
 
-    def inert(self) -> dict[str, str]:
-        """Nothing can be set, so nothing is inert."""
-        return {}
-
-    def build(self) -> ResetPolicy:
-        """The policy."""
+    def build(self) -> NoReset:
+        """The treatment."""
         return NoReset()
 
 
@@ -51,6 +38,6 @@ PRESETS = {"clean": Config(), "fire_paper_dqn": Config(), "fire_paper_sac": Conf
 class NoReset:
     """Leaves every byte as it is."""
 
-    def apply(self, net: NetworkState, streams: Sequence[Streams], data: ProbeBatch | None) -> ResetReport:
+    def on_event(self, net: NetworkState, state: State, look: Look) -> Report:
         """Touches nothing."""
-        return ResetReport()
+        return Report()

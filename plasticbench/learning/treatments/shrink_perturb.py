@@ -8,21 +8,11 @@ so with all parameters, normalisations included, copies them to the target and s
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
 
-import torch
-
 from plasticbench.contracts.network import NetworkState
-from plasticbench.contracts.treatment import (
-    OptimizerRule,
-    ProbeBatch,
-    ResetPolicy,
-    ResetReport,
-    TargetRule,
-    TemperatureRule,
-)
+from plasticbench.contracts.treatment import Look, OptimizerRule, Report, State, TargetRule, TemperatureRule
 from plasticbench.learning.treatments._selection import initial_values, reinitialize, split
 from plasticbench.learning.treatments._settings import (
     NO_REST,
@@ -32,7 +22,6 @@ from plasticbench.learning.treatments._settings import (
     require_choice,
     require_rules,
 )
-from plasticbench.seeding import Streams
 
 Norms = Literal["keep", "blend"]
 
@@ -70,8 +59,8 @@ class Config:
             inert["init_source"] = NOTHING_DRAWN
         return inert
 
-    def build(self) -> ResetPolicy:
-        """The policy."""
+    def build(self) -> ShrinkPerturb:
+        """The treatment."""
         return ShrinkPerturb(self)
 
 
@@ -96,8 +85,7 @@ class ShrinkPerturb:
     def __init__(self, config: Config) -> None:
         self.config = config
 
-    @torch.no_grad()
-    def apply(self, net: NetworkState, streams: Sequence[Streams], data: ProbeBatch | None) -> ResetReport:
+    def on_event(self, net: NetworkState, state: State, look: Look) -> Report:
         """Writes ``keep * value + noise * initial`` into weights and biases ``[m, ...]`` of the selected layers."""
         config = self.config
         selected, rest = split(net, config.layers)
@@ -111,4 +99,4 @@ class ShrinkPerturb:
                 if initial:
                     parameter.value.add_(initial[name], alpha=config.noise)
                 touched.add(name)
-        return ResetReport(touched=touched)
+        return Report(touched=touched)

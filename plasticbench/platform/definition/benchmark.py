@@ -8,9 +8,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Annotated, Any, Literal
 
-from plasticbench.contracts.task import Demands
-from plasticbench.platform.definition.parsing import to_dict
-from plasticbench.schedules import Schedule, schedule_to_dict
+from plasticbench.contracts.task import EnvConfig
+from plasticbench.platform.definition.method import Chosen, Method
+from plasticbench.schedules import schedule_to_dict
 from plasticbench.settings import Ge, Le, NonNegativeFloat, PositiveFloat, PositiveInt, Settings
 
 Pixels = Annotated[int, Ge(16), Le(1920, "pixels")]
@@ -23,62 +23,21 @@ def slug(name: str) -> str:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Environment:
-    """A task under a scenario; ``name`` labels it everywhere and ``config`` is its family's ``Config``."""
+    """A task of a family under a scenario; ``name`` labels it everywhere."""
 
     name: str
-    kind: str
-    config: Any
-    scenario_kind: str
-    scenario: Any
+    family: Chosen
+    scenario: Chosen
+
+    @property
+    def config(self) -> EnvConfig:
+        """The family's settings."""
+        config: EnvConfig = self.family.config
+        return config
 
     def settings(self) -> dict[str, Any]:
         """Plain data, the label left out."""
-        return {**to_dict(self.kind, self.config), "scenario": to_dict(self.scenario_kind, self.scenario)}
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Method:
-    """A treatment: the ``Config`` of a reset policy, when it acts, and the agent that it acts on."""
-
-    name: str
-    kind: str
-    policy: Any
-    schedule: Schedule | None
-    agent_kind: str
-    agent: Any
-
-    @property
-    def has_temperature(self) -> bool:
-        """Whether the agent weighs entropy by a temperature, which a reset may concern."""
-        return bool(getattr(self.agent, "has_temperature", False))
-
-    @property
-    def demands(self) -> Demands:
-        """What the agent asks of those who run it."""
-        found: Demands = getattr(self.agent, "demands", Demands())
-        return found
-
-    def stride_steps(self, num_envs: int) -> int:
-        """Agent steps by which the clock moves at once."""
-        return self.demands.round_steps * num_envs
-
-    def policy_settings(self) -> dict[str, Any]:
-        """Plain data of the policy alone, without a rule for a temperature that the agent lacks."""
-        settings = to_dict(self.kind, self.policy)
-        return {name: value for name, value in settings.items() if name != "temperature" or self.has_temperature}
-
-    def agent_settings(self) -> dict[str, Any]:
-        """Plain data of the agent."""
-        return to_dict(self.agent_kind, self.agent)
-
-    def reset_steps(self, budget_steps: int, num_envs: int) -> tuple[int, ...]:
-        """Known events on the clock of the agent: each at the first multiple of its stride at or after it."""
-        known, stride = (
-            self.schedule.steps(budget_steps) if self.schedule is not None else (),
-            self.stride_steps(num_envs),
-        )
-        rounded = dict.fromkeys(-(-step // stride) * stride for step in known)
-        return tuple(step for step in rounded if 0 < step < budget_steps)
+        return {**self.family.settings(), "scenario": self.scenario.settings()}
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -107,11 +66,11 @@ class Evaluation(Settings):
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Probes(Settings):
-    """Measurements every ``every_steps`` agent steps on ``batch_rows`` replay rows; ``probes`` are (kind, Config)."""
+    """Measurements every ``every_steps`` agent steps on ``batch_rows`` replay rows."""
 
     every_steps: PositiveInt
     batch_rows: PositiveInt = 512
-    probes: tuple[tuple[str, Any], ...] = ()
+    probes: tuple[Chosen, ...] = ()
 
     def __post_init__(self) -> None:
         Settings.__post_init__(self)
@@ -124,11 +83,11 @@ class Probes(Settings):
     @property
     def labels(self) -> tuple[str, ...]:
         """Metric names, in order."""
-        return tuple(config.label for _, config in self.probes)
+        return tuple(probe.config.label for probe in self.probes)
 
     def settings(self) -> dict[str, Any]:
         """Plain data."""
-        kinds = [to_dict(kind, config) for kind, config in self.probes]
+        kinds = [probe.settings() for probe in self.probes]
         return {"every_steps": self.every_steps, "batch_rows": self.batch_rows, "kinds": kinds}
 
 
@@ -218,12 +177,14 @@ class Benchmark:
 
     def resolved(self) -> dict[str, Any]:
         """Plain data without presets and defaults that reads back as an equal benchmark."""
-        agent = self.methods[0].agent_settings()
+        agent = self.methods[0].agent.settings()
+        restarts = next((method.restarts for method in self.methods if method.restarts is not None), None)
         return {
             "name": self.name,
             "description": self.description,
             "environments": [{"name": one.name, **one.settings()} for one in self.environments],
             "agent": agent,
+            **({} if restarts is None else {"resets": dict(schedule_to_dict(restarts))}),
             "methods": {method.name: _resolved_method(method, agent) for method in self.methods},
             "seeds": list(self.seeds),
             "budget_steps": self.budget_steps,
@@ -237,6 +198,8 @@ class Benchmark:
         }
 
 
-def _resolved_method(method: Method, agent: Mapping[str, Any]) -> dict[str, Any]:
-    own = {} if method.agent_settings() == agent else {"agent": method.agent_settings()}
-    return {**method.policy_settings(), **schedule_to_dict(method.schedule), **own}
+def _resolved_method(method: Method, agent: Mapping[str, Any]) -> Any:
+    resolved = method.resolved()
+    if (own := method.agent.settings()) == agent:
+        return resolved
+    return {**resolved, "agent": own} if isinstance(resolved, dict) else {"parts": resolved, "agent": own}

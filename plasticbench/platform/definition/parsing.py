@@ -158,14 +158,9 @@ def read_plugin(group: str, data: Any, key: str, problems: Problems) -> tuple[st
     return None
 
 
-def _inert(config: Any) -> Mapping[str, str]:
-    found: Mapping[str, str] = getattr(config, "inert", dict)()
-    return found
-
-
 def _canonical(config: Any) -> Any:
     """Settings without effect take their defaults, so that trials that cannot differ have equal settings."""
-    inert = _inert(config)
+    inert = plugins.inert(config)
     defaults = {f.name: f.default for f in dataclasses.fields(config) if f.name in inert}
     return dataclasses.replace(config, **{k: v for k, v in defaults.items() if v is not dataclasses.MISSING})
 
@@ -175,7 +170,7 @@ def to_dict(kind: str, config: Any) -> dict[str, Any]:
     hints = get_type_hints(type(config), include_extras=True)
     settings: dict[str, Any] = {"kind": kind}
     for field in dataclasses.fields(config):
-        if field.name not in _inert(config):
+        if field.name not in plugins.inert(config):
             value, group = getattr(config, field.name), _plugin_group(hints[field.name])
             settings[field.name] = _plain(value) if group is None else to_dict(_kind_of(group, value), value)
     return settings

@@ -7,14 +7,12 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from plasticbench import plugins
 from plasticbench.platform.definition.benchmark import (
     Benchmark,
     Checkpoint,
     Environment,
     Evaluation,
     Execution,
-    Method,
     Pictures,
     Probes,
     Records,
@@ -22,19 +20,17 @@ from plasticbench.platform.definition.benchmark import (
     slug,
 )
 from plasticbench.platform.definition.feasible import check_feasible
+from plasticbench.platform.definition.method import Method
+from plasticbench.platform.definition.methods import MethodsReader, read_chosen, read_schedule
 from plasticbench.platform.definition.parsing import (
     BenchmarkError,
     Problems,
-    dotted,
     mapping,
-    merge_agent,
-    read_plugin,
     read_section,
     typed,
     unknown_keys,
 )
 from plasticbench.platform.definition.yaml_text import apply_override, parse_yaml
-from plasticbench.schedules import At, Every, Schedule, Trigger
 
 __all__ = [
     "Benchmark",
@@ -53,7 +49,24 @@ __all__ = [
 ]
 
 
-_SCHEDULE_KEYS = ("at", "every", "until", "when")
+DEFAULT_PROBES = (
+    "dfi",
+    "dormant_ratio",
+    "effective_rank",
+    "feature_norm",
+    "fraction_active",
+    "gradient_norm",
+    "sfe",
+    "srank",
+    "stable_rank",
+    "update_ratio",
+    "weight_distance",
+    "weight_norm",
+    "zero_activation",
+)
+"""What a file measures that lists no probes. Named one by one, because a probe that is added later must not move the
+trial ids of files that never asked for it."""
+
 _SECTIONS = {
     "evaluation": Evaluation,
     "records": Records,
@@ -139,80 +152,32 @@ class _Reader:
     def _environment(self, item: Any, key: str) -> Environment | None:
         data = mapping(item, key, self.problems)
         label = data.pop("name", None)
-        scenario = read_plugin(
+        scenario = read_chosen(
             "scenarios", data.pop("scenario", {"kind": "stationary"}), f"{key}.scenario", self.problems
         )
-        family = read_plugin("envs", data, key, self.problems)
+        family = read_chosen("envs", data, key, self.problems)
         label = typed(str | None, label, f"{key}.name", self.problems)
         if family is None or scenario is None:
             return None
-        return Environment(
-            name=label or family[1].task,
-            kind=family[0],
-            config=family[1],
-            scenario_kind=scenario[0],
-            scenario=scenario[1],
-        )
+        return Environment(name=label or family.config.task, family=family, scenario=scenario)
 
     def _methods(self) -> tuple[Method, ...]:
-        default = self._schedule(self.data.get("resets"), "resets")
-        base_data = self.data.get("agent")
-        base = read_plugin("agents", base_data, "agent", self.problems) if base_data is not None else None
-        given = self.data.get("methods")
-        if given is not None and (not isinstance(given, Mapping) or not given):
-            self.problems.add("methods", f"must be a mapping from names to reset policies, got {given!r}")
-        items = mapping(given or None, "methods", self.problems) if isinstance(given, Mapping) else {}
-        found = [self._method(name, item, default, base_data, base) for name, item in items.items()]
-        self._distinct(list(items), "methods", "rename one")
-        if default is not None and items and all(_has_schedule(item) for item in items.values()):
-            self.problems.add("resets", "has no effect, because every method has a schedule of its own. Remove it")
-        return tuple(method for method in found if method is not None)
-
-    def _method(
-        self, name: str, item: Any, default: Schedule | None, base_data: Any, base: tuple[str, Any] | None
-    ) -> Method | None:
-        key = f"methods.{name}"
-        data = mapping(item, key, self.problems)
-        own_schedule = {name: data.pop(name) for name in _SCHEDULE_KEYS if name in data}
-        override = mapping(data.pop("agent", None), f"{key}.agent", self.problems)
-        policy = read_plugin("treatments", data, key, self.problems)
-        schedule = self._schedule(own_schedule, key) if own_schedule else default
-        agent = base
-        if override and (base is not None or "kind" in override):
-            agent = read_plugin("agents", merge_agent(base_data or {}, override), f"{key}.agent", self.problems)
-        if policy is None or agent is None:
-            return None
-        method = Method(
-            name=name, kind=policy[0], policy=policy[1], schedule=schedule, agent_kind=agent[0], agent=agent[1]
-        )
-        if "temperature" in data and not method.has_temperature:
-            self.problems.add(f"{key}.temperature", f"has no effect, because {agent[0]!r} has none. Remove it")
-        return method
-
-    def _schedule(self, value: Any, key: str) -> Schedule | None:
-        if value is None:
-            return None
-        data = mapping(value, key, self.problems)
-        match [name for name in ("at", "every", "when") if name in data]:
-            case ["at"]:
-                return read_section(At, data, key, self.problems)
-            case ["every"]:
-                return read_section(Every, data, key, self.problems)
-            case ["when"]:
-                unknown_keys(data, ["when"], key, self.problems)
-                return read_section(Trigger, data["when"], dotted(key, "when"), self.problems)
-        self.problems.add(key, f"a schedule needs exactly one of 'at', 'every' and 'when', got {value!r}")
-        return None
+        agent_data = self.data.get("agent")
+        agent = read_chosen("agents", agent_data, "agent", self.problems) if agent_data is not None else None
+        default = read_schedule(self.data.get("resets"), "resets", self.problems)
+        methods = MethodsReader(self.data, agent, default, self.problems).methods()
+        self._distinct([method.name for method in methods], "methods", "rename one")
+        return methods
 
     def _probes(self, cadence_steps: int) -> Probes | None:
         data = mapping(self.data.get("probes"), "probes", self.problems)
         unknown_keys(data, ["every_steps", "batch_rows", "kinds"], "probes", self.problems)
-        kinds = data.get("kinds", plugins.names("probes"))
+        kinds = data.get("kinds", list(DEFAULT_PROBES))
         if not isinstance(kinds, list):
             self.problems.add("probes.kinds", f"must be a list of probe names or of {{kind: ...}}, got {kinds!r}")
             return None
         items = [{"kind": item} if isinstance(item, str) else item for item in kinds]
-        found = [read_plugin("probes", item, f"probes.kinds.{i}", self.problems) for i, item in enumerate(items)]
+        found = [read_chosen("probes", item, f"probes.kinds.{i}", self.problems) for i, item in enumerate(items)]
         cadence = {name: data[name] for name in ("every_steps", "batch_rows") if name in data}
         settings = read_section(Probes, {"every_steps": cadence_steps, **cadence}, "probes", self.problems)
         if settings is not None:
@@ -233,10 +198,6 @@ class _Reader:
             elif (twin := first.get(slug(name))) is not None:
                 self.problems.add(key, f"names must differ in letters and digits, got {twin!r} and {name!r}: {advice}")
             first.setdefault(slug(name), name)
-
-
-def _has_schedule(item: Any) -> bool:
-    return isinstance(item, Mapping) and any(name in item for name in _SCHEDULE_KEYS)
 
 
 def load(path: Path | str, overrides: Sequence[str] = ()) -> Benchmark:

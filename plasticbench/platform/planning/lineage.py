@@ -9,7 +9,8 @@ from itertools import pairwise, product
 from math import prod
 from typing import TypeVar
 
-from plasticbench.platform.definition.benchmark import Benchmark, Environment, Method, slug
+from plasticbench.platform.definition.benchmark import Benchmark, Environment, slug
+from plasticbench.platform.definition.method import Method, canonical
 from plasticbench.schedules import Trigger
 
 Item = TypeVar("Item")
@@ -22,11 +23,20 @@ _ACTIVATION_COPIES = 4  # of the largest batch in single precision: what probes 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Member:
-    """One agent of a population; ``method`` is ``None`` while several methods share it, ``trials`` own its records."""
+    """One agent of a population; ``method`` is ``None`` while several methods share it, ``trials`` own its records.
+
+    ``acts_as`` names one of the methods that share a member: what all of them have in common acts on it already.
+    """
 
     seed: int
     method: str | None
     trials: tuple[str, ...]
+    acts_as: str | None = None
+
+    @property
+    def treated_as(self) -> str | None:
+        """The method whose parts the member has; ``None`` where nothing acts."""
+        return self.method or self.acts_as
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -54,7 +64,11 @@ class Segment:
 
 
 class Lineage:
-    """The trials of one environment whose methods have equal agents."""
+    """The trials of one environment whose methods can be members of one population.
+
+    Up to its fork step a trial shares its training with all those in which the same parts act up to there: one member
+    for each seed and *course*, a text that is equal for equal parts.
+    """
 
     def __init__(
         self,
@@ -63,56 +77,95 @@ class Lineage:
         methods: Sequence[Method],
         trial_ids: Mapping[tuple[str, int], str],
     ) -> None:
-        self.benchmark, self.environment, self.trial_ids = benchmark, environment, trial_ids
-        self.agent = methods[0]
-        self.has_only_agent = all(method.agent == self.agent.agent for method in benchmark.methods)
+        self.benchmark, self.environment, self.methods, self.trial_ids = benchmark, environment, methods, trial_ids
+        self.first = methods[0]
+        self.agent = self.first.agent_config
+        self.is_only = all(method.population_key == self.first.population_key for method in benchmark.methods)
         self.limit = min(benchmark.execution.members_per_population, self.agent.demands.max_members or sys.maxsize)
-        num_envs = environment.config.num_envs
-        self.forks: dict[int, list[str]] = {}
-        self.never: list[str] = []
-        self.triggered: list[str] = []
+        # Members of one method are a regular slice in either order; the first one is that of version 0.1's plans.
+        self.by_seed = all(method.is_reset_policy for method in methods)
+        self.forks: dict[int, list[Method]] = {}
+        self.never: list[Method] = []
+        self.triggered: list[Method] = []
         for method in methods:
-            if known := method.reset_steps(benchmark.budget_steps, num_envs):
-                self.forks.setdefault(known[0], []).append(method.name)
-            elif isinstance(method.schedule, Trigger):
-                self.triggered.append(method.name)
+            if (step := method.fork_step(benchmark.budget_steps, environment.config.num_envs)) is not None:
+                self.forks.setdefault(step, []).append(method)
+            elif any(isinstance(part.schedule, Trigger) for part in method.parts):
+                self.triggered.append(method)
             else:
-                self.never.append(method.name)
+                self.never.append(method)
+        last = max(self.forks, default=benchmark.budget_steps)
+        self.courses = {method.name: self._course(method, last) for method in methods}
+
+    def _course(self, method: Method, last_fork_step: int) -> str:
+        budget_steps, num_envs = self.benchmark.budget_steps, self.environment.config.num_envs
+        until = method.fork_step(budget_steps, num_envs) or last_fork_step
+        acting = method.acting_before(until, budget_steps, num_envs)
+        return canonical([method.part_settings(part) for part in acting]) if acting else ""
 
     def segments(self) -> Iterator[Segment]:
         """All segments; each stands after the one it starts from."""
-        alone = self.triggered
+        courses = list(self._courses_of(self.methods).values())
+        if len(courses) > self.limit and self.forks:
+            for group in balanced(courses, self.limit):
+                methods = [method for together in group for method in together]
+                lineage = Lineage(self.benchmark, self.environment, methods, self.trial_ids)
+                lineage.is_only = False
+                yield from lineage.segments()
+            return
+        alone = self.triggered if self.forks else self.triggered + self.never
         if self.forks:
-            widest = max(len(leaving) for leaving in self.forks.values())
+            widest = max(len(courses), *map(len, self.forks.values()))
             for seeds in balanced(self.benchmark.seeds, max(1, self.limit // widest)):
                 yield from self._tree(seeds)
-        else:
-            alone = self.triggered + self.never
-        for pairs in balanced(list(product(self.benchmark.seeds, alone)), self.limit):
+        for pairs in balanced(self._pairs(self.benchmark.seeds, alone), self.limit):
             members = tuple(self._member(seed, method) for seed, method in pairs)
             yield self._segment(members, 0, self.benchmark.budget_steps)
 
+    def _pairs(self, seeds: Sequence[int], methods: Sequence[Method]) -> list[tuple[int, Method]]:
+        if self.by_seed:
+            return list(product(seeds, methods))
+        return [(seed, method) for method in methods for seed in seeds]
+
+    def _staying(self, step: int) -> list[Method]:
+        """Methods that have not left the trunk before ``step``."""
+        later = (leaving for at, leaving in sorted(self.forks.items()) if at >= step)
+        return [*(method for leaving in later for method in leaving), *self.never]
+
+    def _courses_of(self, methods: Sequence[Method]) -> dict[str, list[Method]]:
+        found: dict[str, list[Method]] = {}
+        for method in methods:
+            found.setdefault(self.courses[method.name], []).append(method)
+        return found
+
     def _tree(self, seeds: Sequence[int]) -> Iterator[Segment]:
         budget_steps, trunk, from_step = self.benchmark.budget_steps, None, 0
-        staying = [*(name for _, names in sorted(self.forks.items()) for name in names), *self.never]
         for fork_step, leaving in sorted(self.forks.items()):
-            shared = tuple(self._shared_member(seed, staying) for seed in seeds)
+            courses = self._courses_of(self._staying(fork_step))
+            shared = tuple(self._shared(seed, methods) for methods in courses.values() for seed in seeds)
             trunk = self._segment(shared, from_step, fork_step, trunk)
             yield trunk
-            for pairs in balanced(list(product(seeds, leaving)), self.limit):
+            for pairs in balanced(self._pairs(seeds, leaving), self.limit):
                 members = tuple(self._member(seed, method) for seed, method in pairs)
                 yield self._segment(members, fork_step, budget_steps, trunk, fork=True)
-            staying = [name for name in staying if name not in leaving]
             from_step = fork_step
         for method in self.never:
             members = tuple(self._member(seed, method) for seed in seeds)
             yield self._segment(members, from_step, budget_steps, trunk)
 
-    def _member(self, seed: int, method: str) -> Member:
-        return Member(seed=seed, method=method, trials=(self.trial_ids[method, seed],))
+    def _member(self, seed: int, method: Method) -> Member:
+        return Member(seed=seed, method=method.name, trials=(self.trial_ids[method.name, seed],))
 
-    def _shared_member(self, seed: int, methods: Sequence[str]) -> Member:
-        return Member(seed=seed, method=None, trials=tuple(self.trial_ids[method, seed] for method in methods))
+    def _shared(self, seed: int, methods: Sequence[Method]) -> Member:
+        """One member for all methods of one course."""
+        trials = tuple(self.trial_ids[method.name, seed] for method in methods)
+        acts_as = methods[0].name if self.courses[methods[0].name] else None
+        return Member(seed=seed, method=None, trials=trials, acts_as=acts_as)
+
+    def _parents(self, members: Sequence[Member], start: Segment) -> tuple[int, ...]:
+        """The members of the trunk from which these go on: those that recorded for the same trials."""
+        rows = {trial: row for row, member in enumerate(start.members) for trial in member.trials}
+        return tuple(rows[member.trials[0]] for member in members)
 
     def _segment(
         self,
@@ -123,22 +176,21 @@ class Lineage:
         fork: bool = False,
     ) -> Segment:
         execution = self.benchmark.execution
-        held_bytes = self._estimate("memory_bytes", len(members))
-        rows = {member.seed: row for row, member in enumerate(start.members)} if start is not None else {}
+        held_bytes = self.agent.memory_bytes(self.environment.config.spec, len(members))
         return Segment(
             id=self._id(members, from_step, to_step),
             task=self.environment.name,
             from_step=from_step,
             to_step=to_step,
             start=start.id if start is not None else None,
-            parents=tuple(rows[member.seed] for member in members) if start is not None else (),
+            parents=self._parents(members, start) if start is not None else (),
             fork=fork,
             members=members,
-            agent_method=self.agent.name,
+            agent_method=self.first.name,
             num_cpus=execution.num_cpus + self.agent.demands.helper_cpus,
             num_gpus=execution.num_gpus,
             memory_bytes=_PROCESS_BYTES + held_bytes + len(members) * self._working_bytes(),
-            disk_bytes=self._estimate("disk_bytes", len(members)) or held_bytes,
+            disk_bytes=self.agent.disk_bytes(self.environment.config.spec, len(members)),
         )
 
     def _id(self, members: Sequence[Member], from_step: int, to_step: int) -> str:
@@ -147,21 +199,15 @@ class Lineage:
         if first.method is not None:
             course = slug(first.method) + (f"-and-{others}-more" if others else "")
         else:
-            course = "shared" if self.has_only_agent else f"shared-{slug(self.agent.name)}"
+            course = "shared" if self.is_only else f"shared-{slug(self.first.name)}"
         return f"{slug(self.environment.name)}--{course}--s{first.seed}--{from_step}-{to_step}"
-
-    def _estimate(self, name: str, num_members: int) -> int:
-        estimate = getattr(self.agent.agent, name, None)
-        return int(estimate(self.environment.config.spec, num_members)) if estimate is not None else 0
 
     def _working_bytes(self) -> int:
         """What one member adds to the peak beyond what it holds all the time."""
-        agent, spec = self.agent.agent, self.environment.config.spec
-        estimate = getattr(agent, "network_bytes", None)
-        network_bytes = int(estimate(spec)) if estimate is not None else 0
-        rows = max(self.benchmark.probes.batch_rows, getattr(agent, "batch_rows", 0))
+        spec = self.environment.config.spec
+        rows = max(self.benchmark.probes.batch_rows, getattr(self.agent, "batch_rows", 0))
         activation_bytes = 4 * rows * int(prod(spec.obs_shape))
-        return _ACTIVATION_COPIES * activation_bytes + _NETWORK_COPIES * network_bytes
+        return _ACTIVATION_COPIES * activation_bytes + _NETWORK_COPIES * self.agent.network_bytes(spec)
 
 
 def balanced(items: Sequence[Item], limit: int) -> list[Sequence[Item]]:

@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import dataclasses
 import hashlib
-import json
 import platform
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -20,9 +19,9 @@ from typing import Any, Literal
 import pydantic
 
 from plasticbench import __version__
-from plasticbench.platform.definition.benchmark import Benchmark, Environment, Method, slug
+from plasticbench.platform.definition.benchmark import Benchmark, Environment, slug
+from plasticbench.platform.definition.method import Method, canonical
 from plasticbench.platform.planning.lineage import Lineage, Segment
-from plasticbench.schedules import schedule_to_dict
 
 __all__ = ["RESULT_FORMAT", "Plan", "Segment", "Trial", "make_plan", "summary"]
 
@@ -59,7 +58,8 @@ class Plan:
 
     def to_json(self) -> str:
         """The content of ``plan.json``."""
-        return pydantic.TypeAdapter(Plan).dump_json(self, indent=1).decode() + "\n"
+        text = pydantic.TypeAdapter(Plan).dump_json(self, indent=1, exclude_defaults=True)  # as version 0.1 wrote it
+        return text.decode() + "\n"
 
     @classmethod
     def from_json(cls, text: str) -> Plan:
@@ -78,7 +78,7 @@ def make_plan(benchmark: Benchmark) -> Plan:
     for environment in benchmark.environments:
         own = [trial for method in benchmark.methods for trial in _trials(benchmark, environment, method)]
         trial_ids = {(trial.method, trial.seed): trial.id for trial in own}
-        for methods in _by_agent(benchmark):
+        for methods in _by_population_key(benchmark):
             segments += Lineage(benchmark, environment, methods, trial_ids).segments()
         trials += own
     return Plan(
@@ -103,10 +103,10 @@ def _versions() -> dict[str, str]:
     }
 
 
-def _by_agent(benchmark: Benchmark) -> list[list[Method]]:
+def _by_population_key(benchmark: Benchmark) -> list[list[Method]]:
     groups: dict[str, list[Method]] = {}
     for method in benchmark.methods:
-        groups.setdefault(_canonical(method.agent_settings()), []).append(method)
+        groups.setdefault(method.population_key, []).append(method)
     return list(groups.values())
 
 
@@ -114,9 +114,9 @@ def _trials(benchmark: Benchmark, environment: Environment, method: Method) -> I
     """One trial per seed; what they share is computed, and held, once."""
     shared = {
         "environment": environment.settings(),
-        "agent": method.agent_settings(),
-        "method": method.policy_settings(),
-        "schedule": dict(schedule_to_dict(method.schedule)),
+        "agent": method.agent.settings(),
+        "method": method.settings(),
+        "schedule": method.schedule_settings(),
         "seed": None,
         "budget_steps": benchmark.budget_steps,
         "evaluation": benchmark.evaluation.settings(),
@@ -124,12 +124,12 @@ def _trials(benchmark: Benchmark, environment: Environment, method: Method) -> I
         "records": dataclasses.asdict(benchmark.records),
     }
     num_envs = environment.config.num_envs
-    scenario = environment.scenario.build(
+    scenario = environment.scenario.config.build(
         environment.config.spec, benchmark.seeds[:1], benchmark.budget_steps, method.stride_steps(num_envs)
     )
     for seed in benchmark.seeds:
         settings = shared | {"seed": seed}
-        digest = hashlib.sha256(_canonical({"format": RESULT_FORMAT, **settings}).encode()).hexdigest()[:8]
+        digest = hashlib.sha256(canonical({"format": RESULT_FORMAT, **settings}).encode()).hexdigest()[:8]
         yield Trial(
             id=f"{slug(environment.name)}--{slug(method.name)}--s{seed}--{digest}",
             task=environment.name,
@@ -140,10 +140,6 @@ def _trials(benchmark: Benchmark, environment: Environment, method: Method) -> I
             score_source=environment.config.score_source,
             settings=settings,
         )
-
-
-def _canonical(data: Any) -> str:
-    return json.dumps(data, sort_keys=True, separators=(",", ":"), allow_nan=False)
 
 
 def summary(plan: Plan) -> dict[str, Any]:

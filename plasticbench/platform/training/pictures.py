@@ -36,7 +36,7 @@ def film_policies(trainer: Trainer, directory: RunDirectory) -> None:
 
 
 def _film(trainer: Trainer, index: int, path: Location) -> None:
-    pictures, config = trainer.benchmark.pictures, trainer.environment.config
+    pictures, config = trainer.benchmark.pictures, trainer.benchmark.environment(trainer.segment.task).config
     assert pictures is not None
     assert isinstance(config, DrawnConfig)
     seed = derive_seed(trainer.seeds[index], "picture")

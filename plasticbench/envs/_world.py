@@ -15,16 +15,18 @@ from plasticbench.seeding import derive_seed
 class World:
     """M members with E environments each; arrays are shaped ``[M, E, ...]``, observations as of ``phase``."""
 
-    def __init__(self, config: EnvConfig, scenario: Scenario, seeds: Sequence[int], num_threads: int) -> None:
+    def __init__(
+        self, config: EnvConfig, scenario: Scenario, seeds: Sequence[int], num_threads: int, phase: int = 0
+    ) -> None:
         self._config, self._scenario, self._seeds, self._num_threads = config, scenario, seeds, num_threads
-        self.phase = 0
+        self.phase = phase
         self.episodes = EpisodeStatistics(len(seeds) * config.num_envs)
         self._env = self._build(0)
 
     def _build(self, at_step: int) -> JournaledEnv:
         num_envs = self._config.num_envs
         seeds = [derive_seed(seed, "environment", at_step, i) for seed in self._seeds for i in range(num_envs)]
-        env = JournaledEnv(self._config, seeds, self._num_threads)
+        env = JournaledEnv(self._scenario.env(self._config, self.phase), seeds, self._num_threads)
         env.reset()
         return env
 
@@ -48,9 +50,16 @@ class World:
     def step(self, action: np.ndarray) -> EnvStep:
         """Steps all environments."""
         step = self._env.step(action.reshape(-1, *action.shape[2:]))
-        self.episodes.update(step)
         shaped = step._replace(**{name: self._by_member(value) for name, value in step._asdict().items()})
-        return shaped._replace(obs=self._seen(step.obs))
+        rewarded = self._scenario.reward(shaped, self.phase)
+        self.episodes.update(step._replace(raw_reward=rewarded.raw_reward.reshape(-1)))
+        return rewarded._replace(obs=self._seen(step.obs))
+
+    def change(self, phase: int, at_step: int) -> None:
+        """The task of another phase; its environments start new episodes if they are others than before."""
+        before, self.phase = self.phase, phase
+        if self._scenario.env(self._config, phase) != self._scenario.env(self._config, before):
+            self.restart(at_step)
 
     def restart(self, at_step: int) -> None:
         """New episodes with new seeds, which depend on the members' seeds and ``at_step`` alone."""

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from plasticbench.contracts.task import EnvConfig, VectorEnv
+from plasticbench.contracts.task import EnvConfig, EnvStep
 from plasticbench.seeding import derive_generator, derive_seed
 
 Act = Callable[[np.ndarray, np.ndarray], np.ndarray]
@@ -40,21 +40,18 @@ class _Tally:
     def zeros(cls, num: int) -> _Tally:
         return cls(*(np.zeros(num) for _ in range(5)))
 
-    def add(
-        self, env: VectorEnv, action: np.ndarray, starting: np.ndarray, quota: float
-    ) -> tuple[np.ndarray, np.ndarray]:
-        """Steps the environments; returns observations and which episodes ended (the next step starts a new one)."""
-        step = env.step(action)
+    def add(self, step: EnvStep, starting: np.ndarray, quota: float) -> np.ndarray:
+        """Takes one step of all environments; returns which episodes ended (the next step starts a new one)."""
         self.running_return += np.where(starting, 0, step.raw_reward)
         self.running_length += ~starting
-        ended = step.terminated | step.truncated
+        ended: np.ndarray = step.terminated | step.truncated
         counted = ended & (self.counts < quota)
         self.returns += np.where(counted, self.running_return, 0)
         self.lengths += np.where(counted, self.running_length, 0)
         self.counts += counted
         self.running_return[ended] = 0
         self.running_length[ended] = 0
-        return step.obs, ended
+        return ended
 
     def result(self, num_members: int) -> EvaluationResult:
         counts = self.counts.reshape(num_members, -1).sum(axis=1)
@@ -81,9 +78,11 @@ def evaluate(
     episodes: int | None,
     steps: int | None,
     num_threads: int,
+    rewarded: Callable[[EnvStep], EnvStep] = lambda step: step,
 ) -> EvaluationResult:
     """Runs whole ``episodes`` per member, or ``steps`` agent steps per member, on ``num_envs`` environments each.
 
+    ``rewarded`` gives a step of all N environments the rewards of the task's phase.
     Every environment plays the same number of episodes, so that short episodes are not over-represented. Seeds depend
     on the member's seed and ``at_step`` alone.
     """
@@ -100,7 +99,8 @@ def evaluate(
             uniforms = np.stack([generator.random((num_envs, 2)) for generator in generators])
             seen = transform(obs.reshape(members, num_envs, *obs.shape[1:]))
             action = act(seen, uniforms)
-            obs, starting = tally.add(env, action.reshape(-1, *action.shape[2:]), starting, quota)
+            step = env.step(action.reshape(-1, *action.shape[2:]))
+            obs, starting = step.obs, tally.add(rewarded(step), starting, quota)
             remaining = None if remaining is None else remaining - 1
     finally:
         env.close()

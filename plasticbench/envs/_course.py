@@ -1,0 +1,135 @@
+"""The course of reinforcement learning (see ``contracts.learner``): an agent in environments, under a scenario."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from plasticbench.contracts.learner import Agent
+from plasticbench.contracts.task import EnvConfig, EnvStep, Scenario
+from plasticbench.envs._evaluation import evaluate
+from plasticbench.envs._world import World
+from plasticbench.seeding import derive_generator
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class EvaluationPlan:
+    """Whole ``episodes``, or ``steps`` agent steps, per member, on ``num_envs`` environments each."""
+
+    episodes: int | None
+    steps: int | None
+    num_envs: int
+
+
+class RLCourse:
+    """M members with E environments each."""
+
+    def __init__(
+        self,
+        *,
+        config: EnvConfig,
+        scenario: Scenario,
+        learner: Agent,
+        seeds: Sequence[int],
+        evaluation: EvaluationPlan,
+        stride_steps: int,
+        num_threads: int,
+    ) -> None:
+        self._agent = learner
+        self.change_steps, self.clears_replay = scenario.change_steps, scenario.clears_replay
+        self.stride_steps = stride_steps
+        self.world = World(config, scenario, seeds, num_threads)
+        self._config, self._scenario, self._seeds = config, scenario, seeds
+        self._evaluation, self._num_threads = evaluation, num_threads
+
+    @property
+    def learner(self) -> Agent:
+        """The agent."""
+        return self._agent
+
+    def begin(self) -> None:
+        """The agent meets its first observations."""
+        self._agent.begin(self.world.obs)
+
+    def restart(self, step: int) -> None:
+        """New episodes with new seeds."""
+        self.world.restart(step)
+
+    def set_phase(self, phase: int, step: int) -> None:
+        """The scenario's phase; where its environments are others, they start new episodes."""
+        self.world.change(phase, step)
+
+    def advance(self, step: int) -> Iterator[Mapping[str, Tensor]]:
+        """One stride of the agent."""
+        yield from self._agent.advance(self.world, step)
+
+    def evaluate(self, step: int, phase: int) -> dict[str, np.ndarray]:
+        """Return, score, length and number of episodes ``[M]``, on environments of their own."""
+        config, plan = self._scenario.env(self._config, phase), self._evaluation
+        result = evaluate(
+            self._agent.act_in_evaluation,
+            lambda obs: self._scenario.transform(obs, phase),
+            config,
+            self._seeds,
+            at_step=step,
+            num_envs=plan.num_envs,
+            episodes=plan.episodes,
+            steps=plan.steps,
+            num_threads=self._num_threads,
+            rewarded=lambda step: self._rewarded(step, phase),
+        )
+        return {
+            "eval/return": result.mean_return,
+            "eval/score": np.array([config.score(float(value)) for value in result.mean_return]),
+            "eval/length": result.mean_length,
+            "eval/episodes": result.episodes,
+        }
+
+    def _rewarded(self, step: EnvStep, phase: int) -> EnvStep:
+        members = len(self._seeds)
+        shaped = step._replace(**{k: v.reshape(members, -1, *v.shape[1:]) for k, v in step._asdict().items()})
+        return step._replace(raw_reward=self._scenario.reward(shaped, phase).raw_reward.reshape(-1))
+
+    def training_metrics(self) -> dict[str, tuple[list[int], list[float]]]:
+        """Mean return and length of the episodes that ended since the last call, of members that ended any."""
+        returns, lengths, counts = self.world.episodes.drain(len(self._seeds))
+        ended = [m for m in range(len(self._seeds)) if counts[m] > 0]
+        return {
+            "train/return": (ended, [float(returns[m] / counts[m]) for m in ended]),
+            "train/length": (ended, [float(lengths[m] / counts[m]) for m in ended]),
+        }
+
+    def policy(self, member: int, phase: int) -> Callable[[np.ndarray], np.ndarray]:
+        """How ``member`` acts in evaluation now: raw observations ``[1, ...]`` to actions ``[1, ...]``."""
+        generator, members = derive_generator(self._seeds[member], "picture", "policy"), len(self._seeds)
+
+        def act(obs: np.ndarray) -> np.ndarray:
+            everyone = np.repeat(obs[None], members, axis=0)  # the agent acts for all members at once
+            uniforms = np.repeat(generator.random((1, 1, 2)), members, axis=0)
+            seen = self._scenario.transform(everyone, phase)
+            action: np.ndarray = self._agent.act_in_evaluation(seen, uniforms)[member]
+            return action
+
+        return act
+
+    def state_dict(self) -> dict[str, np.ndarray]:
+        """The course of the environments and the sums over episodes."""
+        return self.world.state_dict()
+
+    def load_state_dict(
+        self, state: Mapping[str, np.ndarray], parents: Sequence[int], *, phase: int, restarts: bool
+    ) -> None:
+        """Goes on as saved; with ``restarts`` the past of the environments is not stepped through first."""
+        self.world.phase = phase
+        own = {name: value for name, value in state.items() if name.startswith(("environment/", "episodes/"))}
+        self.world.load_state_dict(own, parents, replay=not restarts)
+
+    def close(self) -> None:
+        """Frees the environments."""
+        self.world.close()

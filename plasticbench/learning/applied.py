@@ -1,0 +1,262 @@
+"""Treatments at work on one trained network: who is concerned, when they act, and what they keep."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from functools import cached_property
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from plasticbench.contracts.network import NetworkState
+from plasticbench.contracts.treatment import Part, Report, State, hooks_of
+from plasticbench.learning.event import apply_event
+from plasticbench.learning.members import members_of, regular_slices, shared_settings, stacked
+
+if TYPE_CHECKING:
+    from plasticbench.learning.trained import TrainedNetwork
+
+
+class Sample:
+    """Rows ``[M, N, ...]`` that a network reads, and what it makes of them, computed when somebody asks."""
+
+    def __init__(
+        self,
+        inputs: Tensor,
+        activations: Callable[[], Mapping[str, Tensor]],
+        gradients: Callable[[], Mapping[str, Tensor]],
+    ) -> None:
+        self.inputs, self._activations, self._gradients = inputs, activations, gradients
+
+    @cached_property
+    def activations(self) -> Mapping[str, Tensor]:
+        """What the units of hidden layers pass on, by layer."""
+        return self._activations()
+
+    @cached_property
+    def gradients(self) -> Mapping[str, Tensor]:
+        """Of the agent's loss, by parameter."""
+        return self._gradients()
+
+
+class MemberLook:
+    """A sample as the treatment of some members sees it; see ``contracts.treatment.Look``."""
+
+    def __init__(self, trained: TrainedNetwork, kind: str, members: slice, step: int, sample: Sample | None) -> None:
+        self._trained, self._stream, self._members = trained, f"treatment/{trained.name}/{kind}", members
+        self.step = step
+        self._rows = sample
+
+    @property
+    def _sample(self) -> Sample:
+        if self._rows is None:
+            raise LookupError(f"{self._stream}: there is no sample to look at before anything was stored")
+        return self._rows
+
+    @property
+    def inputs(self) -> Tensor:
+        """What this network reads ``[m, N, ...]``."""
+        return self._sample.inputs[self._members]
+
+    @property
+    def activations(self) -> Mapping[str, Tensor]:
+        """What the units of hidden layers pass on, by layer."""
+        return {name: value[self._members] for name, value in self._sample.activations.items()}
+
+    @property
+    def gradients(self) -> Mapping[str, Tensor]:
+        """Of the agent's loss, by parameter."""
+        return {name: value[self._members] for name, value in self._sample.gradients.items()}
+
+    def rng(self, member: int) -> np.random.Generator:
+        """The treatment's own stream of one of the m members."""
+        return self._trained.streams[members_of(self._members)[member]][self._stream]
+
+
+class _PopulationSubject:
+    """Some members of a population as a reset event sees them."""
+
+    def __init__(self, trained: TrainedNetwork, members: slice) -> None:
+        self._trained, self._members = trained, members
+
+    @cached_property
+    def online(self) -> NetworkState:
+        return self._trained.state_of(self._members)
+
+    @cached_property
+    def target(self) -> NetworkState | None:
+        return self._trained.state_of(self._members, of="target") if self._trained.target is not None else None
+
+    def clear_moments(self, names: set[str] | None) -> None:
+        self._trained.clear_moments(self._members, names)
+
+    def sync_target(self, names: set[str] | None) -> None:
+        assert self._trained.target is not None
+        for name, parameter in self._trained.target.parameters.items():
+            if names is None or name in names:
+                parameter[self._members] = self._trained.online.parameters[name][self._members]
+
+    def tensors(self) -> Mapping[str, Tensor]:
+        target = self._trained.target
+        twin = {f"target.{name}": value for name, value in target.parameters.items()} if target is not None else {}
+        return {**self._trained.online.parameters, **twin}
+
+
+class Application:
+    """One part of the methods of members ``first::step``; their settings differ at most where ``PerMember`` allows."""
+
+    def __init__(self, trained: TrainedNetwork, index: int, parts: Sequence[Part], members: slice) -> None:
+        self.index, self.parts, self.members = index, parts, members
+        self._trained, self._device = trained, trained.online.flat.device
+        self._treatment = self._built(range(len(parts)))[1]
+        self._hooks = hooks_of(self._treatment)
+        self.acts_at_updates = "gradient" in self._hooks or "update" in self._hooks
+        self.state: State | None = None
+        self.last_step = parts[0].begin_step
+
+    def _built(self, positions: Sequence[int]) -> tuple[Any, Any]:
+        config = stacked([self.parts[position].config for position in positions], self._device)
+        return config, config.build()
+
+    @cached_property
+    def _net(self) -> NetworkState:
+        return self._trained.state_of(self.members)
+
+    def _begun(self) -> State:
+        """The state, made when the treatment first acts: what it starts from are the weights of that moment."""
+        if self.state is None:
+            with torch.no_grad():
+                self.state = self._treatment.init(self._net) if hasattr(self._treatment, "init") else {}
+        return self.state
+
+    def is_due(self, step: int) -> bool:
+        """Whether it acts in an update at this clock; with a period, once in each."""
+        part = self.parts[0]
+        if step <= part.begin_step or (
+            part.every_steps and step // part.every_steps == self.last_step // part.every_steps
+        ):
+            return False
+        self.last_step = step
+        return True
+
+    @torch.no_grad()
+    def on_gradient(self, step: int) -> None:
+        """Between backward and the optimizer's step."""
+        state = self._begun()
+        if "gradient" in self._hooks:
+            self._treatment.on_gradient(self._net, state, self._look(step, self.members, self._trained.last_sample()))
+
+    @torch.no_grad()
+    def on_update(self, step: int) -> None:
+        """After the optimizer's step."""
+        if "update" in self._hooks:
+            look = self._look(step, self.members, self._trained.last_sample())
+            self._treatment.on_update(self._net, self._begun(), look)
+        self._net.renew()
+
+    def _look(self, step: int, members: slice, sample: Sample | None) -> MemberLook:
+        return MemberLook(self._trained, self.parts[0].kind, members, step, sample)
+
+    def on_event(self, positions: slice, step: int, sample: Sample | None) -> Report:
+        """The event of those of its members that stand at ``positions``."""
+        config, treatment = self._built(members_of(positions))
+        own = members_of(self.members)[positions]
+        members = slice(own.start, own.stop, own.step)
+        state = {name: tensor[positions] for name, tensor in self._begun().items()}
+        subject = _PopulationSubject(self._trained, members)
+        return apply_event(treatment, config, subject, state, self._look(step, members, sample))
+
+
+class AppliedParts:
+    """All treatments of one trained network, each member's in the order of its method."""
+
+    def __init__(self, trained: TrainedNetwork, parts: Sequence[Sequence[Part]]) -> None:
+        self._trained = trained
+        self.applications = [
+            Application(trained, index, [parts[member][index] for member in members_of(members)], members)
+            for index, together in _grouped(parts, trained.name)
+            for members in regular_slices(together)
+        ]
+        self._at_updates = [application for application in self.applications if application.acts_at_updates]
+
+    @property
+    def look_at_activations(self) -> bool:
+        """Whether the passes that are trained on should be remembered."""
+        return bool(self._at_updates)
+
+    def due(self, step: int) -> list[Application]:
+        """Those that act in an update at this clock."""
+        return [application for application in self._at_updates if application.is_due(step)]
+
+    def event(self, index: int, members: Sequence[int], step: int, sample: Sample | None) -> Report:
+        """The event of the members' part number ``index``; measurements ``[m]`` in the order of ``members``."""
+        merged = Report()
+        row = {member: number for number, member in enumerate(members)}
+        for application in self.applications:
+            own = list(members_of(application.members))
+            concerned = [position for position, member in enumerate(own) if member in row]
+            if application.index != index or not concerned:
+                continue
+            for positions in regular_slices(concerned):
+                report = application.on_event(positions, step, sample)
+                merged.touched |= report.touched
+                rows = [row[own[position]] for position in members_of(positions)]
+                for name, values in report.measurements.items():
+                    merged.measurements.setdefault(name, values.new_full((len(row),), torch.nan))[rows] = values
+        return merged
+
+    # -- saving and going on -------------------------------------------------------------------------------------
+
+    def state_dict(self) -> dict[str, Tensor]:
+        """Tensors ``[m, ...]`` of the members that ``plain_state`` names."""
+        return {
+            f"{self._trained.name}/treatment/{number}/{name}": tensor
+            for number, application in enumerate(self.applications)
+            for name, tensor in (application.state or {}).items()
+        }
+
+    def plain_state(self) -> list[dict[str, Any]]:
+        """Of each application: whose state it is, by part and member, and when it last acted."""
+        return [
+            {
+                "members": list(members_of(application.members)),
+                "parts": [part.id for part in application.parts],
+                "names": None if application.state is None else list(application.state),
+                "last_step": application.last_step,
+            }
+            for application in self.applications
+        ]
+
+    def load(self, tensors: Mapping[str, Tensor], plain: Sequence[Mapping[str, Any]], parents: Sequence[int]) -> None:
+        """Member i goes on with the states of the saved member ``parents[i]``, part by part; others begin later."""
+        saved = {
+            (part, member): (number, row)
+            for number, entry in enumerate(plain)
+            for row, (part, member) in enumerate(zip(entry["parts"], entry["members"], strict=True))
+        }
+        for application in self.applications:
+            keys = [(p.id, parents[m]) for p, m in zip(application.parts, members_of(application.members), strict=True)]
+            found = [saved[key] for key in keys if key in saved]
+            if not found:
+                continue
+            assert len(found) == len(keys), "members that act together have acted together"
+            application.last_step = plain[found[0][0]]["last_step"]
+            if (names := plain[found[0][0]]["names"]) is not None:
+                application.state = {name: self._gathered(tensors, name, found) for name in names}
+
+    def _gathered(self, tensors: Mapping[str, Tensor], name: str, found: Sequence[tuple[int, int]]) -> Tensor:
+        rows = [tensors[f"{self._trained.name}/treatment/{number}/{name}"][row] for number, row in found]
+        return torch.stack(rows).to(self._trained.online.flat.device)
+
+
+def _grouped(parts: Sequence[Sequence[Part]], network: str) -> list[tuple[int, list[int]]]:
+    """Position in the method, and the members whose part there can act together; in the order of the methods' parts."""
+    groups: dict[tuple[Any, ...], list[int]] = {}
+    for member, own in enumerate(parts):
+        for index, part in enumerate(own):
+            if part.family == "treatments" and part.concerns(network):
+                key = (index, shared_settings(part.config), part.begin_step, part.every_steps)
+                groups.setdefault(key, []).append(member)
+    return [(key[0], members) for key, members in sorted(groups.items(), key=lambda item: item[0][0])]

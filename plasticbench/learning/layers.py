@@ -1,0 +1,80 @@
+"""What a layer is, and how its first weights are drawn."""
+
+from __future__ import annotations
+
+import math
+from typing import Literal, NamedTuple
+
+import numpy as np
+
+from plasticbench.contracts.network import Role
+
+Initializer = Literal["xavier_uniform", "torch_default", "orthogonal", "he_normal"]
+Wiring = Literal["chain", "opens_residual", "closes_residual", "sibling"]
+"""What a layer reads, and where its values go: from the layer before to the next; the same, and its input is kept;
+its values are added to the input last kept; or, for a further output, what the layer before reads, side by side."""
+
+
+class LayerSpec(NamedTuple):
+    """One layer: ``weight_shape`` is ``(out, in)``, ``(out, in, kh, kw)``, or ``(units,)`` of a layer normalisation.
+
+    The activation, by its name in ``activations.py``, follows after the residual connection, if there is one. The last
+    layer and its siblings are the outputs, which have no activation.
+    """
+
+    name: str
+    role: Role
+    weight_shape: tuple[int, ...]
+    stride: int = 1
+    initializer: Initializer = "xavier_uniform"
+    gain: float = 1.0
+    activation: str = "relu"
+    wiring: Wiring = "chain"
+
+    @property
+    def is_norm(self) -> bool:
+        """Whether the layer normalises its input over the units instead of mixing them."""
+        return len(self.weight_shape) == 1
+
+
+def draw_weight(spec: LayerSpec, rng: np.random.Generator) -> np.ndarray:
+    """A new weight of one member, float32, in the layer's shape.
+
+    ``xavier_uniform``: U(-a, a), a = gain sqrt(6 / (fan_in + fan_out)) (Glorot & Bengio 2010). ``torch_default``:
+    U(-a, a), a = 1 / sqrt(fan_in). ``orthogonal``: gain times a random semi-orthogonal matrix (Saxe et al. 2014).
+    ``he_normal``: standard deviation sqrt(2 / fan_in), cut off at two of the uncut normal's (He et al. 2015, as in
+    Flax). A normalisation starts with ones.
+    """
+    if spec.is_norm:
+        return np.ones(spec.weight_shape, dtype=np.float32)
+    out_features = spec.weight_shape[0]
+    receptive = math.prod(spec.weight_shape[2:])
+    fan_in, fan_out = spec.weight_shape[1] * receptive, out_features * receptive
+    if spec.initializer == "orthogonal":
+        rows, columns = max(out_features, fan_in), min(out_features, fan_in)
+        q, r = np.linalg.qr(rng.standard_normal((rows, columns)))
+        q = q * np.sign(np.diag(r))
+        return (spec.gain * (q if out_features == rows else q.T)).reshape(spec.weight_shape).astype(np.float32)
+    if spec.initializer == "he_normal":
+        return (math.sqrt(2 / fan_in) * _cut_normal(spec.weight_shape, rng)).astype(np.float32)
+    bound = 1 / math.sqrt(fan_in)
+    if spec.initializer == "xavier_uniform":
+        bound = spec.gain * math.sqrt(6 / (fan_in + fan_out))
+    return rng.uniform(-bound, bound, spec.weight_shape).astype(np.float32)
+
+
+def _cut_normal(shape: tuple[int, ...], rng: np.random.Generator) -> np.ndarray:
+    """Normal numbers within two standard deviations, scaled to a standard deviation of 1."""
+    drawn = rng.standard_normal(shape)
+    while (outside := np.abs(drawn) > 2).any():
+        drawn[outside] = rng.standard_normal(np.count_nonzero(outside))
+    scaled: np.ndarray = drawn / 0.87962566  # the standard deviation that the cut leaves
+    return scaled
+
+
+def draw_bias(spec: LayerSpec, rng: np.random.Generator) -> np.ndarray:
+    """A new bias of one member: uniform like the weight for ``torch_default``, else zero."""
+    if spec.is_norm or spec.initializer != "torch_default":
+        return np.zeros(spec.weight_shape[0], dtype=np.float32)
+    bound = 1 / math.sqrt(math.prod(spec.weight_shape[1:]))
+    return rng.uniform(-bound, bound, spec.weight_shape[0]).astype(np.float32)

@@ -1,0 +1,74 @@
+"""Which members of a population something concerns, so that their tensors are views: regular slices."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Sequence
+from dataclasses import fields
+from functools import cache
+from typing import Any, get_type_hints
+
+import torch
+from torch import Tensor
+
+from plasticbench.settings import PerMember
+
+
+def regular_slices(members: Sequence[int]) -> list[slice]:
+    """Ascending members as few slices ``first::step``, so that each one's tensors are views and nothing is copied.
+
+    A population orders its members such that those of one method are one slice; a trigger may choose any.
+    """
+    slices: list[slice] = []
+    rest = list(members)
+    while rest:
+        step = rest[1] - rest[0] if len(rest) > 1 else 1
+        count = next((i for i in range(1, len(rest)) if rest[i] - rest[i - 1] != step), len(rest))
+        slices.append(slice(rest[0], rest[count - 1] + 1, step))
+        rest = rest[count:]
+    return slices
+
+
+def members_of(members: slice) -> range:
+    """The members of a slice with a start, a stop and a step."""
+    return range(members.start, members.stop, members.step)
+
+
+def per_member_names(config: object) -> tuple[str, ...]:
+    """Settings in which members of one population may differ."""
+    config_class: Any = type(config)
+    return _marked(config_class)
+
+
+@cache
+def _marked(config_class: Any) -> tuple[str, ...]:
+    hints = get_type_hints(config_class, include_extras=True)
+    return tuple(
+        field.name
+        for field in fields(config_class)
+        if any(mark is PerMember for mark in getattr(hints[field.name], "__metadata__", ()))
+    )
+
+
+def shared_settings(config: Any) -> tuple[Any, ...]:
+    """What must be equal for two configs to act together, hashable: all but the settings marked ``PerMember``."""
+    free = per_member_names(config)
+    return (type(config), *(getattr(config, f.name) for f in fields(config) if f.name not in free))
+
+
+def stacked(configs: Sequence[Any], device: torch.device) -> Any:
+    """One config for several members: the settings marked ``PerMember`` become tensors ``[m]``, in the given order.
+
+    The copy is not checked again; every config was, when it was made.
+    """
+    together = copy.copy(configs[0])
+    for name in per_member_names(together):
+        values = [getattr(config, name) for config in configs]
+        if None not in values:
+            object.__setattr__(together, name, torch.tensor(values, dtype=torch.float32, device=device))
+    return together
+
+
+def column(setting: Any, like: Tensor) -> Any:
+    """A setting ``[m]`` such that it multiplies ``like`` ``[m, ...]`` member by member; a plain number stays one."""
+    return setting.view(-1, *(1,) * (like.ndim - 1)) if isinstance(setting, Tensor) else setting

@@ -1,0 +1,79 @@
+"""What the machinery asks of every optimizer: ``learning/optimizers/<kind>.py``. It knows none of them by name."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Protocol
+
+from torch import Tensor
+
+from plasticbench.learning.network import ParameterSlot
+
+
+class FlatParameters(Protocol):
+    """Parameters of M members as one buffer, with the gradients in another: a network, or a temperature."""
+
+    flat: Tensor
+    flat_grad: Tensor
+    slots: list[ParameterSlot]
+    num_members: int
+
+
+class PopulationOptimizer(Protocol):
+    """Steps of all members at once over a flat buffer; members never mix.
+
+    ``moments`` are flat buffers in the layout of the parameters, by names of the optimizer's choice; ``second_moments``
+    names those that are means of squares; ``steps`` counts the updates of each parameter of each member. Resets write
+    into all of them and call ``rebuild`` after a change of ``steps``.
+    """
+
+    steps: Tensor  # [slots, M], int64, on the CPU
+
+    @property
+    def moments(self) -> Mapping[str, Tensor]:
+        """Flat buffers by name."""
+        ...
+
+    @property
+    def second_moments(self) -> frozenset[str]:
+        """Names of means of squares."""
+        ...
+
+    def step(self) -> None:
+        """One update from the gradients in ``flat_grad``."""
+        ...
+
+    def preview(self, gradients: Tensor) -> Tensor:
+        """The change (flat) that a step with these flat gradients would make; nothing is modified."""
+        ...
+
+    def rebuild(self) -> None:
+        """Must follow every change of ``steps`` from outside."""
+        ...
+
+
+class OptimizerConfig(Protocol):
+    """``Config`` of an optimizer; settings left at ``None`` are the agent's own."""
+
+    def build(self, network: FlatParameters, base: BaseSettings) -> PopulationOptimizer:
+        """The optimizer of a network's parameters; settings marked ``PerMember`` may be tensors ``[M]``."""
+        ...
+
+
+class BaseSettings(Protocol):
+    """What an agent's own settings say about its optimizer: a complete ``Config`` of ``adam``."""
+
+    @property
+    def learning_rate(self) -> float | None:
+        """Above 0."""
+        ...
+
+    @property
+    def eps(self) -> float | None:
+        """Added to the root of the second moment."""
+        ...
+
+    @property
+    def weight_decay(self) -> float | None:
+        """Decoupled."""
+        ...

@@ -1,0 +1,78 @@
+"""Who reads whom in a network: through which nonlinearity the units of a layer are read, and in which columns."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+from plasticbench.learning.activations import ACTIVATIONS
+from plasticbench.learning.layers import LayerSpec
+
+
+class Reading(NamedTuple):
+    """A layer that reads units; see ``contracts.network.Reader``."""
+
+    layer: str
+    blocks: int
+    positions: int
+
+
+class Wire(NamedTuple):
+    """How the units of one layer are read.
+
+    ``activation`` names the nonlinearity in between, and ``active_at`` the layer (perhaps a normalisation) after which
+    it stands: identity and ``None`` for outputs and for units that enter a residual stream, which several layers write.
+    """
+
+    activation: str = "identity"
+    active_at: str | None = None
+    readings: tuple[Reading, ...] = ()
+
+
+class _Flow(NamedTuple):
+    """Units on their way: of which layer, and what has happened to them."""
+
+    layer: str
+    units: int
+    blocks: int = 1
+    activation: str = "identity"
+    active_at: str | None = None
+    in_stream: bool = False
+
+
+def wiring(specs: Sequence[LayerSpec]) -> dict[str, Wire]:
+    """The wires of all layers that are no normalisations, by name."""
+    wires = {spec.name: Wire() for spec in specs if not spec.is_norm}
+    flows: list[_Flow] = []
+    kept: list[_Flow] = []
+    source: list[_Flow] = []
+    for spec in specs:
+        if spec.wiring == "opens_residual":
+            kept = flows = _streamed(flows)
+        if spec.wiring != "sibling":
+            source = flows
+        if not spec.is_norm:
+            for flow in source:
+                wires[flow.layer] = _read(wires[flow.layer], flow, spec)
+            flows = [_Flow(spec.name, spec.weight_shape[0])]
+        if spec.wiring == "closes_residual":
+            flows = [*_streamed(flows), *kept]
+        if spec.activation != "identity":
+            flows = [_activated(flow, spec) for flow in flows]
+    return wires
+
+
+def _streamed(flows: list[_Flow]) -> list[_Flow]:
+    return [flow._replace(activation="identity", active_at=None, in_stream=True) for flow in flows]
+
+
+def _activated(flow: _Flow, spec: LayerSpec) -> _Flow:
+    flow = flow._replace(blocks=flow.blocks * ACTIVATIONS[spec.activation].width_factor)
+    return flow if flow.in_stream else flow._replace(activation=spec.activation, active_at=spec.name)
+
+
+def _read(wire: Wire, flow: _Flow, reader: LayerSpec) -> Wire:
+    is_flattened = len(reader.weight_shape) == 2
+    positions = reader.weight_shape[1] // (flow.blocks * flow.units) if is_flattened else 1
+    reading = Reading(reader.name, flow.blocks, positions)
+    return Wire(flow.activation, flow.active_at, (*wire.readings, reading))

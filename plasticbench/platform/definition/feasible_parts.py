@@ -1,0 +1,154 @@
+"""Parts of methods that are right one by one and impossible together, or with this agent, budget or schedule."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from plasticbench.platform.definition.benchmark import Benchmark, Environment
+from plasticbench.platform.definition.method import Method, Part
+from plasticbench.platform.definition.parsing import Problems
+from plasticbench.plugins import did_you_mean
+from plasticbench.schedules import At, Every, Trigger
+
+
+def check_parts_fit(benchmark: Benchmark, environment: Environment, method: Method, problems: Problems) -> None:
+    """Notes events and structures that do not fit a task."""
+    for part, key in _keyed(method):
+        _check_known_events(benchmark, environment, method, part, key, problems)
+    _check_begins(benchmark, environment, method, problems)
+    for network, layers in method.agent_config.layers(environment.config.spec).items():
+        for part, key in _keyed(method):
+            if part.family == "structures" and _concerns(part, network):
+                with problems.caught(key):
+                    layers = part.chosen.config.layers(layers)
+
+
+def check_parts(benchmark: Benchmark, method: Method, problems: Problems) -> None:
+    """Notes what a part can never do, whatever the task."""
+    _check_agent_offers(method, problems)
+    _check_exclusions(method, problems)
+    for part, key in _keyed(method):
+        _check_networks(method, part, key, problems)
+        _check_schedule(benchmark, method, part, key, problems)
+
+
+def _keyed(method: Method) -> list[tuple[Part, str]]:
+    key = f"methods.{method.name}"
+    return [(part, key if len(method.parts) == 1 else f"{key}.{i}") for i, part in enumerate(method.parts)]
+
+
+def _concerns(part: Part, network: str) -> bool:
+    return part.for_agent(1, 1).concerns(network)
+
+
+def _concerned(method: Method, part: Part) -> set[str]:
+    return {network for network in method.agent_config.trained_networks if _concerns(part, network)}
+
+
+def _check_agent_offers(method: Method, problems: Problems) -> None:
+    offered = method.agent_config.hooks
+    for part, key in _keyed(method):
+        needed = part.hooks if part.family == "treatments" else ("gradient", "update")
+        if missing := [hook for hook in needed if hook not in offered]:
+            what = f"acts at each {missing[0]}" if part.family == "treatments" else "changes how networks are built"
+            problems.add(
+                f"{key}.kind",
+                f"{part.kind!r} {what}, which agent kind {method.agent.kind!r} does not offer (it offers: "
+                f"{', '.join(offered)})",
+            )
+
+
+def _check_exclusions(method: Method, problems: Problems) -> None:
+    keyed = _keyed(method)
+    for index, (part, key) in enumerate(keyed):
+        for other, _ in keyed[:index]:
+            if not _concerned(method, part) & _concerned(method, other):
+                continue
+            if part.kind == other.kind:
+                problems.add(f"{key}.kind", f"each part may act once on a network, got {part.kind!r} repeatedly")
+            elif reason := _why_not_both(part, other):
+                problems.add(f"{key}.kind", f"{part.kind!r} and {other.kind!r} exclude each other: {reason}")
+
+
+def _why_not_both(part: Part, other: Part) -> str | None:
+    if part.family == other.family == "optimizers":
+        return "a network has one optimizer"
+    reasons = {**getattr(part.chosen.config, "excludes", {}), "": None}
+    others = getattr(other.chosen.config, "excludes", {})
+    return reasons.get(other.kind) or others.get(part.kind)
+
+
+def _check_networks(method: Method, part: Part, key: str, problems: Problems) -> None:
+    if not _concerned(method, part):
+        known = method.agent_config.trained_networks
+        groups = ["critics"] if any(name.startswith("critic") for name in known) else []
+        problems.add(
+            f"{key}.networks",
+            f"must name networks of agent kind {method.agent.kind!r}, got {part.networks!r}. "
+            f"{did_you_mean(part.networks, ['all', *groups, *known])}",
+        )
+
+
+def _check_known_events(
+    benchmark: Benchmark, environment: Environment, method: Method, part: Part, key: str, problems: Problems
+) -> None:
+    starts, budget_steps = method.agent_config.learning_starts_steps, benchmark.budget_steps
+    known = part.event_steps(budget_steps, method.stride_steps(environment.config.num_envs))
+    where = f"{key}.{'at' if isinstance(part.schedule, At) else 'every'}"
+    if known and known[0] <= starts < budget_steps:
+        problems.add(where, f"the first reset must come after learning starts (step {starts}), got step {known[0]}")
+    if isinstance(part.schedule, At) and "event" in part.hooks and len(known) < len(part.schedule.at):
+        got = list(part.schedule.at)
+        problems.add(where, f"each reset must fall on a step of its own inside the budget of {budget_steps}, got {got}")
+
+
+def _check_begins(benchmark: Benchmark, environment: Environment, method: Method, problems: Problems) -> None:
+    """A part starts at an event, so that it leaves what it shares with others where they fork."""
+    budget_steps, num_envs = benchmark.budget_steps, environment.config.num_envs
+    events = _event_fractions(benchmark, method, num_envs)
+    for part, key in _keyed(method):
+        if not part.begin:
+            continue
+        if not 0 < part.begin < 1:
+            problems.add(f"{key}.from", f"must be a fraction of the budget between 0 and 1, got {part.begin}")
+        elif not events:
+            problems.add(
+                f"{key}.from",
+                f"needs an event to start at, and this method has none. Give the file 'resets: {{at: [{part.begin}]}}'",
+            )
+        elif part.begin_step(budget_steps, method.stride_steps(num_envs)) not in events:
+            known = ", ".join(f"{step / budget_steps:g}" for step in sorted(events))
+            problems.add(f"{key}.from", f"must be the fraction of an event ({known}), got {part.begin}")
+
+
+def _event_fractions(benchmark: Benchmark, method: Method, num_envs: int) -> set[int]:
+    fork = method.fork_step(benchmark.budget_steps, num_envs)
+    return {*method.reset_steps(benchmark.budget_steps, num_envs), *({fork} if fork is not None else ())}
+
+
+def _check_schedule(benchmark: Benchmark, method: Method, part: Part, key: str, problems: Problems) -> None:
+    budget_steps = benchmark.budget_steps
+    if part.every_steps is not None and part.every_steps >= budget_steps:
+        problems.add(f"{key}.every", f"must be less than the budget of {budget_steps} steps, got {part.every_steps}")
+    match part.schedule:
+        case None if part.hooks == ("event",) and part.kind != "none":
+            problems.add(key, "would never act: give it 'at', 'every' or 'when', or give all methods 'resets'")
+        case Every(every=every) if every >= budget_steps:
+            problems.add(f"{key}.every", f"must be less than the budget of {budget_steps} steps, got {every}")
+        case Trigger():
+            _check_trigger(benchmark, part.schedule, method.agent_config.networks, f"{key}.when", problems)
+
+
+def _check_trigger(
+    benchmark: Benchmark, trigger: Trigger, networks: Sequence[str], key: str, problems: Problems
+) -> None:
+    if trigger.probe not in (labels := benchmark.probes.labels):
+        answer = did_you_mean(trigger.probe, labels) if labels else "None is measured."
+        problems.add(f"{key}.probe", f"must be one of the measurements in 'probes', got {trigger.probe!r}. {answer}")
+    if trigger.network not in networks:
+        problems.add(f"{key}.network", f"must be one of {', '.join(networks)}, got {trigger.network!r}")
+    if trigger.at_most_every >= benchmark.budget_steps:
+        problems.add(
+            f"{key}.at_most_every",
+            f"must be less than the budget of {benchmark.budget_steps} steps, got {trigger.at_most_every}",
+        )

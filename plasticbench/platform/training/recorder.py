@@ -1,0 +1,82 @@
+"""Turns what was measured of members into records of their trials."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from plasticbench.platform.planning.plan import Segment
+from plasticbench.platform.training.process_usage import ProcessUsage
+from plasticbench.records import Record
+
+
+class Recorder:
+    """Writes the records of one segment's members, and keeps what is averaged until the next record is due."""
+
+    def __init__(self, segment: Segment, device: torch.device) -> None:
+        self._segment = segment
+        self.window = MetricWindow()
+        self._log_clock = (time.monotonic(), segment.from_step)
+        self._usage = ProcessUsage(device)
+
+    @property
+    def everyone(self) -> range:
+        """All members."""
+        return range(len(self._segment.members))
+
+    def records(self, step: int, name: str, values: Sequence[float], members: Iterable[int]) -> list[Record]:
+        """One record for each trial that a member stands for."""
+        now = time.time()
+        return [
+            Record(trial, step, name, value, now)
+            for m, value in zip(members, values, strict=True)
+            for trial in self._segment.members[m].trials
+        ]
+
+    def training(self, step: int, metrics: Mapping[str, tuple[Sequence[int], Sequence[float]]]) -> list[Record]:
+        """What the course and the updates showed since the last call, and what the process used."""
+        found: list[Record] = []
+        for name, (members, values) in metrics.items():
+            found += self.records(step, name, values, members)
+        for name, means in self.window.drain().items():
+            found += self.records(step, name, means, self.everyone)
+        now = time.monotonic()
+        speed = (step - self._log_clock[1]) / max(now - self._log_clock[0], 1e-9)
+        self._log_clock = (now, step)
+        for name, value in {"speed/steps_per_s": speed, **self._usage.drain()}.items():
+            found += self.records(step, name, [value] * len(self.everyone), self.everyone)
+        return found
+
+
+class MetricWindow:
+    """Means of what updates reported since the last training record, ``[M]`` by name."""
+
+    def __init__(self) -> None:
+        self._sums: dict[str, Tensor] = {}
+        self._count = 0
+
+    def add(self, metrics: Mapping[str, Tensor]) -> None:
+        """Takes in one update."""
+        for name, value in metrics.items():
+            self._sums[name] = self._sums[name] + value if name in self._sums else value
+        self._count += 1
+
+    def drain(self) -> dict[str, list[float]]:
+        """The means, which are then forgotten."""
+        means = {name: (total / self._count).tolist() for name, total in self._sums.items()}
+        self._sums, self._count = {}, 0
+        return means
+
+    def state_dict(self) -> dict[str, Any]:
+        """Plain data."""
+        return {"count": self._count, "sums": {name: total.tolist() for name, total in self._sums.items()}}
+
+    def load_state_dict(self, state: dict[str, Any], parents: Sequence[int], device: torch.device) -> None:
+        """Member i goes on with the sums of the saved member ``parents[i]``."""
+        self._count = state["count"]
+        sums = state["sums"].items()
+        self._sums = {name: torch.tensor([own[p] for p in parents], device=device) for name, own in sums}
