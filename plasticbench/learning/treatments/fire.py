@@ -114,6 +114,6 @@ class Fire:
             measurements={
                 "sfe": torch.stack(sfe).sum(0),
                 "dfi_before": torch.stack([deviation(before[layer.name], s) for layer, s in scaled]).sum(0),
-                "dfi_after": torch.stack([deviation(layer.weight.value, s) for layer, s in scaled]).sum(0),
+                "dfi_after": torch.stack([deviation(layer.weight.value.contiguous(), s) for layer, s in scaled]).sum(0),
             },
         )
