@@ -97,10 +97,13 @@ def _descends_from(ancestor: int, pid: int) -> bool:
 
 def measure(num_trials: int, members: int) -> dict[str, Any]:
     """Runs one size here; the seconds of each part and the peak memory of each kind of process."""
+    from plasticbench.platform import connection
+
+    connection.prepare_environment("local")
     from rich.console import Console
 
     from plasticbench.analysis.report import write_report
-    from plasticbench.platform import connection, runner
+    from plasticbench.platform import runner
     from plasticbench.platform.benchmark import from_dict
     from plasticbench.platform.display import make_display
     from plasticbench.platform.plan import make_plan
@@ -116,7 +119,6 @@ def measure(num_trials: int, members: int) -> dict[str, Any]:
             directory.create(benchmark, plan)
             plan = directory.plan()
         peaks.start()
-        connection.prepare_environment("local")
         with connection.connected("local"):
             tracker = runner.start_tracker(directory, None)
             scheduler = runner.Scheduler(directory, plan, make_display(Console(), quiet=True), tracker)
