@@ -99,7 +99,7 @@ def measure(num_trials: int, members: int) -> dict[str, Any]:
     """Runs one size here; the seconds of each part and the peak memory of each kind of process."""
     from plasticbench.platform import connection
 
-    connection.prepare_environment("local")
+    connection.prepare_environment("local")  # before the runner imports Ray
     from rich.console import Console
 
     from plasticbench.analysis.report import write_report
