@@ -1,7 +1,9 @@
 """The commands, and one clear message for everything that a user can get wrong."""
 
 import json
+import os
 import socket
+from unittest import mock
 
 import pytest
 import yaml
@@ -12,6 +14,13 @@ from plasticbench import storage
 from plasticbench.platform.cli import app
 
 runner = CliRunner(env={"COLUMNS": "100"})
+
+
+@pytest.fixture(autouse=True)
+def environment():
+    """What a command sets for itself ends with it, as it does for users."""
+    with mock.patch.dict(os.environ):
+        yield
 
 
 def _config(tmp_path, **changes):
