@@ -150,7 +150,7 @@ def test_a_ray_that_was_imported_too_early_is_never_started(tmp_path):
         output, _ = process.communicate(timeout=120)
     last = output.splitlines()[-1]
     assert "BenchmarkError: Ray must keep to 127.0.0.1, but it would listen on" in last
-    assert "prepare_environment before the first `import ray`" in last
+    assert "Before the first `import ray` call prepare_environment" in last
 
 
 @pytest.mark.parametrize(

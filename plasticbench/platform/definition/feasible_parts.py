@@ -16,11 +16,11 @@ def check_parts_fit(benchmark: Benchmark, environment: Environment, method: Meth
     for part, key in _keyed(method):
         _check_known_events(benchmark, environment, method, part, key, problems)
     _check_begins(benchmark, environment, method, problems)
-    for network, layers in method.agent_config.layers(environment.config.spec).items():
-        for part, key in _keyed(method):
-            if part.family == "structures" and _concerns(part, network):
-                with problems.caught(key):
-                    layers = part.chosen.config.layers(layers)
+    if structures := [(part, key) for part, key in _keyed(method) if part.family == "structures"]:
+        with problems.caught(structures[0][1]):
+            for network, layers in method.agent_config.layers(environment.config.spec).items():
+                for part, _ in structures:
+                    layers = part.chosen.config.layers(layers) if _concerns(part, network) else layers
 
 
 def check_parts(benchmark: Benchmark, method: Method, problems: Problems) -> None:
