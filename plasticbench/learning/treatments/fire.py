@@ -20,13 +20,12 @@ from plasticbench.learning.treatments._settings import (
     Rest,
     Scale,
     Solver,
-    require_choice,
-    require_rules,
 )
+from plasticbench.settings import PositiveInt, Settings
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Config:
+class Config(Settings):
     """Weights of ``layers`` (encoder, head, hidden, all, or a glob pattern on layer names) are projected.
 
     Biases and normalisations are never touched. A convolution is projected at each kernel position by itself, and its
@@ -36,7 +35,7 @@ class Config:
     """
 
     solver: Solver = "svd"
-    iterations: int = 10
+    iterations: PositiveInt = 10
     scale: Scale = "muon"
     layers: str = "hidden"
     rest: Rest = "keep"
@@ -44,14 +43,6 @@ class Config:
     optimizer: OptimizerRule = "reset_touched"
     target: TargetRule = "sync"
     temperature: TemperatureRule = "keep"
-
-    def __post_init__(self) -> None:
-        require_choice("solver", self.solver, Solver)
-        require_choice("scale", self.scale, Scale)
-        require_choice("rest", self.rest, Rest)
-        require_rules(self)
-        if self.iterations < 1:
-            raise ValueError(f"iterations: must be at least 1, got {self.iterations}")
 
     def inert(self) -> dict[str, str]:
         """Settings without effect under the current values, and why."""
