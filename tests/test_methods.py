@@ -1,6 +1,7 @@
 """Methods of one part or many: reading, sweeps, bad input, sharing of training, and whole runs."""
 
 import copy
+import dataclasses
 import itertools
 import re
 from collections.abc import Mapping
@@ -9,9 +10,12 @@ from typing import Any
 import pytest
 from small_runs import facts, prepare, run_all, small
 
+from plasticbench.agents import dqn
+from plasticbench.platform.definition.parsing import to_dict
 from plasticbench.platform.definition.reading import Benchmark, BenchmarkError, from_dict
 from plasticbench.platform.planning.plan import Plan, make_plan
 from plasticbench.platform.training.segment import SegmentRun
+from plasticbench.settings import UNHASHED_DEFAULT
 
 BASE: dict[str, Any] = {
     "name": "tiny",
@@ -257,10 +261,19 @@ def test_a_trial_of_new_parts_depends_on_the_files_restart_and_one_of_a_reset_po
     assert half.trials[1].id != late.trials[1].id
 
 
-def test_a_setting_marked_unhashed_while_it_holds_its_default_moves_no_id() -> None:
-    ids = {trial.method: trial.id for trial in plan_of(BASE["methods"], seeds=1).trials}
-    assert ids == {"none": ids["none"], "fire": ids["fire"]}
-    assert plan_of({"none": {"kind": "none"}}, seeds=1).trials[0].id == ids["none"]
+def test_a_setting_that_is_younger_than_results_is_left_out_while_it_holds_its_default() -> None:
+    @dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
+    class Config:
+        old: int = 1
+        young: int = dataclasses.field(default=2, metadata=UNHASHED_DEFAULT)
+
+    assert to_dict("kind", Config()) == {"kind": "kind", "old": 1}
+    assert to_dict("kind", Config(young=3)) == {"kind": "kind", "old": 1, "young": 3}
+
+
+def test_an_agent_that_leaves_a_question_of_the_plan_open_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delattr(dqn.Config, "memory_bytes")
+    assert "agent.kind: 'dqn' cannot be planned, because its Config has no memory_bytes" in problem(BASE["methods"])
 
 
 # -- running --------------------------------------------------------------------------------------------------------
