@@ -64,8 +64,8 @@ class OneOf:
 
 
 UNHASHED_DEFAULT = {"unhashed_default": True}
-"""Metadata of a field that is younger than results: ``field(default=..., metadata=UNHASHED_DEFAULT)``. While it holds its
-default, which must do what was done before there was the field, it stands in no file and no trial id."""
+"""Metadata of a field that is younger than results: ``field(default=..., metadata=UNHASHED_DEFAULT)``. While it holds
+its default, which must do what was done before there was the field, it stands in no file and no trial id."""
 
 
 class PerMember:
