@@ -102,7 +102,7 @@ def test_a_sweep_of_one_value_is_one_method() -> None:
 
 def test_a_sweep_over_shapes_gives_populations_of_their_own() -> None:
     widths = {"sweep": [[16, 16], [32, 32]]}
-    plan = plan_of({"n": {"kind": "none", "agent": {"network": {"hidden": widths}}}}, seeds=1)
+    plan = plan_of({"n": {"kind": "none", "agent": {"network": {"kind": "mlp", "hidden": widths}}}}, seeds=1)
     assert [trial.method for trial in plan.trials] == ["n hidden=[16, 16]", "n hidden=[32, 32]"]
     assert not {s.id for s in plan.segments if s.members[0].trials[0] == plan.trials[0].id} & {
         s.id for s in plan.segments if s.members[0].trials[0] == plan.trials[1].id
@@ -114,7 +114,7 @@ def test_the_settings_of_a_trial_tell_its_parts_apart() -> None:
     method = trial.settings["method"]
     assert method["kind"] == "fire + l2_init"
     assert method["fire"]["at"] == [0.5]
-    assert method["l2_init"] == {"strength": 0.5}
+    assert method["l2_init"] == {"strength": 0.5, "reduction": "sum"}
     assert trial.settings["schedule"] == {"restarts": {"at": [0.5]}}
 
 

@@ -3,15 +3,13 @@ from typing import Any
 
 import pytest
 import torch
+from reset_networks import REWRITING
 from torch import nn
 from torch.nn.utils import parametrizations
 
 import plasticbench
-from plasticbench import plugins
 from plasticbench.learning.invariants import check_reset
 from plasticbench.learning.module_state import ZERO_STATE_OPTIMIZERS, module_state
-
-REWRITING = [kind for kind in plugins.names("treatments") if kind != "none"]
 
 
 def mlp() -> nn.Sequential:
