@@ -195,7 +195,9 @@ class SAC(PopulationAgent):
         self._target_entropy = config.target_entropy_coefficient * len(low)
         base = adam.Config(learning_rate=config.learning_rate, eps=1e-8, weight_decay=config.weight_decay)
         actor_layers, critic_layers = _actor_layers(config, spec), _critic_layers(config, spec)
-        self.actor = TrainedNetwork.build("actor", actor_layers, base, streams, device, "none", parts)
+        self.actor = TrainedNetwork.build(
+            "actor", actor_layers, base, streams, device, "none", parts, loss_reaches_others=True
+        )
         self.critics = tuple(
             TrainedNetwork.build(name, critic_layers, base, streams, device, parts=parts)
             for name in config.critic_names

@@ -90,7 +90,8 @@ class Fire:
 
         config = self.config
         selected, rest = split(net, config.layers)
-        before = {layer.name: layer.weight.value.clone() for layer in net.layers}
+        # Row by row, so that sums over them do not depend on how the population lies in memory.
+        before = {layer.name: layer.weight.value.clone(memory_format=torch.contiguous_format) for layer in net.layers}
         touched = reinitialize(rest, config.init_source) if config.rest == "reset" else set()
         scales = project_(
             [layer.weight.value for layer in selected],
