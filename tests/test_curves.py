@@ -28,6 +28,15 @@ def test_align_averages_irregular_records_in_bins():
     assert matrix[0, -1] == pytest.approx(np.mean(steps[steps > grid[-2]]))
 
 
+def test_bins_divide_the_whole_run_whenever_it_was_measured():
+    edges = [
+        curves.align(steps, np.zeros(len(steps), dtype=int), np.ones(len(steps)))[0]
+        for steps in (np.arange(150, 40_001, 100), np.arange(168, 40_001, 104), np.arange(1, 40_001))
+    ]
+    assert edges[0][[0, 49, -1]].tolist() == [399.5, 19_975.0, 39_950.0]
+    assert edges[2][[0, 49, -1]].tolist() == [400.0, 20_000.0, 40_000.0]
+
+
 def test_centre_is_missing_where_a_seed_is_missing():
     runs = np.array([[0.0, 1.0, 2.0], [0.0, 3.0, np.nan], [0.0, 2.0, 9.0]])
     curve = curves.curve("fire", np.array([1, 2, 3]), runs, generator())
@@ -59,6 +68,29 @@ def test_curves_over_tasks_pool_runs_on_common_steps_and_leave_out_partial_metho
     assert curve.steps.tolist() == [5, 10]
     assert curve.centre == pytest.approx([0.5, 0.5])
     assert curve.runs.tolist() == [[0.0, 0.0], [1.0, 1.0]]
+
+
+def _rising(task: str, steps: np.ndarray) -> list[tuple[str, str, int, str, int, float]]:
+    return [(task, "a", seed, "eval/score", int(step), step / 40_000) for seed in range(3) for step in steps]
+
+
+@pytest.mark.parametrize("every_steps", [1_000, 150])
+def test_tasks_with_other_strides_have_a_whole_curve_together(every_steps):
+    due = np.arange(every_steps, 40_001, every_steps)
+    one, eight = np.append(due, 40_000), np.append(-(-due // 8) * 8, 40_000)
+    rows = _rising("one environment", np.unique(one)) + _rising("eight environments", np.unique(eight))
+    (curve,) = curves.curves_over_tasks(table_of(rows), "eval/score", None)
+    assert len(curve.steps) > 0.9 * min(100, len(due))
+    assert np.diff(curve.steps).max() <= 1_001
+    assert curve.centre == pytest.approx(curve.steps / 40_000, abs=200 / 40_000)
+
+
+def test_a_task_between_its_evaluations_counts_with_the_line_that_its_figure_shows():
+    rows = [("x", "a", 0, "eval/score", step, v) for step, v in ((10, 0.0), (20, 4.0), (40, 0.0))]
+    rows += [("y", "a", 0, "eval/score", step, v) for step, v in ((12, 1.0), (40, 1.0))]
+    (curve,) = curves.curves_over_tasks(table_of(rows), "eval/score", None)
+    assert curve.steps.tolist() == [12, 40]
+    assert curve.runs[0] == pytest.approx([0.8, 0.0])
 
 
 def test_final_value_averages_the_last_tenth():

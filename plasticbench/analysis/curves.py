@@ -39,12 +39,13 @@ class Recovery:
 def align(steps: np.ndarray, seeds: np.ndarray, values: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Grid ``[points]`` and values ``[seeds, points]``, the last record where two share a step.
 
-    More than 200 distinct steps (training episodes end at any step) are averaged in bins that end at grid points.
+    For the eye: more than 200 distinct steps are averaged in 100 bins, each up to and including its grid point. The
+    bins divide what lies between 0 and the last step, so that they do not depend on when else something was measured.
     """
     grid, column = np.unique(steps, return_inverse=True)
     rows, row = np.unique(seeds, return_inverse=True)
     if len(grid) > _MAX_POINTS:
-        edges = np.linspace(grid[0], grid[-1], _MAX_POINTS // 2 + 1)[1:]
+        edges = np.linspace(0, grid[-1], _MAX_POINTS // 2 + 1)[1:]
         return edges, _bin_means(row, np.searchsorted(edges, steps), values, (len(rows), len(edges)))
     matrix = np.full((len(rows), len(grid)), np.nan)
     matrix[row, column] = values
@@ -89,8 +90,9 @@ def curves_by_name(table: pd.DataFrame, rng: np.random.Generator) -> dict[str, l
 def curves_over_tasks(table: pd.DataFrame, name: str, rng: np.random.Generator | None) -> list[Curve]:
     """Curves of one record name over all tasks: IQM of the pooled runs, one faint line per task (its IQM).
 
-    Only steps at which every task was evaluated count; a method that lacks a task has no curve. There is no band
-    without ``rng``.
+    Tasks whose environments advance by other strides are evaluated at other steps: there, each counts with what its own
+    figure shows, the straight line between its evaluations, at the steps of the task that has fewest. A method that
+    lacks a task has no curve. There is no band without ``rng``.
     """
     tasks = [task for _, task in table[table["name"] == name].groupby("task", observed=True)]
     aligned = [{method: (steps, runs) for _, method, steps, runs in _aligned(task)} for task in tasks]
@@ -99,14 +101,27 @@ def curves_over_tasks(table: pd.DataFrame, name: str, rng: np.random.Generator |
         if not aligned or any(method not in task for task in aligned):
             continue
         grids = [task[method] for task in aligned]
-        steps = grids[0][0]
-        for other, _ in grids[1:]:
-            steps = np.intersect1d(steps, other)
+        steps = _common_steps([grid for grid, _ in grids])
         if len(steps):
-            runs = [values[:, np.searchsorted(grid, steps)] for grid, values in grids]
+            runs = [_at(steps, grid, values) for grid, values in grids]
             shown = np.stack([aggregate.iqm([values.T]) for values in runs])
             curves.append(_curve(method, steps, runs, shown, rng))
     return curves
+
+
+def _common_steps(grids: Sequence[np.ndarray]) -> np.ndarray:
+    """The steps of the shortest grid that lie between the first and the last step of every grid."""
+    steps = min(grids, key=len)
+    first, last = max(grid[0] for grid in grids), min(grid[-1] for grid in grids)
+    shared: np.ndarray = steps[(first <= steps) & (steps <= last)]
+    return shared
+
+
+def _at(steps: np.ndarray, grid: np.ndarray, values: np.ndarray) -> np.ndarray:
+    """Runs ``[seeds, points]`` at ``steps``: their values on the grid itself, straight lines between."""
+    if np.array_equal(steps, grid):
+        return values
+    return np.stack([np.interp(steps, grid, run) for run in values])
 
 
 def _aligned(table: pd.DataFrame) -> Iterator[tuple[str, str, np.ndarray, np.ndarray]]:

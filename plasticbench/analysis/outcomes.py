@@ -43,11 +43,11 @@ def outcomes(runs: Sequence[Run], tables: Sequence[pd.DataFrame]) -> list[Outcom
     events = {task: _first_event(runs, task) for run in runs for task in run.tasks}
     found = []
     for run, table in zip(runs, tables, strict=True):
-        series = _series(table)
+        own = series(table)
         for trial in run.trials:
             after = events[trial.task]
-            scores = series.get((trial.task, trial.method, trial.seed, "eval/score"), _NOTHING)
-            returns = series.get((trial.task, trial.method, trial.seed, "eval/return"), _NOTHING)
+            scores = own.get((trial.task, trial.method, trial.seed, "eval/score"), _NOTHING)
+            returns = own.get((trial.task, trial.method, trial.seed, "eval/return"), _NOTHING)
             found.append(
                 Outcome(
                     task=trial.task,
@@ -65,7 +65,7 @@ def outcomes(runs: Sequence[Run], tables: Sequence[pd.DataFrame]) -> list[Outcom
 _NOTHING = (np.empty(0, dtype=np.int64), np.empty(0))
 
 
-def _series(table: pd.DataFrame) -> dict[tuple[Any, ...], tuple[np.ndarray, np.ndarray]]:
+def series(table: pd.DataFrame) -> dict[tuple[Any, ...], tuple[np.ndarray, np.ndarray]]:
     """Steps and values by (task, method, seed, name), the last record where two share a step."""
     table = table.drop_duplicates(["task", "method", "seed", "name", "step"], keep="last")
     steps, values = table["step"].to_numpy(), table["value"].to_numpy()

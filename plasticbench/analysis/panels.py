@@ -12,7 +12,7 @@ import pandas as pd
 from markupsafe import Markup
 
 from plasticbench.analysis import aggregate, plots
-from plasticbench.analysis.curves import FINAL_FRACTION, Curve, curves_by_name, curves_over_tasks, recovery
+from plasticbench.analysis.curves import Curve, curves_by_name, curves_over_tasks
 from plasticbench.analysis.leaderboard import BOOTSTRAP_SEED, Row, complete_scores
 from plasticbench.analysis.outcomes import Outcome
 from plasticbench.analysis.runs import Run
@@ -49,19 +49,6 @@ class PanelGroup(NamedTuple):
     title: str
     shown: list[Panel]
     folded: list[Panel]
-
-
-class RecoveryRow(NamedTuple):
-    """What the first reset or change did to one method: medians over seeds, and how many seeds came back."""
-
-    task: str
-    method: str
-    event_step: int
-    before: float
-    drop: float
-    recovery_steps: float | None
-    num_recovered: int
-    num_seeds: int
 
 
 @dataclass(kw_only=True, slots=True)
@@ -143,33 +130,6 @@ class Panels:
                     made = [[], made[0] + made[1]]
                 groups.append(self._group(title, *made))
         return groups
-
-    def recoveries(self) -> list[RecoveryRow]:
-        """Drop and recovery around the first reset or change of each task."""
-        rows = []
-        for task in self._tasks:
-            event = self.run.first_event(task)
-            if event is None:
-                continue
-            for curve in self._curves[task].get("eval/score", []):
-                window = self.run.budget_steps * FINAL_FRACTION
-                kept = [(curve.steps[np.isfinite(run)], run[np.isfinite(run)]) for run in curve.runs]
-                found = [fate for steps, run in kept if (fate := recovery(steps, run, event, window)) is not None]
-                if found:
-                    back = float(np.median([fate.recovery_steps for fate in found]))
-                    rows.append(
-                        RecoveryRow(
-                            task=task,
-                            method=curve.method,
-                            event_step=event,
-                            before=float(np.median([fate.before for fate in found])),
-                            drop=float(np.median([fate.drop for fate in found])),
-                            recovery_steps=back if np.isfinite(back) else None,
-                            num_recovered=sum(np.isfinite(fate.recovery_steps) for fate in found),
-                            num_seeds=len(found),
-                        )
-                    )
-        return rows
 
     def distributions(self, found: Sequence[Outcome], rows: Sequence[Row]) -> list[Panel]:
         """Final scores of all runs of each task."""

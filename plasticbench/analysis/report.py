@@ -25,6 +25,7 @@ from plasticbench.analysis.leaderboard import ALL, Row, interval_text, number_te
 from plasticbench.analysis.outcomes import Outcome, outcomes
 from plasticbench.analysis.panels import MAX_DETAILED_TASKS, Panels
 from plasticbench.analysis.plots import palette
+from plasticbench.analysis.recoveries import recoveries
 from plasticbench.analysis.runs import Run, load_run, read_table
 from plasticbench.analysis.settings import settings_tables
 from plasticbench.storage import Location
@@ -105,7 +106,7 @@ def _context(run: Run, table: pd.DataFrame, found: Sequence[Outcome], rows: Sequ
         "seed_counts": _span(_seed_counts(run)),
         "films": films_by_task(run),
         "curves": panels.learning_curves(),
-        "recoveries": panels.recoveries(),
+        "recoveries": recoveries(run, table),
         "plasticity": panels.plasticity(),
         "distributions": panels.distributions(found, rows),
         "profile": panels.profile(found),
