@@ -128,8 +128,10 @@ class Checkpoint(Settings):
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Execution(Settings):
-    """How the work is cut and what each population is given; changes no result, only speed.
+    """How the work is cut and what each population is given.
 
+    It is no part of a trial's id. ``members_per_population``, ``num_cpus`` and ``device`` change the order in which
+    float32 sums are taken, and training amplifies that rounding: a trial may end otherwise, in favour of no method.
     ``max_concurrent`` bounds the populations that run at once beyond what the resources bound.
     """
 
