@@ -131,7 +131,7 @@ def test_report_and_leaderboard_come_from_records_alone(tmp_path):
     run_all(tmp_path / "run", small())
     assert runner.invoke(app, ["report", str(tmp_path / "run")]).exit_code == 0
     assert (tmp_path / "run" / "report" / "index.html").exists()
-    rows = json.loads(runner.invoke(app, ["leaderboard", str(tmp_path / "run"), "--json"]).output)
+    rows = json.loads(runner.invoke(app, ["leaderboard", str(tmp_path / "run"), "--json"]).output)["rows"]
     assert {row["method"] for row in rows} == {"none", "fire"}
     assert {row["rank"] for row in rows} <= {1, 2}
     html = tmp_path / "board.html"

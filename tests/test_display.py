@@ -23,6 +23,15 @@ def test_a_log_names_a_few_populations_and_counts_many():
     assert _plain(21) == "21 populations run: 3,780 member-steps to go, about -\n"
 
 
+def test_a_line_tells_whose_values_diverged():
+    text = io.StringIO()
+    running = [Progress("p", 10, 0, 100, 5, 5.0, 9.3, num_overvalued=n) for n in (3, 0)]
+    PlainDisplay(Console(file=text, width=200)).update(running, 900)
+    first, second = text.getvalue().splitlines()
+    assert "last return 9.3, values diverged in 3 of 5 members, all done" in first
+    assert "last return 9.3, all done" in second
+
+
 def test_a_terminal_shows_as_many_populations_as_fit_and_counts_the_rest():
     text = io.StringIO()
     display = LiveDisplay(Console(file=text, width=200, height=60, force_terminal=True))

@@ -17,13 +17,18 @@ SCORES = {
 }
 
 
+def board(paths) -> list[Row]:
+    """The rows of a leaderboard."""
+    return leaderboard.leaderboard(paths).rows
+
+
 def row_of(rows: list[Row], method: str, task: str = "all") -> Row:
     (row,) = [row for row in rows if (row.task, row.method) == (task, method)]
     return row
 
 
 def test_rows_by_hand(tmp_path):
-    rows = leaderboard.leaderboard([write_run(tmp_path, SCORES)])
+    rows = board([write_run(tmp_path, SCORES)])
     assert [(row.task, row.method, row.rank) for row in rows] == [
         (task, method, rank) for task in ("all", "A") for rank, method in enumerate(("fire", "full_reset", "none"), 1)
     ]
@@ -45,14 +50,14 @@ def test_a_bad_final_score_counts_only_the_last_tenth_of_the_budget(tmp_path):
         if line["name"] == "eval/score":
             line["value"] = {90: 7.0, 100: 0.25}.get(line["step"], 0.0)
     path.write_text("".join(json.dumps(line) + "\n" for line in lines))
-    row = leaderboard.leaderboard([run])[0]
+    row = board([run])[0]
     assert row.iqm == pytest.approx(0.25)
     assert row.after_reset_iqm == pytest.approx((7.0 + 0.25) / 5)
 
 
 def test_the_mean_of_all_tasks_is_the_mean_of_the_task_means_and_returns_are_not_mixed(tmp_path):
     scores = {("A", "none"): [0.0, 0.0, 0.0], ("B", "none"): [1.0, 1.0, 1.0, 1.0, 1.0]}
-    row = row_of(leaderboard.leaderboard([write_run(tmp_path, scores)]), "none")
+    row = row_of(board([write_run(tmp_path, scores)]), "none")
     assert row.mean == pytest.approx(0.5)
     assert row.n_seeds == 3
     assert row.mean_return is None
@@ -60,7 +65,7 @@ def test_the_mean_of_all_tasks_is_the_mean_of_the_task_means_and_returns_are_not
 
 def test_equal_scores_share_a_rank(tmp_path):
     scores = {("A", "none"): [0.5] * 3, ("A", "fire"): [0.5] * 3, ("A", "full_reset"): [0.1] * 3}
-    rows = leaderboard.leaderboard([write_run(tmp_path, scores)])
+    rows = board([write_run(tmp_path, scores)])
     assert {row.method: row.rank for row in rows} == {"none": 1, "fire": 1, "full_reset": 3}
     assert (row_of(rows, "none").rank_best, row_of(rows, "none").rank_worst) == (1, 2)
 
@@ -75,7 +80,7 @@ def test_paired_differences_separate_methods_whose_intervals_overlap():
 
 
 def test_two_seeds_have_no_interval_and_the_row_says_so(tmp_path):
-    row = leaderboard.leaderboard([write_run(tmp_path, {("A", "none"): [0.0, 1.0]})])[0]
+    row = board([write_run(tmp_path, {("A", "none"): [0.0, 1.0]})])[0]
     assert row.iqm == pytest.approx(0.5)
     assert (row.iqm_low, row.iqm_high, row.rank_best) == (None, None, None)
     assert row.note == "no interval: 2 seeds, 3 are needed"
@@ -83,7 +88,7 @@ def test_two_seeds_have_no_interval_and_the_row_says_so(tmp_path):
 
 def test_a_trial_without_its_final_evaluation_takes_its_method_out_of_the_ranking(tmp_path):
     cut = write_run(tmp_path, SCORES, last_step=lambda task, method, seed: 90 if (method, seed) == ("fire", 2) else 100)
-    rows = leaderboard.leaderboard([cut])
+    rows = board([cut])
     row = row_of(rows, "fire")
     assert (row.rank, row.iqm, row.n_seeds, row.n_incomplete) == (None, None, 3, 1)
     assert row.note == "not ranked: 1 of 4 trials incomplete"
@@ -94,24 +99,24 @@ def test_a_trial_without_its_final_evaluation_takes_its_method_out_of_the_rankin
 def test_a_trial_without_a_record_file_is_incomplete(tmp_path):
     run = write_run(tmp_path, SCORES)
     (run / "records" / "a--fire--s0.jsonl").unlink()
-    assert row_of(leaderboard.leaderboard([run]), "fire").n_incomplete == 1
+    assert row_of(board([run]), "fire").n_incomplete == 1
 
 
 def test_a_score_that_is_not_a_number_is_incomplete(tmp_path):
     run = write_run(tmp_path, {("A", "none"): [float("nan"), 0.5, 0.5]})
-    assert leaderboard.leaderboard([run])[0].n_incomplete == 1
+    assert board([run])[0].n_incomplete == 1
 
 
 def test_a_method_that_lacks_a_task_is_not_ranked_over_all(tmp_path):
-    rows = leaderboard.leaderboard([write_run(tmp_path, {**SCORES, ("B", "none"): [0.0] * 3})])
+    rows = board([write_run(tmp_path, {**SCORES, ("B", "none"): [0.0] * 3})])
     assert row_of(rows, "fire").note == "not ranked: was not run on B"
     assert row_of(rows, "fire", "A").rank == 1
 
 
 def test_runs_are_compared_across_directories(tmp_path):
     parts = [write_run(tmp_path / m, {key: v for key, v in SCORES.items() if key[1] == m}) for _, m in SCORES]
-    apart = leaderboard.leaderboard(parts)
-    assert sorted(apart, key=repr) == sorted(leaderboard.leaderboard([write_run(tmp_path / "one", SCORES)]), key=repr)
+    apart = board(parts)
+    assert sorted(apart, key=repr) == sorted(board([write_run(tmp_path / "one", SCORES)]), key=repr)
 
 
 @pytest.mark.parametrize(
@@ -126,7 +131,7 @@ def test_runs_that_cannot_be_compared_are_refused(tmp_path, changes, message):
     first = write_run(tmp_path / "first", {("A", "none"): [0.0] * 3})
     second = write_run(tmp_path / "second", {("A", "fire"): [0.0] * 3}, **changes)
     with pytest.raises(ValueError, match=message):
-        leaderboard.leaderboard([first, second])
+        board([first, second])
 
 
 def test_another_evaluation_is_refused(tmp_path):
@@ -135,7 +140,7 @@ def test_another_evaluation_is_refused(tmp_path):
     plan = (second / "plan.json").read_text()
     (second / "plan.json").write_text(plan.replace('"episodes": 5', '"episodes": 7'))
     with pytest.raises(ValueError, match="A: trials of one task need the same evaluation"):
-        leaderboard.leaderboard([first, second])
+        board([first, second])
 
 
 def test_one_name_for_two_methods_is_refused(tmp_path):
@@ -144,14 +149,14 @@ def test_one_name_for_two_methods_is_refused(tmp_path):
     plan = (first / "plan.json").read_text()
     (tmp_path / "second" / "plan.json").write_text(plan.replace('"iterations": 5', '"iterations": 9'))
     with pytest.raises(ValueError, match="two methods are called 'fire'"):
-        leaderboard.leaderboard([first, tmp_path / "second"])
+        board([first, tmp_path / "second"])
 
 
 def test_a_trial_that_is_there_twice_is_refused(tmp_path):
     first = write_run(tmp_path / "first", {("A", "fire"): [0.0] * 3})
     shutil.copytree(first, tmp_path / "second")
     with pytest.raises(ValueError, match="'fire' with seed 0 is both in"):
-        leaderboard.leaderboard([first, tmp_path / "second"])
+        board([first, tmp_path / "second"])
 
 
 @pytest.mark.parametrize("plan", [None, "{", '{"name": "x"}', "[]"])
@@ -159,7 +164,7 @@ def test_a_directory_without_a_plan_is_refused_with_its_name(tmp_path, plan):
     if plan is not None:
         (tmp_path / "plan.json").write_text(plan)
     with pytest.raises(ValueError, match=r"plan\.json: "):
-        leaderboard.leaderboard([tmp_path])
+        board([tmp_path])
 
 
 def test_a_broken_record_is_refused_with_its_line(tmp_path):
@@ -167,21 +172,23 @@ def test_a_broken_record_is_refused_with_its_line(tmp_path):
     path = run / "records" / "a--fire--s1.jsonl"
     path.write_text(path.read_text().replace('"name":"eval/score","value":0.9', '"name":"eval/score","value":oops', 1))
     with pytest.raises(ValueError, match=r"a--fire--s1\.jsonl: line 2"):
-        leaderboard.leaderboard([run])
+        board([run])
 
 
 def test_a_last_line_that_was_cut_is_left_out(tmp_path):
     run = write_run(tmp_path, SCORES)
-    expected = leaderboard.leaderboard([run])
+    expected = board([run])
     with open(run / "records" / "a--fire--s1.jsonl", "a") as file:
         file.write('{"trial":"a--fire--s1","step":100,"name":"eval/sco')
-    assert leaderboard.leaderboard([run]) == expected
+    assert board([run]) == expected
 
 
 def test_json_and_markdown_hold_every_row(tmp_path):
-    rows = leaderboard.leaderboard([write_run(tmp_path, SCORES)])
-    assert json.loads(json.dumps(leaderboard.to_json(rows), allow_nan=False))[0]["method"] == "fire"
-    markdown = leaderboard.to_markdown(rows)
+    found = leaderboard.leaderboard([write_run(tmp_path, SCORES)])
+    document = json.loads(json.dumps(leaderboard.to_json(found), allow_nan=False))
+    assert document.keys() == {"schema_version", "rows", "provenance"}
+    assert document["rows"][0]["method"] == "fire"
+    markdown = leaderboard.to_markdown(found.rows)
     assert "| 1 | fire | dqn | 0.900 [" in markdown
     assert markdown.count("\n| ") == 5
     assert "All tasks" not in markdown
@@ -193,14 +200,14 @@ def test_numbers_have_a_true_minus_sign_and_no_negative_zero():
 
 
 def test_the_answer_names_a_winner_only_if_the_paired_difference_excludes_zero(tmp_path):
-    clear = answer(leaderboard.leaderboard([write_run(tmp_path / "clear", SCORES)])[:3])
+    clear = answer(board([write_run(tmp_path / "clear", SCORES)])[:3])
     assert clear[0].startswith("At the end of training, fire has the highest score (IQM 0.900), clearly ahead of every")
     close = {**SCORES, ("A", "full_reset"): [1.0, 0.7, 1.0, 0.7]}
-    sentence = answer(leaderboard.leaderboard([write_run(tmp_path / "close", close)])[:3])[0]
+    sentence = answer(board([write_run(tmp_path / "close", close)])[:3])[0]
     assert "is clearly ahead of none, but is not separated from full_reset" in sentence
 
 
 def test_the_answer_claims_nothing_from_two_seeds(tmp_path):
     scores = {key: values[:2] for key, values in SCORES.items()}
-    sentence = answer(leaderboard.leaderboard([write_run(tmp_path, scores)])[:3])[0]
+    sentence = answer(board([write_run(tmp_path, scores)])[:3])[0]
     assert "2 seeds per method cannot show that it is better" in sentence

@@ -57,7 +57,7 @@ def test_native_and_rllib_agents_share_a_run_whose_processes_may_die(tmp_path):
     for trial in _plan(killed).trials:
         names = [(r.step, r.name) for r in read_records(killed / "records" / f"{trial.id}.jsonl")]
         assert len(names) == len(set(names)) > 50
-    rows = json.loads((killed / "report" / "leaderboard.json").read_text())
+    rows = json.loads((killed / "report" / "leaderboard.json").read_text())["rows"]
     agents = {row["method"]: row["agent"] for row in rows}
     assert agents == {"none": "dqn", "rllib none": "rllib DQN", "rllib fire": "rllib DQN"}
     assert "rllib DQN" in (killed / "report" / "index.html").read_text()

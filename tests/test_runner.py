@@ -109,7 +109,7 @@ def test_a_run_leaves_everything_it_promises_and_mlflow_mirrors_the_records(tmp_
         "report/leaderboard.md",
     ):
         assert (out / name).exists(), name
-    rows = json.loads((out / "report" / "leaderboard.json").read_text())
+    rows = json.loads((out / "report" / "leaderboard.json").read_text())["rows"]
     keys = {"task", "method", "n_seeds", "iqm", "iqm_low", "iqm_high", "mean", "median", "optimality_gap", "rank"}
     assert all(keys <= row.keys() for row in rows)
     assert {row["method"] for row in rows} == {"none", "fire"}
@@ -206,7 +206,7 @@ def test_a_killed_run_in_an_object_store_is_resumed_by_one_of_two_drivers_to_the
     assert code == 0, output
     assert storage.read(bucket_folder / "report" / "index.html") == page
     code, output = _finish(_start("leaderboard", out, "--json"))
-    assert {row["method"] for row in json.loads(output)} == {"none", "fire"}
+    assert {row["method"] for row in json.loads(output)["rows"]} == {"none", "fire"}
 
 
 def _has_commit(checkpoints: storage.Location) -> bool:

@@ -191,6 +191,21 @@ def test_trials_hang_below_their_method_and_carry_settings_and_tags(run_dir: Pat
     assert "seed" not in parent.data.params, "settings in which the trials differ are not the method's"
 
 
+def test_a_trial_whose_values_diverged_is_tagged_once_even_by_a_mirror_that_takes_over(run_dir: Path) -> None:
+    diverging, sound = make_run(run_dir)
+    name = "q/bound_ratio"
+    Mirror(run_dir, None).pump({diverging: write(run_dir, diverging, [0.5, *[7.0] * 6], name=name)})
+    assert "diverged" not in runs(client(run_dir))[diverging].data.tags
+    second = Mirror(run_dir, None)
+    lengths = {diverging: write(run_dir, diverging, [7.0] * 3, first_step=7, name=name)}
+    second.pump(lengths | {sound: write(run_dir, sound, [1.9] * 20, name=name)})
+    assert "diverged" not in runs(client(run_dir))[diverging].data.tags
+    second.pump({diverging: write(run_dir, diverging, [7.0], first_step=10, name=name)})
+    found = runs(client(run_dir))
+    assert found[diverging].data.tags["diverged"] == "from step 1"
+    assert "diverged" not in found[sound].data.tags
+
+
 def test_two_directories_of_one_benchmark_do_not_mix(tmp_path: Path) -> None:
     uri = f"sqlite:///{tmp_path}/shared.db"
     for name, value in (("a", 1.0), ("b", 2.0)):

@@ -13,6 +13,7 @@ from torch import Tensor
 
 from plasticbench.agents._replay import Batch, PopulationReplay
 from plasticbench.agents._temperature import Temperature
+from plasticbench.agents._value_bound import ValueBound
 from plasticbench.contracts.network import NetworkView
 from plasticbench.contracts.task import EnvStep, World
 from plasticbench.contracts.treatment import Part, Report
@@ -29,6 +30,7 @@ class PopulationAgent(ABC):
     replay: PopulationReplay
     num_envs: int
     temperature: Temperature | None
+    value_bound: ValueBound
     parts: Sequence[Sequence[Part]]  # of each member's method
 
     @property
@@ -144,7 +146,7 @@ class PopulationAgent(ABC):
 
     def state_dict(self) -> tuple[dict[str, Tensor], dict[str, Any]]:
         """Tensors ``[M, ...]`` and plain data of networks, treatments and streams; subclasses add their own."""
-        tensors: dict[str, Tensor] = {}
+        tensors = self.value_bound.state_dict()
         for trained in self.trained:
             tensors |= trained.state_dict()
         treatments = {trained.name: trained.parts.plain_state() for trained in self.trained}
@@ -155,6 +157,7 @@ class PopulationAgent(ABC):
         for trained in self.trained:
             # Version 0.1 had no treatments with a state.
             trained.load_state_dict(tensors, parents, plain.get("treatments", {}).get(trained.name, ()))
+        self.value_bound.load_state_dict(tensors, parents)
         for streams, parent in zip(self.streams, parents, strict=True):
             streams.load_state_dict(plain["streams"][parent])
 

@@ -15,6 +15,7 @@ from plasticbench.agents._population import PopulationAgent
 from plasticbench.agents._replay import Batch, PopulationReplay
 from plasticbench.agents._settings import AgentSettings
 from plasticbench.agents._uniforms import MemberUniforms
+from plasticbench.agents._value_bound import ValueBound
 from plasticbench.contracts.task import BoxActions, EnvSpec, EnvStep
 from plasticbench.contracts.treatment import Part
 from plasticbench.learning.layers import LayerSpec
@@ -142,6 +143,7 @@ class DQN(PopulationAgent):
         base = adam.Config(learning_rate=config.learning_rate, eps=config.adam_eps, weight_decay=0.0)
         self.q = TrainedNetwork.build("q", _layers(config, spec), base, streams, device, parts=parts)
         self.replay = PopulationReplay(spec, self.num_members, num_envs, config.capacity_transitions, device)
+        self.value_bound = ValueBound(config.discount, self.num_members, device)
         self._exploration = MemberUniforms(streams, "exploration", (num_envs, 2))
         self._batches = MemberUniforms(streams, "replay", (config.batch_rows,))
         self._epsilon = LinearSchedule(
@@ -192,6 +194,7 @@ class DQN(PopulationAgent):
     def observe(self, action: np.ndarray, step: EnvStep) -> None:
         """Stores what followed ``action``; the fields of ``step`` are shaped ``[M, E, ...]``."""
         self.replay.observe(action, step)
+        self.value_bound.see(step.reward)
 
     def learn(self, step: int) -> Iterator[dict[str, Tensor]]:
         """Makes the updates that are due when the clock reaches ``step``; yields each one's metrics ``[M]``."""
@@ -207,7 +210,8 @@ class DQN(PopulationAgent):
         batch = self.replay.sample(self._batches.draw())
         loss, q = self._loss(batch)
         self.q.descend(loss, step)
-        return {"loss/td": loss.detach(), "q/mean": q.detach().mean(dim=(1, 2))}
+        q = q.detach()
+        return {"loss/td": loss.detach(), "q/mean": q.mean(dim=(1, 2)), "q/bound_ratio": self.value_bound.ratio(q)}
 
     def _loss(self, batch: Batch) -> tuple[Tensor, Tensor]:
         obs, next_obs = self._observations(batch)

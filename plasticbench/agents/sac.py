@@ -23,6 +23,7 @@ from plasticbench.agents._settings import AgentSettings
 from plasticbench.agents._tanh_gaussian import bounded_log_std, sample
 from plasticbench.agents._temperature import Temperature
 from plasticbench.agents._uniforms import MemberNormals, MemberUniforms
+from plasticbench.agents._value_bound import ValueBound
 from plasticbench.contracts.task import BoxActions, EnvSpec, EnvStep
 from plasticbench.contracts.treatment import Part
 from plasticbench.learning.layers import LayerSpec
@@ -205,6 +206,9 @@ class SAC(PopulationAgent):
         self.temperature = Temperature(
             config.temperature_start, config.temperature_learning_rate, self.num_members, device
         )
+        # Uniform actions have the highest entropy, and the temperature pays what brings a policy to the one aimed at.
+        entropy_nats = max(len(low) * math.log(2), abs(self._target_entropy))
+        self.value_bound = ValueBound(config.discount, self.num_members, device, entropy_nats)
         uses_norm = config.observation_norm == "running"
         self._norm = RunningNorm(self.num_members, spec.obs_shape, device) if uses_norm else None
         self.replay = PopulationReplay(spec, self.num_members, num_envs, config.capacity_transitions, device)
@@ -262,6 +266,7 @@ class SAC(PopulationAgent):
         """Stores what followed ``action``; the fields of ``step`` are shaped ``[M, E, ...]``."""
         self.replay.observe(np.clip((action - self._centre) / self._reach, -1, 1), step)
         self._take_in(step.obs)
+        self.value_bound.see(step.reward)
 
     def _take_in(self, obs: np.ndarray) -> None:
         if self._norm is not None:
@@ -279,7 +284,7 @@ class SAC(PopulationAgent):
         batch = self.replay.sample(self._draws["batches"].draw())
         noise = torch.from_numpy(self._draws["policy"].draw()).to(self.device)
         obs, next_obs = self._observations(batch)
-        loss, log_prob = self._actor_loss(obs, noise[:, 0])
+        loss, log_prob, q = self._actor_loss(obs, noise[:, 0])
         self.actor.descend(loss, step)
         log_prob = log_prob.detach()
         temperature_loss = self.temperature.update(log_prob, self._target_entropy)
@@ -295,13 +300,14 @@ class SAC(PopulationAgent):
             },
             "policy/entropy": -log_prob.mean(dim=1),
             "policy/temperature": self.temperature.value,
+            "q/bound_ratio": self.value_bound.ratio(q, self.temperature.value),
         }
 
-    def _actor_loss(self, obs: Tensor, noise: Tensor) -> tuple[Tensor, Tensor]:
-        """The loss ``[M]`` and the log densities ``[M, B]`` of the actions that ``noise`` leads to."""
+    def _actor_loss(self, obs: Tensor, noise: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """The loss ``[M]``, and log densities and values ``[M, B]`` of the actions that ``noise`` leads to."""
         action, log_prob = self._drawn(self.actor.forward(obs), noise)
         q = self._smallest([critic.online.forward(_joined(obs, action)) for critic in self.critics])
-        return policy_loss(q, log_prob, self.temperature.value), log_prob
+        return policy_loss(q, log_prob, self.temperature.value), log_prob, q.detach()
 
     def _critic_losses(self, batch: Batch, obs: Tensor, next_obs: Tensor, noise: Tensor) -> list[Tensor]:
         with torch.no_grad():

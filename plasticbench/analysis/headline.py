@@ -8,6 +8,8 @@ from typing import NamedTuple
 from plasticbench.analysis.aggregate import MIN_SEEDS
 from plasticbench.analysis.leaderboard import Row, number_text
 
+_MAX_NAMED = 6  # methods that a sentence lists
+
 
 class _Claim(NamedTuple):
     method: str
@@ -47,6 +49,20 @@ def answer(rows: Sequence[Row]) -> list[str]:
     if after:
         sentences.append(_verdict("Over all evaluations after the first reset or change", after, num_seeds))
     return sentences
+
+
+def warning(rows: Sequence[Row]) -> str | None:
+    """A sentence about the trials of one board whose values diverged, ``None`` if there are none."""
+    concerned = [row for row in rows if row.diverged_trials]
+    if not concerned:
+        return None
+    if len(concerned) == 1 or len(concerned) > _MAX_NAMED:
+        trials, of = sum(row.diverged_trials or 0 for row in concerned), sum(row.n_trials for row in concerned)
+        whose = concerned[0].method if len(concerned) == 1 else f"{len(concerned)} methods"
+        where = f"{trials} of {of} trials of {whose}"
+    else:
+        where = _listed([f"{row.diverged_trials} of {row.n_trials} trials of {row.method}" for row in concerned])
+    return f"Values diverged in {where}: this measures divergence, not plasticity."
 
 
 def _verdict(when: str, claims: Sequence[_Claim], num_seeds: int) -> str:

@@ -12,13 +12,14 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
 from plasticbench.analysis import aggregate
 from plasticbench.analysis.aggregate import Runs
-from plasticbench.analysis.outcomes import EVALUATIONS, Outcome, after_score, outcomes, scores_by_task
+from plasticbench.analysis.outcomes import RECORD_NAMES, Outcome, after_score, outcomes, scores_by_task
+from plasticbench.analysis.provenance import provenance
 from plasticbench.analysis.runs import load_run, read_table
 from plasticbench.storage import Location
 
@@ -36,7 +37,10 @@ _COLUMNS = (
     "optimality gap",
     "return",
     "seeds",
+    "diverged",
 )
+SCHEMA_VERSION = 1
+"""Of what ``to_json`` gives; raised when a name of it goes or begins to mean something else."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -58,7 +62,8 @@ class Standing:
 class Row:
     """One method on one task, or on all. ``None`` where there is no such number; ``note`` says why.
 
-    ``agent`` says what trained it, so that methods of different backends can stand in one table.
+    ``agent`` says what trained it, so that methods of different backends can stand in one table. ``diverged_trials``
+    are those marked ``overvalued``; ``None`` where no trial recorded how large its values are.
     """
 
     task: str
@@ -66,6 +71,8 @@ class Row:
     agent: str = ""
     n_seeds: int
     n_incomplete: int
+    n_trials: int = 0
+    diverged_trials: int | None = None
     iqm: float | None = None
     iqm_low: float | None = None
     iqm_high: float | None = None
@@ -89,18 +96,26 @@ class Row:
     note: str = ""
 
 
-def leaderboard(run_dirs: Iterable[Location]) -> list[Row]:
-    """Rows of all tasks together and of each task, in the order of their ranks; rows without one come last.
+class Leaderboard(NamedTuple):
+    """Rows of all tasks together and of each task, in the order of their ranks, and what they were made of."""
+
+    rows: list[Row]
+    provenance: dict[str, Any]
+
+
+def leaderboard(run_dirs: Iterable[Location]) -> Leaderboard:
+    """Ranks the methods of one or more runs; rows without a rank come last.
 
     Raises ``ValueError`` if the runs cannot be compared: other budgets, environments, changes or evaluation on a task,
     other settings under one method name, or a trial that is there twice.
     """
     runs = [load_run(path) for path in run_dirs]
-    return rank(outcomes(runs, [read_table(run, EVALUATIONS) for run in runs]))
+    tables = [read_table(run, "|".join(RECORD_NAMES)) for run in runs]
+    return Leaderboard(rank(outcomes(runs, tables)), provenance(runs, tables))
 
 
 def rank(found: Sequence[Outcome]) -> list[Row]:
-    """The rows of ``leaderboard`` from outcomes."""
+    """The rows of a leaderboard from outcomes."""
     by_task: dict[str, list[Outcome]] = {}
     for outcome in found:
         by_task.setdefault(outcome.task, []).append(outcome)
@@ -128,6 +143,8 @@ def _rows(label: str, tasks: Sequence[str], found: Sequence[Outcome]) -> list[Ro
             agent=", ".join(dict.fromkeys(outcome.agent for outcome in own)),
             n_seeds=min(counts),
             n_incomplete=sum(not outcome.is_complete for outcome in own),
+            n_trials=len(own),
+            diverged_trials=_diverged(own),
             note=notes[method] or ("" if min(counts) >= aggregate.MIN_SEEDS else _too_few(min(counts))),
         )
         if method in whole:
@@ -174,6 +191,12 @@ def _note(tasks: Sequence[str], own: Sequence[Outcome]) -> str:
     return f"not ranked: {missing} of {len(own)} trials incomplete" if missing else ""
 
 
+def _diverged(own: Sequence[Outcome]) -> int | None:
+    if not any(outcome.has_value_ratio for outcome in own):
+        return None
+    return sum(outcome.overvalued is not None for outcome in own)
+
+
 def _too_few(num_seeds: int) -> str:
     return f"no interval: {num_seeds} seed{'' if num_seeds == 1 else 's'}, {aggregate.MIN_SEEDS} are needed"
 
@@ -209,9 +232,10 @@ def _with_intervals(standing: Standing, method: str, leader: str, samples: Mappi
     )
 
 
-def to_json(rows: Iterable[Row]) -> list[dict[str, Any]]:
-    """Rows as plain data; missing numbers are null."""
-    return [dataclasses.asdict(row) for row in rows]
+def to_json(board: Leaderboard) -> dict[str, Any]:
+    """The content of ``leaderboard.json``; missing numbers are null."""
+    rows = [dataclasses.asdict(row) for row in board.rows]
+    return {"schema_version": SCHEMA_VERSION, "rows": rows, "provenance": board.provenance}
 
 
 def to_markdown(rows: Sequence[Row]) -> str:
@@ -237,6 +261,7 @@ def _markdown_row(row: Row) -> str:
         *(number_text(value) for value in (row.mean, row.median, row.optimality_gap)),
         number_text(row.mean_return, digits=1),
         str(row.n_seeds),
+        diverged_text(row),
     ]
     return f"| {' | '.join(cells)} |"
 
@@ -248,6 +273,11 @@ def rank_text(row: Row) -> str:
     if row.rank_best is None or row.rank_best == row.rank_worst:
         return str(row.rank)
     return f"{row.rank} ({row.rank_best}–{row.rank_worst})"  # noqa: RUF001
+
+
+def diverged_text(row: Row) -> str:
+    """How many of the trials diverged, ``3 of 5``, or a dash where none recorded it."""
+    return "–" if row.diverged_trials is None else f"{row.diverged_trials} of {row.n_trials}"  # noqa: RUF001
 
 
 def interval_text(value: float | None, low: float | None, high: float | None) -> str:

@@ -12,16 +12,20 @@ import pandas as pd
 
 from plasticbench.analysis.aggregate import Runs
 from plasticbench.analysis.curves import final_value, window_mean
+from plasticbench.analysis.divergence import RATIO, Overvalued, overvalued
 from plasticbench.analysis.runs import Run
 from plasticbench.storage import Location
 
-EVALUATIONS = "eval/(?:return|score)"
-"""Names of the records that outcomes need, as a regular expression."""
+RECORD_NAMES = ("eval/return", "eval/score", RATIO)
+"""Names of the records that outcomes need."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Outcome:
-    """What one trial reached. NaN: the final evaluation is missing, or there is no event to be after."""
+    """What one trial reached. NaN: the final evaluation is missing, or there is no event to be after.
+
+    ``overvalued`` is the mark of a trial whose values diverged; ``has_value_ratio`` says whether it recorded any.
+    """
 
     task: str
     method: str
@@ -30,6 +34,8 @@ class Outcome:
     final_return: float
     after_score: float
     agent: str = ""
+    has_value_ratio: bool = False
+    overvalued: Overvalued | None = None
 
     @property
     def is_complete(self) -> bool:
@@ -38,7 +44,7 @@ class Outcome:
 
 
 def outcomes(runs: Sequence[Run], tables: Sequence[pd.DataFrame]) -> list[Outcome]:
-    """One outcome per planned trial, those without records included; ``tables`` hold the evaluations of each run."""
+    """One outcome per planned trial, those without records included; ``tables`` hold ``RECORD_NAMES`` of each run."""
     _check_comparable(runs)
     events = {task: _first_event(runs, task) for run in runs for task in run.tasks}
     found = []
@@ -46,8 +52,9 @@ def outcomes(runs: Sequence[Run], tables: Sequence[pd.DataFrame]) -> list[Outcom
         own = series(table)
         for trial in run.trials:
             after = events[trial.task]
-            scores = own.get((trial.task, trial.method, trial.seed, "eval/score"), _NOTHING)
-            returns = own.get((trial.task, trial.method, trial.seed, "eval/return"), _NOTHING)
+            returns, scores, ratios = (
+                own.get((trial.task, trial.method, trial.seed, name), _NOTHING) for name in RECORD_NAMES
+            )
             found.append(
                 Outcome(
                     task=trial.task,
@@ -57,6 +64,8 @@ def outcomes(runs: Sequence[Run], tables: Sequence[pd.DataFrame]) -> list[Outcom
                     final_return=final_value(*returns, run.budget_steps),
                     after_score=math.nan if after is None else window_mean(*scores, after),
                     agent=trial.agent,
+                    has_value_ratio=len(ratios[0]) > 0,
+                    overvalued=overvalued(*ratios),
                 )
             )
     return found

@@ -105,7 +105,7 @@ class Panels:
                 ("eval/return", "Return", "mean over the episodes of an evaluation"),
                 ("eval/score", "Score", "the same, normalised: 0 and 1 are the reference returns"),
             ]
-            rest = sorted(name for name in curves if name.startswith(("train/", "loss/")))
+            rest = sorted(name for name in curves if name.startswith(("train/", "loss/", "q/")))
             evaluations = [self._panel(task, name, title, hint) for name, title, hint in shown if name in curves]
             groups.append(self._group(task, evaluations, [self._panel(task, name, name, training) for name in rest]))
         return [group for group in groups if group.shown or group.folded]

@@ -19,18 +19,28 @@ from markupsafe import Markup
 
 from plasticbench import storage
 from plasticbench.analysis import aggregate, leaderboard
+from plasticbench.analysis.divergence import LIMIT, NUM_RECORDS, RATIO
 from plasticbench.analysis.films import films_by_task
-from plasticbench.analysis.headline import answer
-from plasticbench.analysis.leaderboard import ALL, Row, interval_text, number_text, rank_text
-from plasticbench.analysis.outcomes import Outcome, outcomes
+from plasticbench.analysis.headline import answer, warning
+from plasticbench.analysis.leaderboard import (
+    ALL,
+    Leaderboard,
+    Row,
+    diverged_text,
+    interval_text,
+    number_text,
+    rank_text,
+)
+from plasticbench.analysis.outcomes import RECORD_NAMES, Outcome, outcomes
 from plasticbench.analysis.panels import MAX_DETAILED_TASKS, Panels
 from plasticbench.analysis.plots import palette
+from plasticbench.analysis.provenance import provenance
 from plasticbench.analysis.recoveries import recoveries
 from plasticbench.analysis.runs import Run, load_run, read_table
 from plasticbench.analysis.settings import settings_tables
 from plasticbench.storage import Location
 
-_NAMES = '(?:eval|loss)/[^"]*|train/return|(?:plasticity|reset/after)/[^/"]+/[^/"]+'
+_NAMES = rf'(?:eval|loss)/[^"]*|train/return|{RATIO}|(?:plasticity|reset/after)/[^/"]+/[^/"]+'
 """Records of whole networks alone; those of single layers would fill the page."""
 
 
@@ -52,10 +62,12 @@ def write_report(run_dir: Location) -> Location:
     """Writes ``report/index.html``, ``leaderboard.json`` and ``leaderboard.md``; returns the path of the page."""
     run = load_run(run_dir)
     table = read_table(run, _NAMES)
-    found = outcomes([run], [table[table["name"].isin(["eval/score", "eval/return"])]])
+    own = table[table["name"].isin(RECORD_NAMES)]
+    found = outcomes([run], [own])
     rows = leaderboard.rank(found)
     folder = run.path / "report"
-    ranking = json.dumps(leaderboard.to_json(rows), indent=1) + "\n"
+    board = Leaderboard(rows, provenance([run], [own]))
+    ranking = json.dumps(leaderboard.to_json(board), indent=1) + "\n"
     storage.write_atomically(folder / "leaderboard.json", ranking.encode())
     storage.write_atomically(folder / "leaderboard.md", leaderboard.to_markdown(rows).encode())
     page = _template("report.html.j2").render(_context(run, table, found, rows))
@@ -83,6 +95,7 @@ def _template(name: str) -> Any:
     environment.globals |= {
         "interval": interval_text,
         "rank": rank_text,
+        "diverged": diverged_text,
         "css": Markup((folder / "report.css").read_text(encoding="utf-8")),
     }
     return environment.get_template(name)
@@ -94,6 +107,10 @@ def _context(run: Run, table: pd.DataFrame, found: Sequence[Outcome], rows: Sequ
     return {
         "run": run,
         "answer": answer(boards[0].rows),
+        "warning": warning(boards[0].rows),
+        "diverged_trials": [outcome for outcome in found if outcome.overvalued is not None],
+        "value_limit": LIMIT,
+        "value_records": NUM_RECORDS,
         "boards": boards,
         "methods": run.methods,
         "colours": panels.colours,

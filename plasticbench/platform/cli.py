@@ -166,12 +166,12 @@ def leaderboard(
     with _people_errors():
         from plasticbench.analysis import leaderboard as board
 
-        rows = board.leaderboard([connect(run_dir) for run_dir in run_dirs])
+        found = board.leaderboard([connect(run_dir) for run_dir in run_dirs])
         if html is not None:
             from plasticbench.analysis.report import write_leaderboard_html
 
-            write_leaderboard_html(rows, html)
-        typer.echo(json.dumps(board.to_json(rows), indent=2) if as_json else board.to_markdown(rows))
+            write_leaderboard_html(found.rows, html)
+        typer.echo(json.dumps(board.to_json(found), indent=2) if as_json else board.to_markdown(found.rows))
 
 
 @app.command("list")

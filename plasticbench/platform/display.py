@@ -11,7 +11,7 @@ from rich.live import Live
 from rich.progress_bar import ProgressBar
 from rich.table import Table
 
-from plasticbench.analysis.leaderboard import ALL, Row
+from plasticbench.analysis.leaderboard import ALL, Row, diverged_text
 from plasticbench.platform.training.segment import Progress
 
 _PLAIN_PERIOD_S = 15.0
@@ -74,7 +74,9 @@ def _segment_seconds_left(progress: Progress) -> float | None:
 
 
 def _evaluation(progress: Progress) -> str:
-    return "-" if progress.last_evaluation is None else f"{progress.last_evaluation:.1f}"
+    shown = "-" if progress.last_evaluation is None else f"{progress.last_evaluation:.1f}"
+    diverged = f", values diverged in {progress.num_overvalued} of {progress.num_members} members"
+    return shown + (diverged if progress.num_overvalued else "")
 
 
 def _others(running: Sequence[Progress]) -> str:
@@ -165,7 +167,10 @@ def standings(rows: Sequence[Row]) -> Iterator[Table]:
     for task in [task for task in tasks if task != ALL] if len(tasks) == 2 else tasks:
         own = [row for row in rows if row.task == task]
         table = Table(title=f"\n{'all tasks' if task == ALL else task}", title_justify="left", box=None, pad_edge=False)
-        for heading in ("rank", "method", "agent", "final score", "after the reset", "return", "seeds"):
+        headings = ["rank", "method", "agent", "final score", "after the reset", "return", "seeds"]
+        if tells_divergence := any(row.diverged_trials for row in own):
+            headings.append("values diverged")
+        for heading in headings:
             table.add_column(heading, justify="left" if heading in ("method", "agent") else "right")
         for row in own:
             table.add_row(
@@ -176,6 +181,7 @@ def standings(rows: Sequence[Row]) -> Iterator[Table]:
                 _estimate(row.after_reset_iqm, row.after_reset_low, row.after_reset_high),
                 "-" if row.mean_return is None else f"{row.mean_return:.1f}",
                 str(row.n_seeds),
+                *([diverged_text(row)] if tells_divergence else []),
             )
         table.caption = "; ".join(["IQM of scores [95% interval]", *sorted({row.note for row in own if row.note})])
         table.caption = table.caption.replace("[", r"\[")

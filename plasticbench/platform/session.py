@@ -89,7 +89,7 @@ def _farewell(
         return
     if report is None:
         return
-    for table in standings(leaderboard.leaderboard([directory.path])):
+    for table in standings(leaderboard.leaderboard([directory.path]).rows):
         console.print(table)
     console.print(f"Report: {report}", highlight=False, markup=False, soft_wrap=True)
     pages = masked(tracking_uri, tracking_uri) if tracking_uri else f"plasticbench ui {where}"

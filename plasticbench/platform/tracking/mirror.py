@@ -23,6 +23,7 @@ from threading import Lock
 from typing import Any, TypeVar
 
 from plasticbench import storage
+from plasticbench.analysis.divergence import RATIO, ValueCourse
 from plasticbench.platform.tracking.mlflow_store import (
     RunStatus,
     Store,
@@ -61,6 +62,7 @@ class Mirror:
         self._scheme = scheme(self._uri)  # a wrong one is the user's error, to be told before anything starts
         self._store: Store | None = None
         self._runs: dict[str | tuple[str, str], str] = {}  # MLflow run ids by trial id, and by (task, method)
+        self._values: dict[str, tuple[int, ValueCourse]] = {}  # by trial, up to a position of its record file
         self.progress = 0  # grows while anything is sent
 
     def pump(self, committed: Mapping[str, int]) -> int:
@@ -131,18 +133,36 @@ class Mirror:
         run = self._trial_run(store, trial)
         # A file shorter than what was sent was cut back to an older commit, and grows again from there.
         start = min(self._sent[run], end)
-        count, last_step = 0, -1
+        count, last_step, values = 0, -1, self._values_before(trial, start, end)
         for records, position in _windows(self._record_file(trial), start, end):
             store.reopen(self._method_run(store, trial))
             store.reopen(run)
             shown = [record for record in records if self._shows(record.name)]
             store.log(run, shown)
-            self._sent[run] = position
+            values = self._tell_divergence(store, run, values, records)
+            self._sent[run], self._values[trial_id] = position, (position, values)
             self.progress += 1
             count, last_step = count + len(shown), records[-1].step
         if last_step >= self._plan.get("budget_steps", math.inf):
             self._end_trial(store, trial, "FINISHED")  # now, as ending thousands together would take long
         return count
+
+    def _values_before(self, trial: Trial, start: int, end: int) -> ValueCourse:
+        """What the records before ``start`` showed; read again where another process sent them."""
+        position, values = self._values.get(trial["id"], (0, ValueCourse()))
+        if position == start or start == end:
+            return values
+        values = ValueCourse()
+        for records, _ in _windows(self._record_file(trial), 0, start):
+            values = _followed(values, records)
+        return values
+
+    def _tell_divergence(self, store: Store, run: str, before: ValueCourse, records: Iterable[Record]) -> ValueCourse:
+        """Tags a run once its values have diverged."""
+        after = _followed(before, records)
+        if before.mark is None and after.mark is not None:
+            store.tag(run, "diverged", f"from step {after.mark.first_step}")
+        return after
 
     def _end_trial(self, store: Store, trial: Trial, status: RunStatus) -> None:
         run, weights = self._trial_run(store, trial), self._run_dir / "weights" / f"{trial['id']}.safetensors"
@@ -290,6 +310,13 @@ def _local_copy(folder: Location, names: Iterable[str]) -> Iterator[Path]:
         for name in names:
             (Path(copy) / name).write_bytes(storage.read(folder / name))
         yield Path(copy)
+
+
+def _followed(values: ValueCourse, records: Iterable[Record]) -> ValueCourse:
+    for record in records:
+        if record.name == RATIO:
+            values = values.then(record.step, record.value)
+    return values
 
 
 def _worst(statuses: Sequence[RunStatus]) -> RunStatus:

@@ -295,6 +295,10 @@ class Store:
             metrics = [Metric(legal_name(item.name), item.value, int(item.time * 1000), item.step) for item in batch]
             self._client.log_batch(run_id, metrics=metrics)
 
+    def tag(self, run_id: str, name: str, value: str) -> None:
+        """Sets a tag of a run."""
+        self._client.set_tag(run_id, name, value)
+
     def reopen(self, run_id: str) -> None:
         """Shows a resumed run as running again."""
         if self._statuses[run_id] != "RUNNING":

@@ -9,6 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from plasticbench.analysis.divergence import RATIO, ValueCourse
 from plasticbench.platform.planning.plan import Segment
 from plasticbench.platform.training.process_usage import ProcessUsage
 from plasticbench.records import Record
@@ -20,6 +21,7 @@ class Recorder:
     def __init__(self, segment: Segment, device: torch.device) -> None:
         self._segment = segment
         self.window = MetricWindow()
+        self.value_courses = [ValueCourse() for _ in segment.members]
         self._log_clock = (time.monotonic(), segment.from_step)
         self._usage = ProcessUsage(device)
 
@@ -44,6 +46,9 @@ class Recorder:
             found += self.records(step, name, values, members)
         for name, means in self.window.drain().items():
             found += self.records(step, name, means, self.everyone)
+            if name == RATIO:
+                courses = zip(self.value_courses, means, strict=True)
+                self.value_courses = [course.then(step, ratio) for course, ratio in courses]
         now = time.monotonic()
         speed = (step - self._log_clock[1]) / max(now - self._log_clock[0], 1e-9)
         self._log_clock = (now, step)

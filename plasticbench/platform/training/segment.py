@@ -43,7 +43,10 @@ def _at_once(function: Callable[[_In], _Out], items: Iterable[_In]) -> list[_Out
 
 @dataclass(frozen=True, slots=True)
 class Progress:
-    """Where a segment stands: for people only, never for decisions."""
+    """Where a segment stands: for people only, never for decisions.
+
+    ``num_overvalued`` are the members whose values diverged (``analysis/divergence.py``) since this process took over.
+    """
 
     segment: str
     step: int
@@ -52,6 +55,7 @@ class Progress:
     num_members: int
     steps_per_s: float
     last_evaluation: float | None
+    num_overvalued: int = 0
 
 
 class SegmentRun:
@@ -231,4 +235,5 @@ class SegmentRun:
             num_members=len(segment.members),
             steps_per_s=(self._trainer.step - self._began[1]) / seconds,
             last_evaluation=self._trainer.last_evaluation,
+            num_overvalued=self._trainer.num_overvalued,
         )

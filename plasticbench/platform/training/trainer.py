@@ -72,6 +72,11 @@ class Trainer:
         """Who is trained."""
         return self.course.learner
 
+    @property
+    def num_overvalued(self) -> int:
+        """Members whose values are known to have diverged."""
+        return sum(course.mark is not None for course in self._recorder.value_courses)
+
     def _event_parts(self, method: Method | None) -> list[tuple[int, Part, frozenset[int]]]:
         """Position, part and known steps of everything that has events."""
         return [

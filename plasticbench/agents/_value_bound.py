@@ -1,0 +1,63 @@
+"""How large an agent's values are beside the largest that any policy can earn.
+
+With rewards of magnitude r at most, no policy earns more than r / (1 - discount), whatever the number of steps that a
+target sums up before it looks at a value: n rewards and the value behind them have the same bound. SAC is also paid for
+its entropy, temperature times H from the next step on: discount * temperature * H / (1 - discount) more. Values far
+beyond that are the learner's own invention (Hussing et al. 2024, arXiv 2403.05996).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+import torch
+from torch import Tensor
+
+
+class ValueBound:
+    """The largest reward and temperature that each of M members has seen so far: old values may be made of old rewards.
+
+    ``entropy_nats`` is the largest magnitude of entropy for which a policy is paid or charged.
+    """
+
+    def __init__(
+        self, discount: float, num_members: int, device: torch.device, entropy_nats: float | None = None
+    ) -> None:
+        self._discount, self._entropy_nats = discount, entropy_nats
+        self._largest_reward = np.zeros(num_members, dtype=np.float32)
+        self._reward = torch.zeros(num_members, device=device)  # the same, where values are
+        self._temperature = torch.zeros(num_members, device=device)
+
+    def see(self, reward: np.ndarray) -> None:
+        """Takes in rewards ``[M, E]`` as the agent learns from them."""
+        largest = np.abs(reward).max(axis=1)
+        if (largest > self._largest_reward).any():
+            np.fmax(self._largest_reward, largest, out=self._largest_reward)
+            self._reward.copy_(torch.from_numpy(self._largest_reward))
+
+    def ratio(self, q: Tensor, temperature: Tensor | None = None) -> Tensor:
+        """Mean magnitude of values ``[M, B, ...]`` over their bound: ``[M]``, 0 until a reward other than 0 was seen.
+
+        The mean, so that it speaks of the values on the whole; one state of a batch can be wrong without harm.
+        """
+        with torch.no_grad():
+            earned = self._reward
+            if temperature is not None and self._entropy_nats is not None:
+                torch.maximum(self._temperature, temperature, out=self._temperature)
+                earned = earned + self._discount * self._entropy_nats * self._temperature
+            ratio = q.abs().flatten(1).mean(dim=1) * ((1 - self._discount) / earned)
+            return torch.where(self._reward > 0, ratio, 0.0)
+
+    def state_dict(self) -> dict[str, Tensor]:
+        """Named tensors ``[M]``."""
+        named = {"largest_reward": self._reward, "largest_temperature": self._temperature}
+        return {f"values/{name}": tensor.clone() for name, tensor in named.items()}
+
+    def load_state_dict(self, state: dict[str, Tensor], parents: Sequence[int]) -> None:
+        """Member i goes on as the saved member ``parents[i]``; a state of version 0.1, which has none, begins at 0."""
+        members = torch.tensor(list(parents))
+        for name, tensor in (("largest_reward", self._reward), ("largest_temperature", self._temperature)):
+            saved = state.get(f"values/{name}")
+            tensor.zero_() if saved is None else tensor.copy_(saved.cpu().index_select(0, members))
+        self._largest_reward = self._reward.cpu().numpy().copy()
