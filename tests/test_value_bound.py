@@ -16,7 +16,7 @@ from plasticbench.agents._value_bound import ValueBound
 CPU = torch.device("cpu")
 
 
-def bound(discount: float = 0.99, members: int = 2, entropy_nats: float | None = None) -> ValueBound:
+def bound(discount: float = 0.99, members: int = 2, entropy_nats: float = 0.0) -> ValueBound:
     return ValueBound(discount, members, CPU, entropy_nats)
 
 

@@ -21,13 +21,12 @@ class ValueBound:
     ``entropy_nats`` is the largest magnitude of entropy for which a policy is paid or charged.
     """
 
-    def __init__(
-        self, discount: float, num_members: int, device: torch.device, entropy_nats: float | None = None
-    ) -> None:
+    def __init__(self, discount: float, num_members: int, device: torch.device, entropy_nats: float = 0.0) -> None:
         self._discount, self._entropy_nats = discount, entropy_nats
         self._largest_reward = np.zeros(num_members, dtype=np.float32)
         self._reward = torch.zeros(num_members, device=device)  # the same, where values are
         self._temperature = torch.zeros(num_members, device=device)
+        self._refresh()
 
     def see(self, reward: np.ndarray) -> None:
         """Takes in rewards ``[M, E]`` as the agent learns from them."""
@@ -35,6 +34,7 @@ class ValueBound:
         if (largest > self._largest_reward).any():
             np.fmax(self._largest_reward, largest, out=self._largest_reward)
             self._reward.copy_(torch.from_numpy(self._largest_reward))
+            self._refresh()
 
     def ratio(self, q: Tensor, temperature: Tensor | None = None) -> Tensor:
         """Mean magnitude of values ``[M, B, ...]`` over their bound: ``[M]``, 0 until a reward other than 0 was seen.
@@ -42,12 +42,14 @@ class ValueBound:
         The mean, so that it speaks of the values on the whole; one state of a batch can be wrong without harm.
         """
         with torch.no_grad():
-            earned = self._reward
-            if temperature is not None and self._entropy_nats is not None:
+            if temperature is not None:
                 torch.maximum(self._temperature, temperature, out=self._temperature)
-                earned = earned + self._discount * self._entropy_nats * self._temperature
-            ratio = q.abs().flatten(1).mean(dim=1) * ((1 - self._discount) / earned)
-            return torch.where(self._reward > 0, ratio, 0.0)
+                self._refresh()
+            return q.abs().mean(dim=tuple(range(1, q.dim()))) * self._per_value
+
+    def _refresh(self) -> None:
+        earned = self._reward + self._discount * self._entropy_nats * self._temperature
+        self._per_value = torch.where(self._reward > 0, (1 - self._discount) / earned, 0.0)
 
     def state_dict(self) -> dict[str, Tensor]:
         """Named tensors ``[M]``."""
@@ -61,3 +63,4 @@ class ValueBound:
             saved = state.get(f"values/{name}")
             tensor.zero_() if saved is None else tensor.copy_(saved.cpu().index_select(0, members))
         self._largest_reward = self._reward.cpu().numpy().copy()
+        self._refresh()
