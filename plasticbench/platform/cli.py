@@ -20,6 +20,7 @@ from rich.table import Table
 from plasticbench import plugins
 from plasticbench.platform.cluster.connection import prepare_environment
 from plasticbench.platform.definition.reading import BenchmarkError, load
+from plasticbench.platform.planning.disk import disk_use
 from plasticbench.platform.planning.plan import make_plan, summary
 from plasticbench.platform.rundir import RunDirectory
 from plasticbench.storage import connect
@@ -123,7 +124,8 @@ def _execute(directory: RunDirectory, address: str | None, tracking_uri: str | N
 def plan(config: Config, set_: Overrides = None, as_json: AsJson = False) -> None:
     """Shows trials, populations, segments and shared prefixes of a benchmark file, and what they cost."""
     with _people_errors():
-        made = make_plan(load(config, set_ or []))
+        benchmark = load(config, set_ or [])
+        made = make_plan(benchmark)
         if as_json:
             typer.echo(made.to_json())
             return
@@ -137,8 +139,16 @@ def plan(config: Config, set_: Overrides = None, as_json: AsJson = False) -> Non
         table.add_row(number[segment.id], segment.id, str(len(segment.members)), start, *resources)
     out.print(table)
     for name, value in facts.items():
-        shown = f"{value / 2**20:,.0f} MiB" if name.endswith("_bytes") else f"{value:,}"
+        shown = _size(value) if name.endswith("_bytes") else f"{value:,}"
         out.print(f"{name.removesuffix('_bytes').replace('_', ' ')}: {shown}", highlight=False)
+    disk = disk_use(benchmark, made)
+    parts = ", ".join(f"{part} {_size(size)}" for part, size in disk.parts.items())
+    out.print(f"disk: about {_size(disk.total_bytes)}: {parts}", highlight=False, soft_wrap=True)
+    out.print(f"    {disk.records_note}", highlight=False, soft_wrap=True)
+
+
+def _size(num_bytes: int) -> str:
+    return f"{num_bytes / 2**20:,.1f} MiB" if num_bytes < 10 * 2**20 else f"{num_bytes / 2**20:,.0f} MiB"
 
 
 @app.command()

@@ -143,7 +143,7 @@ def _trials(benchmark: Benchmark, environment: Environment, method: Method) -> I
 
 
 def summary(plan: Plan) -> dict[str, Any]:
-    """What the plan costs. ``memory_bytes`` is the largest population's; ``disk_bytes`` adds up all last commits."""
+    """What the plan costs to train. ``memory_bytes`` is the largest population's; ``disk.py`` has what it leaves."""
     lengths = [segment.to_step - segment.from_step for segment in plan.segments]
     with_forks = sum(length * len(segment.members) for length, segment in zip(lengths, plan.segments, strict=True))
     without_forks = len(plan.trials) * plan.budget_steps
@@ -155,5 +155,4 @@ def summary(plan: Plan) -> dict[str, Any]:
         "member_steps_without_forks": without_forks,
         "saved_by_forks": round(1 - with_forks / without_forks, 3),
         "memory_bytes": max(segment.memory_bytes for segment in plan.segments),
-        "disk_bytes": sum(segment.disk_bytes for segment in plan.segments),
     }
