@@ -157,7 +157,7 @@ def _actions(spec: EnvSpec) -> BoxActions:
 
 
 def _actor_layers(config: Config, spec: EnvSpec) -> list[LayerSpec]:
-    """The network with two heads, so that policies see the means' weight and the deviations' apart."""
+    """The network with two heads, so that treatments see the means' weight and the deviations' apart."""
     *hidden, last = config.actor_network.layers(spec.obs_shape, len(_actions(spec).low))
     return [*hidden, last._replace(name="mean"), last._replace(name="log_std", wiring="sibling")]
 
