@@ -24,7 +24,9 @@ FAMILIES: tuple[Family, ...] = ("treatments", "structures", "optimizers")
 State = dict[str, "Tensor"]
 """What a treatment keeps: named tensors ``[m, ...]``, which the machinery forks, saves and restores."""
 
-OptimizerRule = Literal["keep", "reset", "reset_touched"]
+OptimizerRule = Literal["keep", "reset", "reset_touched", "reset_touched_steps"]
+"""What a reset does to the optimizer's state: leave it alone, start it anew, for the rewritten parameters alone, or
+only count the updates of those anew."""
 TargetRule = Literal["sync", "sync_touched", "keep", "same_operation"]
 """What a reset does to the target network: copy all of the online network, copy only the rewritten parameters,
 leave it alone, or apply the same operation to the target's own weights."""

@@ -51,6 +51,11 @@ class ModuleSubject:
         if self.optimizer is not None:
             clear_optimizer(self.optimizer, self.module, names)
 
+    def clear_steps(self, names: set[str]) -> None:
+        """Zeroes the optimizer's counts of updates, where there is an optimizer that counts them."""
+        if self.optimizer is not None:
+            clear_optimizer(self.optimizer, self.module, names, kinds={"step"})
+
     def sync_target(self, names: set[str] | None) -> None:
         """Copies into the target."""
         assert self.target_module is not None
