@@ -141,24 +141,23 @@ class _Exchange:
 
     def _forget(self) -> None:
         """The optimizer's moments of all that was written."""
-        for name, written in self._written().items():
+        parameters = self._net.parameters
+        for name, written in self._written(parameters).items():
             rule = self._rules.bias_moments if name.endswith(".bias") else self._rules.moments
-            for moment, values in self._net.parameters[name].moments.items():
+            for moment, values in parameters[name].moments.items():
                 held = values[self._row]
                 if rule == "layer_mean" and moment in self._net.second_moments:
-                    others = held[~written]
-                    held[written] = (others if others.numel() else held).mean()
+                    held.masked_fill_(written, _mean_of_others(held, written))
                 elif rule != "keep":
-                    held[written] = 0.0
+                    held.masked_fill_(written, 0.0)
 
-    def _written(self) -> dict[str, Tensor]:
+    def _written(self, parameters: Mapping[str, ParameterState]) -> dict[str, Tensor]:
         """Where something was written, ``[1, ...]`` bool by parameter: a weight's rows and columns at once."""
         written: dict[str, Tensor] = {}
 
         def of(name: str) -> Tensor:
             if name not in written:
-                value = self._value(self._net.parameters[name])
-                written[name] = value.new_zeros(value.shape).bool()
+                written[name] = self._value(parameters[name]).bool().zero_()  # lies in memory as the value does
             return written[name]
 
         for layer in self._layers:
@@ -169,3 +168,9 @@ class _Exchange:
             for reader in layer.readers:
                 reader.columns(of(f"{reader.layer.name}.weight"))[chosen] = True
         return written
+
+
+def _mean_of_others(held: Tensor, written: Tensor) -> Tensor:
+    """Over all but the written elements, or over all where these are all."""
+    others = (~written).sum()
+    return held.masked_fill(written, 0.0).sum() / others if others else held.mean()
