@@ -5,6 +5,7 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 import pytest
 import torch
+from contract import restore, save
 from plain_training import assert_agrees, plain_copy
 from torch import Tensor, nn
 from treated import BASE, batch, conv_specs, part, specs, train, trained, update
@@ -327,3 +328,15 @@ def test_agrees_with_a_plain_loop_over_twenty_updates(settings):
         for i, name in enumerate(("fc1", "fc2")):
             assert state[f"q/treatment/0/{name}.replaced"][member] == one.replaced[i] >= 5
             assert state[f"q/treatment/0/{name}.age"][member].tolist() == one.age[i].tolist()
+
+
+def test_a_resumed_population_goes_on_replacing_as_if_nothing_had_been():
+    methods = [[part("continual_backprop", replacement_rate=rate, maturity_updates=2)] for rate in (0.1, 0.05)]
+    uninterrupted = trained(methods)
+    train(uninterrupted, 10)
+    resumed = restore(methods, save(uninterrupted), range(2), specs())
+    for network in (uninterrupted, resumed):
+        train(network, 10, first=11)
+    ours, theirs = resumed.state_dict(), uninterrupted.state_dict()
+    assert all(torch.equal(value, theirs[name]) for name, value in ours.items())
+    assert (ours["q/treatment/0/fc1.replaced"] > 0).all()
