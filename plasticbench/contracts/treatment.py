@@ -43,7 +43,11 @@ class Report:
 
 
 class Look(Protocol):
-    """What a treatment may look at besides the network; lazy, so that nothing is computed that nobody reads."""
+    """What a treatment may look at besides the network; lazy, so that nothing is computed that nobody reads.
+
+    Plain modules and the networks of other libraries offer neither activations nor gradients. A treatment whose events
+    need them names them in its ``Config`` (``looks_at: ClassVar[tuple[str, ...]]``), so that it is refused beforehand.
+    """
 
     @property
     def step(self) -> int:

@@ -14,7 +14,7 @@ see ``learning.units.Recycling`` for what is wrong with it.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Annotated
+from typing import Annotated, ClassVar
 
 from plasticbench.contracts.network import NetworkState
 from plasticbench.contracts.treatment import Look, OptimizerRule, Report, State, TargetRule
@@ -37,6 +37,8 @@ class Config(Settings):
     one recycled unit to another. ``moments`` and, for biases, ``bias_moments``: what the optimizer remembers of them.
     ``target: same_operation`` recycles the same units of the target, from another draw.
     """
+
+    looks_at: ClassVar[tuple[str, ...]] = ("activations",)
 
     tau: Annotated[float, Ge(0), PerMember] = 0.1
     bias: Start = "zero"
