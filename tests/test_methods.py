@@ -183,6 +183,12 @@ def test_a_treatment_at_updates_is_refused_for_an_agent_whose_updates_are_not_ou
     )
 
 
+def test_a_treatment_that_looks_at_units_is_refused_for_an_agent_that_does_not_show_them() -> None:
+    environments = [{"kind": "gymnasium", "task": "CartPole-v1", "low_return": 20.0, "high_return": 500.0}]
+    text = problem({"x": {"kind": "redo"}}, environments=environments, agent={"kind": "rllib", "algorithm": "DQN"})
+    assert "methods.x.kind: 'redo' looks at activations, which agent kind 'rllib' does not show" in text
+
+
 def test_networks_of_sac_can_be_chosen_one_by_one_or_as_critics() -> None:
     for networks in ("all", "actor", "critic1", "critics"):
         read({"x": {"kind": "l2_init", "networks": networks}}, **SAC)

@@ -243,6 +243,17 @@ def test_reset_touched_zeroes_the_state_of_rewritten_parameters_alone() -> None:
         assert (steps, energy) == (0.0, 0.0) if name in report.touched else (steps == 3.0 and energy > 0.0)
 
 
+def test_reset_touched_steps_counts_updates_anew_and_keeps_the_moments() -> None:
+    module = mlp()
+    optimizer = torch.optim.Adam(module.parameters())
+    train(module, optimizer)
+    report = plasticbench.reset(module, "last_layers", optimizer=optimizer, optimizer_rule="reset_touched_steps")
+    for name, parameter in module.named_parameters():
+        state = optimizer.state[parameter]
+        assert float(state["step"]) == (0.0 if name in report.touched else 3.0)
+        assert state["exp_avg_sq"].any()
+
+
 def test_policies_see_adams_state_by_reference() -> None:
     module = mlp()
     optimizer = torch.optim.Adam(module.parameters())

@@ -87,7 +87,7 @@ def test_fresh_draws_differ_between_events_and_repeat_for_the_same_stream():
     assert torch.equal(once["q/online/fc1.weight"], again["q/online/fc1.weight"])
 
 
-@pytest.mark.parametrize("rule", ["keep", "reset", "reset_touched"])
+@pytest.mark.parametrize("rule", ["keep", "reset", "reset_touched", "reset_touched_steps"])
 def test_optimizer_rules_clear_moments_and_steps_of_the_right_parameters(rule):
     _, before, after, report = _reset("last_layers", [0], {"optimizer": rule})
     for name in before:
@@ -99,7 +99,8 @@ def test_optimizer_rules_clear_moments_and_steps_of_the_right_parameters(rule):
     steps = after["q/adam_steps"][0].tolist()
     slots = ["fc1.weight", "fc1.bias", "fc2.weight", "fc2.bias", "fc3.weight", "fc3.bias"]
     for slot, count in zip(slots, steps, strict=True):
-        assert count == (0 if rule == "reset" or (rule == "reset_touched" and slot in report.touched) else 3)
+        touched = rule in ("reset_touched", "reset_touched_steps") and slot in report.touched
+        assert count == (0 if rule == "reset" or touched else 3)
 
 
 @pytest.mark.parametrize("rule", ["sync", "sync_touched", "keep"])

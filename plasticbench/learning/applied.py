@@ -92,6 +92,9 @@ class _PopulationSubject:
     def clear_moments(self, names: set[str] | None) -> None:
         self._trained.clear_moments(self._members, names)
 
+    def clear_steps(self, names: set[str]) -> None:
+        self._trained.clear_steps(self._members, names)
+
     def sync_target(self, names: set[str] | None) -> None:
         assert self._trained.target is not None
         for name, parameter in self._trained.target.parameters.items():

@@ -32,6 +32,10 @@ class Subject(Protocol):
         """Starts the optimizer's state anew for these parameters, or for all."""
         ...
 
+    def clear_steps(self, names: set[str]) -> None:
+        """Has the optimizer count the updates of these parameters anew; its moments stay."""
+        ...
+
     def sync_target(self, names: set[str] | None) -> None:
         """Copies these parameters into the target, or the whole network."""
         ...
@@ -50,7 +54,9 @@ def apply_event(treatment: Any, config: Any, subject: Subject, state: State, loo
     addresses = {name: tensor.data_ptr() for name, tensor in subject.tensors().items()}
     report: Report = treatment.on_event(subject.online, state, look)
     optimizer_rule, target_rule = getattr(config, "optimizer", "keep"), getattr(config, "target", "keep")
-    if optimizer_rule != "keep":
+    if optimizer_rule == "reset_touched_steps":
+        subject.clear_steps(report.touched)
+    elif optimizer_rule != "keep":
         subject.clear_moments(None if optimizer_rule == "reset" else report.touched)
     if subject.target is not None and target_rule == "same_operation":
         treatment.on_event(subject.target, state, look)

@@ -51,6 +51,11 @@ class ModuleSubject:
         if self.optimizer is not None:
             clear_optimizer(self.optimizer, self.module, names)
 
+    def clear_steps(self, names: set[str]) -> None:
+        """Zeroes the optimizer's counts of updates, where there is an optimizer that counts them."""
+        if self.optimizer is not None:
+            clear_optimizer(self.optimizer, self.module, names, kinds={"step"})
+
     def sync_target(self, names: set[str] | None) -> None:
         """Copies into the target."""
         assert self.target_module is not None
@@ -112,11 +117,16 @@ def reset_module(kind: str, config: Any, subject: ModuleSubject, *, inputs: Tens
 
 
 def require_event_alone(kind: str, config: Any) -> None:
-    """Raises ``ValueError`` for a treatment that acts at updates, which are somebody else's here."""
+    """Raises ``ValueError`` for a treatment that acts at updates or looks at units, which are somebody else's here."""
     if (hooks := hooks_of(config.build())) != ("event",):
         raise ValueError(
             f"kind: {kind!r} acts at {' and '.join(f'each {hook}' for hook in hooks)}, but outside a benchmark file "
             "only events can be carried out. Choose a treatment that acts at events alone"
+        )
+    if looks_at := getattr(config, "looks_at", ()):
+        raise ValueError(
+            f"kind: {kind!r} looks at {' and '.join(looks_at)}, which are unknown outside a benchmark file. Choose a "
+            "treatment that is about weights alone"
         )
 
 

@@ -149,11 +149,17 @@ class TrainedNetwork:
 
     def clear_moments(self, members: slice, names: set[str] | None) -> None:
         """The optimizer's state of these parameters (or all) of these members becomes that of a new optimizer."""
-        views = [self.online.views(moment) for moment in self.optimizer.moments.values()]
+        cleared = {slot.name for slot in self.online.slots} if names is None else names
+        for moment in self.optimizer.moments.values():
+            for name, view in self.online.views(moment).items():
+                if name in cleared:
+                    view[members] = 0.0
+        self.clear_steps(members, cleared)
+
+    def clear_steps(self, members: slice, names: set[str]) -> None:
+        """The optimizer counts the updates of these parameters of these members anew."""
         for row, slot in enumerate(self.online.slots):
-            if names is None or slot.name in names:
-                for view in views:
-                    view[slot.name][members] = 0.0
+            if slot.name in names:
                 self.optimizer.steps[row, members] = 0
         self.optimizer.rebuild()
 
