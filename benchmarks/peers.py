@@ -13,7 +13,6 @@ from __future__ import annotations
 import argparse
 import copy
 import json
-import logging
 import os
 import time
 import warnings
@@ -25,7 +24,7 @@ import torch
 from torch import nn
 
 from examples.cleanrl_style_dqn import Replay
-from plasticbench.platform.cluster.connection import prepare_environment
+from plasticbench.platform.cluster.connection import start_own_node
 from plasticbench.platform.definition.reading import from_dict
 from plasticbench.platform.planning.plan import make_plan
 from plasticbench.platform.training.trainer import Trainer
@@ -82,13 +81,11 @@ def native(members: int) -> Run:
 
 
 def rllib() -> Run:
-    import ray
+    start_own_node(num_cpus=1)
     from ray.rllib.algorithms.dqn import DQNConfig
     from ray.rllib.core.rl_module.default_model_config import DefaultModelConfig
     from ray.rllib.utils.metrics import ENV_RUNNER_RESULTS, NUM_ENV_STEPS_SAMPLED_LIFETIME
 
-    prepare_environment("local")
-    ray.init("local", num_cpus=1, include_dashboard=False, log_to_driver=False, logging_level=logging.ERROR)
     algorithm = (
         DQNConfig()
         .environment(TASK)

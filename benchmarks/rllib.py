@@ -7,16 +7,13 @@ seconds that it took. It needs minutes on an idle core.
 from __future__ import annotations
 
 import json
-import logging
 import sys
 import tempfile
 import time
 from pathlib import Path
 from typing import Any
 
-import ray
-
-from plasticbench.platform.cluster.connection import prepare_environment
+from plasticbench.platform.cluster.connection import connected
 from plasticbench.platform.definition.reading import from_dict
 from plasticbench.platform.planning.plan import make_plan
 from plasticbench.platform.rundir import RunDirectory
@@ -107,10 +104,9 @@ def learn(goal: dict[str, Any]) -> dict[str, Any]:
 
 
 def main() -> None:
-    prepare_environment("local")
-    ray.init("local", num_cpus=1, include_dashboard=False, log_to_driver=False, logging_level=logging.ERROR)
     wanted = sys.argv[1:] or list(GOALS)
-    print(json.dumps({name: learn(GOALS[name]) for name in wanted}, indent=1))
+    with connected("local"):
+        print(json.dumps({name: learn(GOALS[name]) for name in wanted}, indent=1))
 
 
 if __name__ == "__main__":

@@ -97,10 +97,13 @@ def _descends_from(ancestor: int, pid: int) -> bool:
 
 def measure(num_trials: int, members: int) -> dict[str, Any]:
     """Runs one size here; the seconds of each part and the peak memory of each kind of process."""
+    from plasticbench.platform.cluster import connection
+
+    connection.prepare_environment("local")  # before the runner imports Ray
     from rich.console import Console
 
     from plasticbench.analysis.report import write_report
-    from plasticbench.platform.cluster import connection, runner
+    from plasticbench.platform.cluster import runner
     from plasticbench.platform.definition.reading import from_dict
     from plasticbench.platform.display import make_display
     from plasticbench.platform.planning.plan import make_plan
@@ -116,7 +119,6 @@ def measure(num_trials: int, members: int) -> dict[str, Any]:
             directory.create(benchmark, plan)
             plan = directory.plan()
         peaks.start()
-        connection.prepare_environment("local")
         with connection.connected("local"):
             tracker = runner.start_tracker(directory, None)
             scheduler = runner.Scheduler(directory, plan, make_display(Console(), quiet=True), tracker)

@@ -2,6 +2,7 @@
 
     python benchmarks/updates.py mlp      # MLP 2x128, batch 32, one thread: M = 1 and M = 20, in turn
     python benchmarks/updates.py nature   # two one-thread populations side by side, against an eager loop
+    python benchmarks/updates.py treated  # eight treated methods x 3 seeds as one population, against `none` x 24
 
 Prints one JSON object. Rates are member-updates per second, best of the rounds: of CPU time for the MLPs, which
 use one thread, and of wall-clock time for the Nature CNNs. Compare ratios of one run only.
@@ -10,19 +11,22 @@ use one thread, and of wall-clock time for the Nature CNNs. Compare ratios of on
 from __future__ import annotations
 
 import argparse
+import itertools
 import json
 import multiprocessing
 import os
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
 import torch
 from torch import nn
 
+from plasticbench import plugins
 from plasticbench.agents import dqn
 from plasticbench.contracts.task import DiscreteActions, EnvSpec, EnvStep
+from plasticbench.contracts.treatment import Part, hooks_of
 from plasticbench.learning.networks import mlp, nature_cnn
 from plasticbench.seeding import Streams
 
@@ -32,13 +36,30 @@ PIXELS = EnvSpec(
 )
 
 
-def filled_agent(config: dqn.Config, spec: EnvSpec, members: int, steps: int) -> dqn.DQN:
+TREATED: dict[str, dict[str, Any]] = {
+    "l2_init": {"strength": 1e-3},
+    "l2_init, stronger": {"strength": 1e-2},
+    "weight_clipping": {},
+    "parseval": {"strength": 1e-4},
+    "parseval, stronger": {"strength": 1e-3},
+    "continual_backprop": {"replacement_rate": 1e-4},
+    "hare_tortoise": {},
+    "redo": {},
+}
+EVENT_PERIOD_UPDATES = 1_000
+"""Of ReDo, the paper's period; Hare & Tortoise exchange their weights as often."""
+
+
+def filled_agent(
+    config: dqn.Config, spec: EnvSpec, members: int, steps: int, parts: Sequence[Sequence[Part]] = ()
+) -> dqn.DQN:
     agent = config.build(
         spec=spec,
         num_envs=1,
         streams=[Streams(seed) for seed in range(members)],
         budget_steps=10_000,
         device=torch.device("cpu"),
+        parts=parts,
     )
     rng = np.random.default_rng(0)
 
@@ -80,6 +101,51 @@ def bench_mlp(rounds: int, seconds: float) -> dict[str, float]:
         "updates_per_s_eager_loop": round(plain),
         "ratio_m20_to_m1": round(best[20] / best[1], 2),
         "ratio_m1_to_eager_loop": round(best[1] / plain, 2),
+    }
+
+
+def treated_parts(seeds: int) -> list[list[Part]]:
+    """Methods x seeds, as a plan orders them."""
+    parts = []
+    for name, settings in TREATED.items():
+        kind = name.partition(",")[0]
+        config = plugins.config_from("treatments", kind, settings)
+        parts += [[Part(family="treatments", kind=kind, config=config, id=name)]] * seeds
+    return parts
+
+
+def updating(agent: dqn.DQN) -> Callable[[], None]:
+    """Updates, with the events of the parts that have any."""
+    clock = itertools.count(1)
+    with_events = [m for m, own in enumerate(agent.parts) if "event" in hooks_of(own[0].config.build())]
+
+    def update() -> None:
+        step = next(clock)
+        agent.update(step)
+        if with_events and step % EVENT_PERIOD_UPDATES == 0:
+            batch = agent.probe_batch(np.full((len(agent.streams), 256), 0.5))
+            for kind in {agent.parts[m][0].kind for m in with_events}:
+                agent.treat([m for m in with_events if agent.parts[m][0].kind == kind], 0, step, batch)
+
+    return update
+
+
+def bench_treated(rounds: int, seconds: float) -> dict[str, float]:
+    torch.set_num_threads(1)
+    config = dqn.Config(network=mlp.Config(hidden=(128, 128)), batch_rows=32, capacity_transitions=2_000)
+    parts = treated_parts(seeds=3)
+    plain = filled_agent(config, VECTOR, len(parts), 1_000)
+    treated = filled_agent(config, VECTOR, len(parts), 1_000, parts)
+    best = {"none": 0.0, "treated": 0.0}
+    calls = {"none": updating(plain), "treated": updating(treated)}
+    for _ in range(rounds):
+        for name, call in calls.items():
+            best[name] = max(best[name], len(parts) * rate(call, seconds, time.process_time))
+    return {
+        "members": len(parts),
+        "member_updates_per_s_none": round(best["none"]),
+        "member_updates_per_s_treated": round(best["treated"]),
+        "cost_ratio_treated_to_none": round(best["none"] / best["treated"], 2),
     }
 
 
@@ -163,13 +229,15 @@ def bench_nature(rounds: int, seconds: float, members: int) -> dict[str, float]:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("what", choices=("mlp", "nature"))
+    parser.add_argument("what", choices=("mlp", "nature", "treated"))
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--seconds", type=float, default=2.0, help="per measurement")
     parser.add_argument("--members", type=int, default=3, help="per Nature-CNN population")
     args = parser.parse_args()
     if args.what == "mlp":
         result = bench_mlp(args.rounds, args.seconds)
+    elif args.what == "treated":
+        result = bench_treated(args.rounds, args.seconds)
     else:
         result = bench_nature(args.rounds, args.seconds, args.members)
     print(json.dumps({"benchmark": f"updates {args.what}", "cores": os.cpu_count(), **result}))

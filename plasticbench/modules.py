@@ -56,7 +56,7 @@ def reset(
         outputs: names of the output layers, where there are others than the last: ``["mean", "log_std"]``.
         fresh: builds the module anew, where its layers do not start from their own ``reset_parameters``.
         seed: decides the fresh weights; give each reset another one, such as the step, for another draw.
-        settings: fields of the policy's ``Config``.
+        settings: fields of the treatment's ``Config``.
     """
     config = _config(kind, preset, settings, (optimizer, optimizer_rule), (target, target_rule))
     if initial is not None and not uses_original(config):

@@ -63,6 +63,11 @@ class OneOf:
         return f"must be one of {listed}, got {value!r}" + (f". Did you mean {near[0]!r}?" if near else "")
 
 
+UNHASHED_DEFAULT = {"unhashed_default": True}
+"""Metadata of a field that is younger than results: ``field(default=..., metadata=UNHASHED_DEFAULT)``. While it holds
+its default, which must do what was done before there was the field, it stands in no file and no trial id."""
+
+
 class PerMember:
     """Methods that differ only in a number with this mark share a population. It constrains nothing."""
 

@@ -1,8 +1,10 @@
 """One thread per test process: small networks gain nothing from more, and timings stay bounded."""
 
 import logging
+import os
 import uuid
 from collections.abc import Iterator
+from unittest import mock
 
 import pytest
 import torch
@@ -10,8 +12,22 @@ from moto.server import ThreadedMotoServer
 
 from plasticbench import storage
 from plasticbench.envs import humanoid
+from plasticbench.platform.cluster.connection import prepare_environment, start_own_node
 
 torch.set_num_threads(1)
+
+with mock.patch.dict(os.environ):  # what tests start sees none of it, as a user's command does not
+    prepare_environment("local")
+    import ray
+
+
+@pytest.fixture(scope="module")
+def own_ray() -> Iterator[None]:
+    """A Ray in this process, for all tests of a file."""
+    with mock.patch.dict(os.environ):
+        start_own_node(num_cpus=2)
+        yield
+        ray.shutdown()
 
 
 @pytest.fixture

@@ -3,16 +3,15 @@
 from collections.abc import Sequence
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
 
 from plasticbench import plugins
-from plasticbench.contracts.network import LayerState, NetworkState, ParameterState
-from plasticbench.contracts.treatment import Report
+from plasticbench.contracts.network import LayerState, NetworkState, ParameterState, Reader
+from plasticbench.contracts.treatment import Report, hooks_of
 from plasticbench.seeding import Streams
 
-POLICIES = plugins.names("treatments")
-REWRITING = [kind for kind in POLICIES if kind != "none"]
 SHAPES = {"conv1": (6, 3, 2, 2), "conv2": (6, 6, 2, 2), "fc1": (8, 24), "fc2": (3, 8)}
 
 
@@ -24,44 +23,89 @@ def network(streams: Sequence[Streams], with_originals: bool = True) -> NetworkS
         return 0.3 * torch.stack(drawn)
 
     def parameter(shape: tuple[int, ...]) -> ParameterState:
-        original = draw("original", shape) if with_originals else None
-        return ParameterState(value=draw("value", shape), fresh=draw("fresh", shape), original=original)
+        original, fresh = draw("original", shape) if with_originals else None, draw("fresh", shape)
+        return ParameterState(value=draw("value", shape), draw=lambda: fresh, original=original)
 
-    return NetworkState(
-        layers=[
-            LayerState(
-                name=name,
-                role="encoder" if len(shape) == 4 else "head",
-                is_output=name == "fc2",
-                weight=parameter(shape),
-                bias=parameter(shape[:1]),
-            )
-            for name, shape in SHAPES.items()
-        ],
-        norms=[LayerState(name="norm", role="encoder", is_output=False, weight=parameter((8,)), bias=parameter((8,)))],
-    )
+    layers = {
+        name: LayerState(
+            name=name,
+            role="encoder" if len(shape) == 4 else "head",
+            is_output=name == "fc2",
+            weight=parameter(shape),
+            bias=parameter(shape[:1]),
+        )
+        for name, shape in SHAPES.items()
+    }
+    for read, reader, positions in (("conv1", "conv2", 1), ("conv2", "fc1", 4), ("fc1", "fc2", 1)):
+        layers[read].activation, layers[read].readers = "relu", (Reader(layers[reader], positions=positions),)
+    norm = LayerState(name="norm", role="encoder", is_output=False, weight=parameter((8,)), bias=parameter((8,)))
+    return NetworkState(layers=list(layers.values()), norms=[norm])
+
+
+class LooksAtData(Exception):
+    """A treatment wants to know more than the weights."""
+
+
+class OwnChance:
+    """A look that offers members' streams and nothing else."""
+
+    step = 0
+
+    def __init__(self, streams: Sequence[Streams]) -> None:
+        self._streams = streams
+
+    def rng(self, member: int) -> np.random.Generator:
+        return self._streams[member]["treatment"]
+
+    def __getattr__(self, name: str) -> Any:
+        raise LooksAtData(name)
 
 
 def streams_of(count: int) -> list[Streams]:
     return [Streams(seed) for seed in range(count)]
 
 
-def parameters(net: NetworkState) -> dict[str, ParameterState]:
-    layers = (*net.layers, *net.norms)
-    return {name: parameter for layer in layers for name, parameter in layer.parameters.items()}
-
-
 def values(net: NetworkState) -> dict[str, Tensor]:
-    return {name: parameter.value.clone() for name, parameter in parameters(net).items()}
+    return {name: parameter.value.clone() for name, parameter in net.parameters.items()}
+
+
+def act(net: NetworkState, config: Any, streams: Sequence[Streams]) -> Report:
+    """The first event of a treatment."""
+    treatment = config.build()
+    state = treatment.init(net) if hasattr(treatment, "init") else {}
+    return treatment.on_event(net, state, OwnChance(streams))
 
 
 def apply(net: NetworkState, kind: str, preset: str | None = None, members: int = 2, **settings: Any) -> Report:
-    config = plugins.config_from("treatments", kind, settings, preset)
-    return config.build().apply(net, streams_of(members), None)
+    return act(net, plugins.config_from("treatments", kind, settings, preset), streams_of(members))
 
 
 def layer_of(weight: list[list[float]], name: str = "fc", is_output: bool = False) -> LayerState:
-    value = torch.tensor([weight])
-    state = ParameterState(value=value, fresh=torch.full_like(value, 10.0), original=torch.full_like(value, 20.0))
-    bias = ParameterState(value=torch.ones(1, 2), fresh=torch.full((1, 2), 10.0), original=torch.full((1, 2), 20.0))
-    return LayerState(name=name, role="head" if is_output else "encoder", is_output=is_output, weight=state, bias=bias)
+    def parameter(value: Tensor) -> ParameterState:
+        return ParameterState(
+            value=value, draw=lambda: torch.full_like(value, 10.0), original=torch.full_like(value, 20.0)
+        )
+
+    return LayerState(
+        name=name,
+        role="head" if is_output else "encoder",
+        is_output=is_output,
+        weight=parameter(torch.tensor([weight])),
+        bias=parameter(torch.ones(1, 2)),
+    )
+
+
+def _rewrites_whole_layers(kind: str) -> bool:
+    """Whether it acts at events alone, and on weights alone."""
+    config = plugins.config_from("treatments", kind, {})
+    if hooks_of(config.build()) != ("event",):
+        return False
+    try:
+        act(network(streams_of(1)), config, streams_of(1))
+    except (LooksAtData, ValueError):  # or it asks for units that these layers do not know
+        return False
+    return True
+
+
+POLICIES = [kind for kind in plugins.names("treatments") if _rewrites_whole_layers(kind)]
+REWRITING = [kind for kind in POLICIES if kind != "none"]

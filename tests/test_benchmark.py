@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from plasticbench import plugins
-from plasticbench.platform.definition.reading import Benchmark, BenchmarkError, from_dict, load
+from plasticbench.platform.definition.reading import DEFAULT_PROBES, Benchmark, BenchmarkError, from_dict, load
 from plasticbench.schedules import At, Every, Trigger
 
 CONFIGS = sorted((Path(__file__).parents[1] / "configs").glob("*.yaml"))
@@ -53,26 +53,26 @@ def test_absent_settings_take_stated_defaults() -> None:
     benchmark = from_dict(MINIMAL)
     assert benchmark.seeds == (0, 1)
     assert benchmark.environments[0].name == "Acrobot-v1"
-    assert benchmark.environments[0].scenario_kind == "stationary"
+    assert benchmark.environments[0].scenario.kind == "stationary"
     assert (benchmark.probes.every_steps, benchmark.probes.batch_rows) == (100, 512)
-    assert [kind for kind, _ in benchmark.probes.probes] == plugins.names("probes")
+    assert [probe.kind for probe in benchmark.probes.probes] == list(DEFAULT_PROBES)
     assert benchmark.records.every_steps == 100
     assert benchmark.checkpoint.every_s == 30.0
     assert benchmark.execution.members_per_population == 32
-    assert benchmark.method("none").schedule is None
+    assert [part.schedule for part in benchmark.method("none").parts] == [None]
 
 
 def test_methods_without_a_schedule_of_their_own_share_the_default() -> None:
     data = variant(resets={"at": [0.5]}, methods__often={"kind": "full_reset", "every": 2_000, "until": 9_000})
     benchmark = from_dict(data)
-    assert benchmark.method("none").schedule == At(at=(0.5,))
-    assert benchmark.method("often").schedule == Every(every=2_000, until=9_000)
+    assert benchmark.method("none").parts[0].schedule == At(at=(0.5,))
+    assert benchmark.method("often").parts[0].schedule == Every(every=2_000, until=9_000)
 
 
 def test_a_trigger_names_a_measured_probe() -> None:
     when = {"probe": "dormant_ratio", "above": 0.3, "at_most_every": 500}
     benchmark = from_dict(variant(methods__fire={"kind": "fire", "when": when}))
-    assert benchmark.method("fire").schedule == Trigger(probe="dormant_ratio", above=0.3, at_most_every=500)
+    assert benchmark.method("fire").parts[0].schedule == Trigger(probe="dormant_ratio", above=0.3, at_most_every=500)
 
 
 def test_reset_steps_are_rounded_up_to_whole_vector_steps() -> None:
@@ -88,11 +88,11 @@ def test_an_agent_override_changes_only_what_it_names() -> None:
         methods__new={"kind": "none", "agent": {"kind": "dqn"}},
     )
     benchmark = from_dict(data)
-    assert benchmark.method("lr").agent.network.hidden == (32,)
-    assert benchmark.method("lr").agent.learning_rate == 0.5
-    assert benchmark.method("init").agent.network.hidden == (32,)
-    assert benchmark.method("init").agent.learning_rate == 0.01
-    assert benchmark.method("new").agent.network.hidden == (64, 64)
+    assert benchmark.method("lr").agent_config.network.hidden == (32,)
+    assert benchmark.method("lr").agent_config.learning_rate == 0.5
+    assert benchmark.method("init").agent_config.network.hidden == (32,)
+    assert benchmark.method("init").agent_config.learning_rate == 0.01
+    assert benchmark.method("new").agent_config.network.hidden == (64, 64)
 
 
 def test_an_override_with_another_network_kind_replaces_the_whole_network() -> None:
@@ -101,14 +101,14 @@ def test_an_override_with_another_network_kind_replaces_the_whole_network() -> N
         agent={"kind": "dqn", "network": {"kind": "mlp", "hidden": [32]}},
         methods__cnn={"kind": "none", "agent": {"network": {"kind": "minatar_cnn"}}},
     )
-    cnn = from_dict(data).method("cnn").agent.network
+    cnn = from_dict(data).method("cnn").agent_config.network
     assert cnn == plugins.load("networks", "minatar_cnn").Config()
 
 
 def test_a_preset_is_overridden_by_explicit_settings() -> None:
     data = variant(agent={"kind": "dqn", "preset": "fire_paper_dqn", "network": {"kind": "mlp"}, "learning_rate": 0.5})
     data["budget_steps"] = 40_000
-    agent = from_dict(data).method("none").agent
+    agent = from_dict(data).method("none").agent_config
     assert (agent.learning_rate, agent.adam_eps, agent.exploration) == (0.5, 1.5e-4, "shared")
 
 
@@ -180,11 +180,8 @@ def test_every_plugin_with_defaults_and_presets_survives_the_round_trip(group: s
         ({"name": 3}, "bench.yaml: name: must be a valid string, got 3"),
         ({"budget_steps": 0}, "bench.yaml: budget_steps: must be at least 1 agent step, got 0"),
         ({"environments": []}, "bench.yaml: environments: must be a list with at least one environment"),
-        ({"methods": {}}, "bench.yaml: methods: must be a mapping from names to reset policies"),
-        (
-            {"methods__none__kind": "nnone"},
-            "methods.none.kind: no treatments plug-in is called 'nnone'. Did you mean 'none'?",
-        ),
+        ({"methods": {}}, "bench.yaml: methods: must be a mapping from names to treatments"),
+        ({"methods__none__kind": "nnone"}, "methods.none.kind: nothing is called 'nnone'. Did you mean 'none'?"),
         ({"methods__none": None}, "bench.yaml: methods.none.kind: is missing. Known: "),
         ({"agent__kind": "dqm"}, "bench.yaml: agent.kind: no agents plug-in is called 'dqm'. Did you mean 'dqn'?"),
         ({"agent__network": {"kind": "mpl"}}, "agent.network.kind: no networks plug-in is called 'mpl'"),
@@ -317,13 +314,20 @@ def test_a_policy_dropped_into_the_folder_is_usable_without_registration(
         "import dataclasses\n\n\n"
         "@dataclasses.dataclass(frozen=True, kw_only=True, slots=True)\n"
         "class Config:\n"
-        "    factor: float\n"
+        "    factor: float\n\n"
+        "    def build(self):\n"
+        "        return Halve(self)\n\n\n"
+        "class Halve:\n"
+        "    def __init__(self, config):\n"
+        "        self.config = config\n\n"
+        "    def on_event(self, net, state, look):\n"
+        "        raise NotImplementedError\n"
     )
     package: ModuleType = sys.modules["plasticbench.learning.treatments"]
     monkeypatch.setattr(package, "__path__", [*package.__path__, str(tmp_path)])
     try:
         benchmark = from_dict(variant(methods__halve={"kind": "halve", "factor": 1, "at": [0.5]}))
-        assert benchmark.method("halve").policy.factor == 1.0
+        assert benchmark.method("halve").parts[0].chosen.config.factor == 1.0
         assert from_dict(benchmark.resolved()) == benchmark
     finally:
         sys.modules.pop("plasticbench.learning.treatments.halve", None)
@@ -340,7 +344,7 @@ def test_a_temperature_rule_for_an_agent_without_temperature_is_an_error() -> No
     data = variant(methods__b={"kind": "fire", "temperature": "reset"})
     assert "methods.b.temperature: has no effect, because 'dqn' has none. Remove it" in problems_of(data)
     own_default = variant(methods__b={"kind": "full_reset", "at": [0.5]})
-    assert "temperature" not in from_dict(own_default).methods[-1].policy_settings()
+    assert "temperature" not in from_dict(own_default).methods[-1].settings()
 
 
 def test_a_temperature_rule_and_a_trigger_on_one_critic_are_fine_for_sac() -> None:
@@ -350,7 +354,7 @@ def test_a_temperature_rule_and_a_trigger_on_one_critic_are_fine_for_sac() -> No
         agent={"kind": "sac", "batch_rows": 8, "learning_starts_steps": 8},
         methods__b={"kind": "fire", "temperature": "reset", "when": when},
     )
-    assert from_dict(data).methods[-1].policy.temperature == "reset"
+    assert from_dict(data).methods[-1].parts[0].chosen.config.temperature == "reset"
     data["agent"]["critics"] = "single"
     assert "must be one of actor, critic1, critic1_target, got 'critic2'" in problems_of(data)
 

@@ -28,7 +28,7 @@ YAML = """
 
 
 def test_scientific_notation_without_a_point_is_a_number(tmp_path: Path) -> None:
-    assert load(write(tmp_path, YAML)).method("none").agent.learning_rate == 1e-4
+    assert load(write(tmp_path, YAML)).method("none").agent_config.learning_rate == 1e-4
 
 
 def test_overrides_reach_nested_settings_lists_and_absent_sections(tmp_path: Path) -> None:
@@ -43,7 +43,7 @@ def test_overrides_reach_nested_settings_lists_and_absent_sections(tmp_path: Pat
         ],
     )
     assert benchmark.environments[0].config.num_envs == 2
-    assert benchmark.method("none").agent.network.hidden == (16,)
+    assert benchmark.method("none").agent_config.network.hidden == (16,)
     assert benchmark.execution.num_cpus == 2
     assert benchmark.seeds == (7, 9)
 

@@ -34,7 +34,9 @@ PLANS = {
 def ray_is_running():
     import ray
 
-    ray.init(num_cpus=2, include_dashboard=False, log_to_driver=False)
+    from plasticbench.platform.cluster.connection import start_own_node
+
+    start_own_node()
     yield
     ray.shutdown()
 

@@ -342,7 +342,7 @@ def test_the_quickstart_gives_two_cores_a_population_each() -> None:
 def test_fire_atari_is_the_papers_protocol() -> None:
     path = next(path for path in CONFIGS if path.stem == "fire_atari")
     benchmark, plan = load(path), make_plan(load(path))
-    agent = benchmark.method("fire").agent
+    agent = benchmark.method("fire").agent_config
     assert [environment.config.task for environment in benchmark.environments] == [
         "Asterix",
         "BeamRider",
@@ -371,10 +371,11 @@ def test_fire_humanoid_is_the_papers_protocol() -> None:
         "h1-run-v0",
     ]
     assert {environment.config.num_envs for environment in benchmark.environments} == {1}
-    agent = benchmark.method("fire").agent
+    agent = benchmark.method("fire").agent_config
     assert agent == sac.PRESETS["fire_paper_sac"]
     assert agent.replay_ratio * benchmark.budget_steps == 1_000_000
     assert {trial.reset_steps for trial in plan.trials} == {(250_000,)}
     assert len(plan.trials) == 75
-    assert benchmark.method("full_reset").policy.init_source == "original"
-    assert {benchmark.method(name).policy.temperature for name in ("full_reset", "shrink_perturb", "fire")} == {"reset"}
+    policies = {method.name: method.parts[0].chosen.config for method in benchmark.methods}
+    assert policies["full_reset"].init_source == "original"
+    assert {policies[name].temperature for name in ("full_reset", "shrink_perturb", "fire")} == {"reset"}

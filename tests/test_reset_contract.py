@@ -1,17 +1,21 @@
-"""What holds for every reset policy on disk."""
+"""What holds for every treatment on disk that acts at events and knows the weights alone: reset policies."""
 
 import dataclasses
 import math
 
 import pytest
 import torch
-from reset_networks import POLICIES, REWRITING, apply, network, parameters, streams_of, values
+from reset_networks import POLICIES, REWRITING, act, apply, network, streams_of, values
 from torch import Tensor
 
 from plasticbench import plugins
 from plasticbench.seeding import Streams
 
 PRESETS = [(kind, preset) for kind in POLICIES for preset in plugins.load("treatments", kind).PRESETS]
+
+
+def test_the_reset_policies_of_version_01_are_among_them() -> None:
+    assert {"none", "full_reset", "shrink_perturb", "fire", "last_layers"} <= set(POLICIES)
 
 
 @pytest.mark.parametrize("kind", POLICIES)
@@ -36,9 +40,9 @@ def test_configs_are_frozen_state_their_rules_and_list_only_their_own_settings_a
 @pytest.mark.parametrize("kind, preset", PRESETS)
 def test_report_names_exactly_the_parameters_that_changed_and_storage_stays(kind, preset) -> None:
     net = network(streams_of(2))
-    before, addresses = values(net), {name: p.value.data_ptr() for name, p in parameters(net).items()}
+    before, addresses = values(net), {name: p.value.data_ptr() for name, p in net.parameters.items()}
     report = apply(net, kind, preset)
-    after = parameters(net)
+    after = net.parameters
     assert report.touched == {name for name in after if not torch.equal(after[name].value, before[name])}
     assert {name: p.value.data_ptr() for name, p in after.items()} == addresses
     assert all(value.shape == (2,) for value in report.measurements.values())
@@ -60,7 +64,7 @@ def test_members_are_independent(kind, preset) -> None:
     config = plugins.config_from("treatments", kind, {}, preset)
     for member in range(3):
         alone = network([Streams(member)])
-        own_report = config.build().apply(alone, [Streams(member)], None)
+        own_report = act(alone, config, [Streams(member)])
         for name, value in values(alone).items():
             torch.testing.assert_close(values(together)[name][member], value[0], rtol=1e-5, atol=1e-6)
         for name, value in own_report.measurements.items():
@@ -76,7 +80,7 @@ def test_two_fresh_resets_differ_and_replay_from_restored_streams(kind) -> None:
 
     def applied() -> dict[str, Tensor]:
         net = network(streams)
-        config.build().apply(net, streams, None)
+        act(net, config, streams)
         return values(net)
 
     first, second = applied(), applied()
@@ -106,7 +110,7 @@ def test_each_policy_treats_normalisations_as_documented(kind, preset, moves) ->
     report = apply(net, kind, preset)
     for name in ("norm.weight", "norm.bias"):
         assert (name in report.touched) is moves
-        assert torch.equal(parameters(net)[name].value, before[name]) is not moves
+        assert torch.equal(net.parameters[name].value, before[name]) is not moves
 
 
 def test_fire_paper_sac_gives_every_linear_layer_heads_included_the_scale_of_its_shape() -> None:
@@ -114,7 +118,7 @@ def test_fire_paper_sac_gives_every_linear_layer_heads_included_the_scale_of_its
     net.layers = [layer for layer in net.layers if layer.name.startswith("fc")]
     apply(net, "fire", "fire_paper_sac")
     for name, scale in (("fc1", math.sqrt(8 / 24)), ("fc2", math.sqrt(3 / 8))):
-        sigma = torch.linalg.svdvals(parameters(net)[f"{name}.weight"].value)
+        sigma = torch.linalg.svdvals(net.parameters[f"{name}.weight"].value)
         torch.testing.assert_close(sigma, torch.full_like(sigma, scale), rtol=1e-2, atol=0)
 
 
@@ -122,5 +126,5 @@ def test_shrink_perturb_of_fire_paper_sac_keeps_a_fifth_of_everything() -> None:
     net = network(streams_of(2))
     before = values(net)
     apply(net, "shrink_perturb", "fire_paper_sac")
-    for name, parameter in parameters(net).items():
+    for name, parameter in net.parameters.items():
         torch.testing.assert_close(parameter.value, 0.2 * before[name] + 0.8 * parameter.original)

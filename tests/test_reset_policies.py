@@ -2,7 +2,7 @@ import math
 
 import pytest
 import torch
-from reset_networks import apply, layer_of, network, parameters, streams_of, values
+from reset_networks import apply, layer_of, network, streams_of, values
 
 from plasticbench import plugins
 from plasticbench.contracts.network import NetworkState
@@ -14,7 +14,7 @@ def test_fire_moves_a_diagonal_weight_to_the_identity_and_measures_the_worked_ex
     net = NetworkState(layers=[layer_of([[3.0, 0.0], [0.0, 0.5]])])
     report = apply(net, "fire", members=1, layers="all")
     torch.testing.assert_close(net.layers[0].weight.value, torch.eye(2)[None])
-    assert torch.equal(parameters(net)["fc.bias"].value, torch.ones(1, 2))
+    assert torch.equal(net.parameters["fc.bias"].value, torch.ones(1, 2))
     assert report.touched == {"fc.weight"}
     measured = {name: value.item() for name, value in report.measurements.items()}
     assert measured == pytest.approx({"sfe": 4.25, "dfi_before": 64.5625, "dfi_after": 0.0}, abs=1e-5)
@@ -24,7 +24,7 @@ def test_shrink_perturb_blends_weights_and_biases_by_keep_and_noise() -> None:
     net = NetworkState(layers=[layer_of([[1.0, 2.0], [3.0, 4.0]])])
     report = apply(net, "shrink_perturb", members=1, layers="all", keep=0.5, noise=0.1)
     torch.testing.assert_close(net.layers[0].weight.value, torch.tensor([[[1.5, 2.0], [2.5, 3.0]]]))
-    torch.testing.assert_close(parameters(net)["fc.bias"].value, torch.full((1, 2), 1.5))
+    torch.testing.assert_close(net.parameters["fc.bias"].value, torch.full((1, 2), 1.5))
     assert report.touched == {"fc.weight", "fc.bias"}
 
 
@@ -38,8 +38,8 @@ def test_shrink_perturb_with_originals_blends_towards_the_first_initialisation()
 def test_full_reset_copies_the_chosen_initial_values_of_every_parameter(source) -> None:
     net = network(streams_of(2))
     report = apply(net, "full_reset", init_source=source)
-    assert report.touched == set(parameters(net))
-    for parameter in parameters(net).values():
+    assert report.touched == set(net.parameters)
+    for parameter in net.parameters.values():
         assert torch.equal(parameter.value, getattr(parameter, source))
 
 
@@ -48,7 +48,7 @@ def test_last_layers_resets_the_head_alone() -> None:
     before = values(net)
     report = apply(net, "last_layers")
     assert report.touched == {"fc1.weight", "fc1.bias", "fc2.weight", "fc2.bias"}
-    for name, parameter in parameters(net).items():
+    for name, parameter in net.parameters.items():
         assert torch.equal(parameter.value, parameter.fresh if name in report.touched else before[name])
 
 
@@ -61,7 +61,7 @@ def test_fire_gives_each_kernel_position_equal_singular_values_of_the_muon_scale
     settings = {"iterations": 60} if solver == "newton_schulz" else {}
     apply(net, "fire", layers="conv*", solver=solver, **settings)
     for name in ("conv1", "conv2"):
-        weight = parameters(net)[f"{name}.weight"].value
+        weight = net.parameters[f"{name}.weight"].value
         sigma = torch.linalg.svdvals(weight.permute(0, 3, 4, 1, 2))
         scale = math.sqrt(weight.shape[1] / weight.shape[2]) / 4
         torch.testing.assert_close(sigma, torch.full_like(sigma, scale), rtol=1e-4, atol=0)
@@ -71,7 +71,7 @@ def test_fire_scales_differ_as_named() -> None:
     for scale, expected in {"muon": math.sqrt(8 / 24), "none": 1.0}.items():
         net = network(streams_of(2))
         apply(net, "fire", layers="fc1", scale=scale)
-        sigma = torch.linalg.svdvals(parameters(net)["fc1.weight"].value)
+        sigma = torch.linalg.svdvals(net.parameters["fc1.weight"].value)
         torch.testing.assert_close(sigma, torch.full_like(sigma, expected), rtol=1e-5, atol=0)
 
 
@@ -80,7 +80,7 @@ def test_norm_preserving_fire_keeps_each_members_norm(layers) -> None:
     net = network(streams_of(3))
     before = values(net)[f"{layers}.weight"]
     report = apply(net, "fire", members=3, layers=layers, scale="norm_preserving")
-    after = parameters(net)[f"{layers}.weight"].value
+    after = net.parameters[f"{layers}.weight"].value
     torch.testing.assert_close(after.flatten(1).norm(dim=1), before.flatten(1).norm(dim=1))
     assert (report.measurements["dfi_after"] < 1e-6).all()
     assert (report.measurements["dfi_before"] > 0.1).all()
@@ -101,7 +101,7 @@ def test_fire_by_default_projects_hidden_layers_and_leaves_biases_and_output_alo
     report = apply(net, "fire")
     assert report.touched == {"conv1.weight", "conv2.weight", "fc1.weight"}
     for name in before.keys() - report.touched:
-        assert torch.equal(parameters(net)[name].value, before[name])
+        assert torch.equal(net.parameters[name].value, before[name])
 
 
 def test_fire_paper_preset_rewinds_the_head_and_keeps_convolution_biases() -> None:
@@ -110,14 +110,14 @@ def test_fire_paper_preset_rewinds_the_head_and_keeps_convolution_biases() -> No
     report = apply(net, "fire", "fire_paper_dqn")
     assert report.touched == set(before) - {"conv1.bias", "conv2.bias", "norm.weight", "norm.bias"}
     for name in ("fc1.weight", "fc1.bias", "fc2.weight", "fc2.bias"):
-        assert torch.equal(parameters(net)[name].value, parameters(net)[name].original)
+        assert torch.equal(net.parameters[name].value, net.parameters[name].original)
 
 
 def test_fire_measures_the_change_of_the_whole_network_per_member() -> None:
     net = network(streams_of(2))
     before = values(net)
     report = apply(net, "fire", "fire_paper_dqn")
-    weights = {name: parameter for name, parameter in parameters(net).items() if name.endswith("weight")}
+    weights = {name: parameter for name, parameter in net.parameters.items() if name.endswith("weight")}
     expected = sum((p.value - before[name]).flatten(1).square().sum(1) for name, p in weights.items())
     torch.testing.assert_close(report.measurements["sfe"], expected)
     assert (report.measurements["dfi_after"] < report.measurements["dfi_before"]).all()
@@ -127,8 +127,8 @@ def test_zero_weights_stay_finite_under_every_solver_and_scale() -> None:
     for solver in ("svd", "newton_schulz"):
         for scale in ("muon", "norm_preserving", "none"):
             net = network(streams_of(2))
-            parameters(net)["conv1.weight"].value[0, :, :, 0, 0] = 0.0
-            parameters(net)["fc1.weight"].value[1] = 0.0
+            net.parameters["conv1.weight"].value[0, :, :, 0, 0] = 0.0
+            net.parameters["fc1.weight"].value[1] = 0.0
             report = apply(net, "fire", solver=solver, scale=scale)
             assert all(value.isfinite().all() for value in values(net).values())
             assert all(value.isfinite().all() for value in report.measurements.values())
@@ -136,13 +136,13 @@ def test_zero_weights_stay_finite_under_every_solver_and_scale() -> None:
 
 def test_half_precision_weights_keep_their_type_and_are_projected_in_single_precision() -> None:
     net, single = network(streams_of(2)), network(streams_of(2))
-    for name, parameter in parameters(net).items():
+    for name, parameter in net.parameters.items():
         parameter.value = parameter.value.bfloat16()
-        parameters(single)[name].value = parameter.value.float()
+        single.parameters[name].value = parameter.value.float()
     apply(net, "fire")
     apply(single, "fire")
     for name, value in values(single).items():
-        assert torch.equal(parameters(net)[name].value, value.bfloat16())
+        assert torch.equal(net.parameters[name].value, value.bfloat16())
 
 
 # -- identities -------------------------------------------------------------------------------------------------------

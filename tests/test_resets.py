@@ -1,72 +1,67 @@
 """Reset events on populations: only the members concerned change, and optimizer and target follow the rules."""
 
-from dataclasses import replace
+from dataclasses import dataclass, replace
 
 import numpy as np
 import pytest
 import torch
+from reset_networks import REWRITING
+from treated import event, part, specs, trained
 
 from plasticbench import plugins
-from plasticbench.contracts.treatment import ProbeBatch, Report
-from plasticbench.learning import event
-from plasticbench.learning.networks import mlp
-from plasticbench.learning.optimizers.adam import AdamConfig
+from plasticbench.contracts.treatment import Part, Report, hooks_of
 from plasticbench.learning.trained import TrainedNetwork
-from plasticbench.seeding import Streams
 
-CPU = torch.device("cpu")
+KINDS = [kind for kind in plugins.names("treatments") if "event" in hooks_of(part(kind).config.build())]
 
 
-def _trained(members: int) -> tuple[TrainedNetwork, list[Streams]]:
+def _trained(treatment: Part, count: int) -> TrainedNetwork:
     """Networks with moved weights, full moments, and a target that lags behind."""
-    streams = [Streams(seed) for seed in range(members)]
-    layers = mlp.Config(hidden=(6, 5)).layers((4,), 3)
-    trained = TrainedNetwork.build("q", layers, AdamConfig(learning_rate=0.01), streams, CPU)
+    network = trained([[treatment]] * count, layers=specs((6, 5)))
     for seed in range(3):
-        trained.online.flat_grad.normal_(generator=torch.Generator().manual_seed(seed))
-        trained.optimizer.step()
+        network.online.flat_grad.normal_(generator=torch.Generator().manual_seed(seed))
+        network.optimizer.step()
         if seed == 1:
-            trained.sync_target()
-    return trained, streams
+            network.sync_target()
+    return network
 
 
-def _snapshot(trained: TrainedNetwork) -> dict[str, torch.Tensor]:
-    return {name: tensor.clone() for name, tensor in trained.state_dict().items()}
+def _snapshot(network: TrainedNetwork) -> dict[str, torch.Tensor]:
+    return {name: tensor.clone() for name, tensor in network.state_dict().items()}
 
 
-def _reset(kind, members, settings=None, preset=None, count=3, trained=None):
-    if trained is None:
-        trained, streams = _trained(count)
-    else:
-        trained, streams = trained
-    config = plugins.config_from("treatments", kind, settings or {}, preset)
-    before = _snapshot(trained)
-    data = ProbeBatch(obs=torch.rand(len(members), 8, 4))
-    report = event.apply_reset(trained, members, config, [streams[m] for m in members], data)
-    return trained, before, _snapshot(trained), report
+def _event(network, members):
+    before = _snapshot(network)
+    report = event(network, members, step=4)
+    return before, _snapshot(network), report
 
 
-PRESETS = [
-    (kind, preset) for kind in plugins.names("treatments") for preset in plugins.load("treatments", kind).PRESETS
-]
+def _reset(kind, members, settings=None, preset=None, count=3):
+    network = _trained(part(kind, preset=preset, **(settings or {})), count)
+    return network, *_event(network, members)
 
 
+PRESETS = [(kind, preset) for kind in KINDS for preset in plugins.load("treatments", kind).PRESETS]
+
+
+@pytest.mark.parametrize("members", [[0, 2], [0, 1, 3], [1, 2, 4]])
 @pytest.mark.parametrize("kind, preset", PRESETS)
-def test_members_that_are_not_concerned_keep_every_bit(kind, preset):
-    _, before, after, _ = _reset(kind, [0, 2], preset=preset)
+def test_members_that_are_not_concerned_keep_every_bit(kind, preset, members):
+    _, before, after, _ = _reset(kind, members, preset=preset, count=5)
+    others = [member for member in range(5) if member not in members]
     for name in before:
-        assert torch.equal(before[name][1], after[name][1]), name
+        assert torch.equal(before[name][others], after[name][others]), name
 
 
-@pytest.mark.parametrize("kind", [kind for kind in plugins.names("treatments") if kind != "none"])
+@pytest.mark.parametrize("kind", REWRITING)
 def test_only_reported_parameters_change_and_training_goes_on_for_all(kind):
-    trained, before, after, report = _reset(kind, [0])
+    network, before, after, report = _reset(kind, [0])
     changed = {n.removeprefix("q/online/") for n in before if "/online/" in n and not torch.equal(before[n], after[n])}
     assert changed
     assert changed <= report.touched
-    trained.online.flat_grad.fill_(1.0)
-    trained.optimizer.step()
-    for name, tensor in _snapshot(trained).items():
+    network.online.flat_grad.fill_(1.0)
+    network.optimizer.step()
+    for name, tensor in _snapshot(network).items():
         if "/online/" in name:
             assert (tensor != after[name]).all(), name
 
@@ -85,9 +80,8 @@ def test_full_reset_to_the_original_reproduces_the_first_initialisation():
 
 
 def test_fresh_draws_differ_between_events_and_repeat_for_the_same_stream():
-    first = _trained(2)
-    _, _, once, _ = _reset("full_reset", [0, 1], trained=first)
-    _, _, twice, _ = _reset("full_reset", [0, 1], trained=first)
+    first, _, once, _ = _reset("full_reset", [0, 1], count=2)
+    _, twice, _ = _event(first, [0, 1])
     _, _, again, _ = _reset("full_reset", [0, 1], count=2)
     assert not torch.equal(once["q/online/fc1.weight"], twice["q/online/fc1.weight"])
     assert torch.equal(once["q/online/fc1.weight"], again["q/online/fc1.weight"])
@@ -130,37 +124,42 @@ def test_same_operation_acts_on_the_targets_own_weights():
 
 def test_a_policy_that_breaks_a_network_is_caught():
     class Broken:
-        def apply(self, net, streams, data):
+        def on_event(self, net, state, look):
             net.layers[0].weight.value.fill_(float("nan"))
             return Report(touched={"fc1.weight"})
 
+    @dataclass(frozen=True)
     class BrokenConfig:
-        optimizer, target = "keep", "keep"
+        optimizer: str = "keep"
+        target: str = "keep"
 
         def build(self):
             return Broken()
 
-    trained, streams = _trained(2)
+    network = _trained(Part(family="treatments", kind="broken", config=BrokenConfig(), id="broken"), 2)
     with pytest.raises(RuntimeError, match=r"fc1\.weight"):
-        event.apply_reset(trained, [1], BrokenConfig(), streams[1:])
+        event(network, [1], step=4)
 
 
 def test_every_policy_leaves_storage_where_it_was():
-    for kind in plugins.names("treatments"):
-        trained, streams = _trained(2)
-        addresses = [p.data_ptr() for p in (*trained.online.parameters.values(), *trained.target.parameters.values())]
-        config = plugins.config_from("treatments", kind, {})
-        event.apply_reset(trained, [0], config, streams[:1], None)
-        now = [p.data_ptr() for p in (*trained.online.parameters.values(), *trained.target.parameters.values())]
-        assert addresses == now
+    for kind in KINDS:
+        network = _trained(part(kind), 2)
+        parameters = (*network.online.parameters.values(), *network.target.parameters.values())
+        addresses = [p.data_ptr() for p in parameters]
+        event(network, [0], step=4)
+        now = (*network.online.parameters.values(), *network.target.parameters.values())
+        assert addresses == [p.data_ptr() for p in now]
 
 
-def test_members_reset_together_and_one_by_one_agree():
-    for kind in plugins.names("treatments"):
-        _, _, together, _ = _reset(kind, [0, 1, 2])
-        one_by_one = _trained(3)
-        for member in range(3):
-            _, _, alone, _ = _reset(kind, [member], trained=one_by_one)
+@pytest.mark.parametrize("members", [[0, 1, 2, 3], [0, 1, 3]])
+def test_members_reset_together_and_one_by_one_agree(members):
+    for kind in KINDS:
+        _, _, together, report = _reset(kind, members, count=4)
+        one_by_one = _trained(part(kind), 4)
+        for row, member in enumerate(members):
+            _, alone, own = _event(one_by_one, [member])
+            for name, values in own.measurements.items():
+                torch.testing.assert_close(report.measurements[name][row], values[0], rtol=1e-4, atol=1e-5)
         for name in together:
             np.testing.assert_allclose(alone[name].numpy(), together[name].numpy(), rtol=1e-5, atol=1e-6)
 

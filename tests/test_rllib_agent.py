@@ -14,7 +14,7 @@ from plasticbench.platform.definition.reading import from_dict
 from plasticbench.platform.training.segment import SegmentRun
 from plasticbench.seeding import derive_seed
 
-pytestmark = [pytest.mark.ray, pytest.mark.slow]
+pytestmark = [pytest.mark.ray, pytest.mark.slow, pytest.mark.usefixtures("own_ray")]
 
 DQN = {
     "kind": "rllib",
@@ -42,18 +42,6 @@ SAC = {
     "model": {"fcnet_hiddens": [16, 16], "fusionnet_hiddens": [16]},
 }
 TASKS = {"DQN": "CartPole-v1", "SAC": "Pendulum-v1"}
-
-
-@pytest.fixture(scope="module", autouse=True)
-def ray_cluster():
-    """One Ray for all tests of this file."""
-    import logging
-
-    import ray
-
-    ray.init("local", num_cpus=2, include_dashboard=False, log_to_driver=False, logging_level=logging.ERROR)
-    yield
-    ray.shutdown()
 
 
 def benchmark(agent=DQN, **changes):

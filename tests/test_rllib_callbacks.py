@@ -1,13 +1,11 @@
 """The callbacks for RLlib scripts, and their page, followed literally."""
 
-import logging
 import re
 from functools import partial
 from pathlib import Path
 
 import numpy as np
 import pytest
-import ray
 import torch
 from ray.rllib.algorithms.dqn import DQNConfig
 from ray.rllib.core.rl_module.default_model_config import DefaultModelConfig
@@ -16,14 +14,12 @@ from plasticbench.agents.rllib import learner
 from plasticbench.agents.rllib.learner import ask
 from plasticbench.rllib import ProbeCallback, ResetCallback
 
-pytestmark = [pytest.mark.ray, pytest.mark.slow, pytest.mark.filterwarnings("ignore")]  # RLlib's own
-
-
-@pytest.fixture(scope="module", autouse=True)
-def ray_cluster():
-    ray.init("local", num_cpus=2, include_dashboard=False, log_to_driver=False, logging_level=logging.ERROR)
-    yield
-    ray.shutdown()
+pytestmark = [
+    pytest.mark.ray,
+    pytest.mark.slow,
+    pytest.mark.usefixtures("own_ray"),
+    pytest.mark.filterwarnings("ignore"),  # RLlib's own
+]
 
 
 def dqn(*callbacks, **training):

@@ -6,11 +6,11 @@ import numpy as np
 import pytest
 import torch
 from torch import nn
+from treated import part
 
 from plasticbench import plugins
 from plasticbench.agents import sac
 from plasticbench.contracts.task import BoxActions, DiscreteActions, EnvSpec, EnvStep
-from plasticbench.learning.event import apply_reset
 from plasticbench.learning.networks import mlp, simba
 from plasticbench.seeding import Streams, derive_generator
 
@@ -46,14 +46,15 @@ class Drift:
         return EnvStep(self.obs, reward, reward, (self.age == 10) & (self.obs[..., 0] > 0.5), no | (self.age == 10))
 
 
-def _build(seeds, config=CONFIG, num_envs=2, spec=SPEC):
+def _build(seeds, config=CONFIG, num_envs=2, spec=SPEC, treatment=None):
     streams = [Streams(seed) for seed in seeds]
-    return config.build(spec=spec, num_envs=num_envs, streams=streams, budget_steps=600, device=CPU)
+    parts = [[] if treatment is None else [treatment] for _ in seeds]
+    return config.build(spec=spec, num_envs=num_envs, streams=streams, budget_steps=600, device=CPU, parts=parts)
 
 
-def _train(seeds, steps, config=CONFIG, num_envs=2):
+def _train(seeds, steps, config=CONFIG, num_envs=2, treatment=None):
     """Trains on drifts; returns the agent and the actions ``[T, M, E, A]``."""
-    agent, env = _build(seeds, config, num_envs), Drift((len(seeds), num_envs))
+    agent, env = _build(seeds, config, num_envs, treatment=treatment), Drift((len(seeds), num_envs))
     agent.begin(env.obs)
     actions, step = [], 0
     while step < steps:
@@ -240,7 +241,7 @@ def test_evaluation_is_deterministic_within_bounds_and_leaves_no_trace():
 def test_networks_see_observations_normalised_by_what_training_has_shown():
     agent, _ = _train([0], 200, num_envs=4)
     batch = agent.probe_batch(np.random.default_rng(0).random((1, 400)))
-    seen = agent.probe_obs(batch)[0]
+    seen = agent.inputs(batch)["actor"][0]
     torch.testing.assert_close(seen.mean(0), torch.zeros(3), rtol=0, atol=0.3)
     torch.testing.assert_close(seen.std(0), torch.ones(3), rtol=0, atol=0.3)
 
@@ -333,12 +334,14 @@ def test_one_dead_critic_does_not_hide_behind_the_other():
     assert dormant["critic2_target"] < 0.5
 
 
-@pytest.mark.parametrize("kind", plugins.names("treatments"))
+RESETS = [kind for kind in plugins.names("treatments") if "fire_paper_sac" in plugins.load("treatments", kind).PRESETS]
+
+
+@pytest.mark.parametrize("kind", RESETS)
 def test_resets_of_one_member_leave_the_other_alone_and_treat_targets_by_their_rule(kind):
-    agent, _ = _train([0, 1], 120)
+    agent, _ = _train([0, 1], 120, treatment=part(kind, preset="fire_paper_sac"))
     before = {name: tensor.clone() for name, tensor in agent.state_dict()[0].items()}
-    config = plugins.config_from("treatments", kind, {}, "fire_paper_sac")
-    touched = {t.name: apply_reset(t, [1], config, agent.streams[1:]).touched for t in agent.trained}
+    touched = {name: report.touched for name, report in agent.treat([1], 0, 120, None).items()}
     after = agent.state_dict()[0]
     assert all(torch.equal(after[name][0], tensor[0]) for name, tensor in before.items())
     for trained in agent.trained:
@@ -354,21 +357,19 @@ def test_resets_of_one_member_leave_the_other_alone_and_treat_targets_by_their_r
 
 
 def test_fire_projects_both_heads_of_the_actor_apart():
-    agent, _ = _train([0], 120)
-    config = plugins.config_from("treatments", "fire", {"iterations": 40}, "fire_paper_sac")
-    apply_reset(agent.actor, [0], config, agent.streams)
+    agent, _ = _train([0], 120, treatment=part("fire", preset="fire_paper_sac", iterations=40))
+    agent.treat([0], 0, 120, None)
     for head in ("mean", "log_std"):
         sigma = torch.linalg.svdvals(agent.actor.online.parameters[f"{head}.weight"][0].detach())
         torch.testing.assert_close(sigma, torch.full((2,), (2 / 16) ** 0.5), rtol=1e-4, atol=0)
 
 
 def test_same_operation_blends_each_target_with_its_own_weights():
-    agent, _ = _train([0], 120)
+    blend = part("shrink_perturb", preset="fire_paper_sac", target="same_operation")
+    agent, _ = _train([0], 120, treatment=blend)
     critic = agent.critics[0]
     before = {name: p.detach().clone() for name, p in critic.target.parameters.items()}
     original = critic.online.views(critic.original)
-    settings = {"target": "same_operation"}
-    config = plugins.config_from("treatments", "shrink_perturb", settings, "fire_paper_sac")
-    apply_reset(critic, [0], config, agent.streams)
+    agent.treat([0], 0, 120, None)
     for name, parameter in critic.target.parameters.items():
         torch.testing.assert_close(parameter.detach(), 0.2 * before[name] + 0.8 * original[name])

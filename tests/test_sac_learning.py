@@ -9,8 +9,8 @@ import torch
 from plasticbench.agents import sac
 from plasticbench.contracts.task import EnvStep
 from plasticbench.envs import classic, mujoco
-from plasticbench.learning.networks import mlp
 from plasticbench.envs._evaluation import evaluate
+from plasticbench.learning.networks import mlp
 from plasticbench.seeding import Streams, derive_seed
 
 NETWORK = mlp.Config(hidden=(64, 64))

@@ -8,7 +8,7 @@ from small_runs import facts, prepare, run_all, small
 from plasticbench import plugins
 from plasticbench.platform.training.segment import SegmentRun
 
-KINDS = plugins.names("treatments")
+KINDS = [kind for kind in plugins.names("treatments") if "fire_paper_sac" in plugins.load("treatments", kind).PRESETS]
 
 
 def pendulum():

@@ -8,25 +8,23 @@ import sys
 
 import pytest
 import torch
+from reset_networks import POLICIES
 from stable_baselines3 import DQN, PPO, SAC, TD3
 from stable_baselines3.common.callbacks import BaseCallback
 from stable_baselines3.common.torch_layers import BaseFeaturesExtractor
 from torch import nn
+from treated import BASE, part
 
 from plasticbench import plugins
 from plasticbench._sb3_networks import networks, rebuilt
 from plasticbench.learning import module_event
-from plasticbench.learning.event import apply_reset
 from plasticbench.learning.layers import LayerSpec
-from plasticbench.learning.optimizers.adam import AdamConfig
 from plasticbench.learning.trained import TrainedNetwork
 from plasticbench.sb3 import ProbeCallback, ResetCallback
 from plasticbench.seeding import Streams, derive_seed
 
 RESET_STEP, NUM_STEPS = 60, 80
-PRESETS = [
-    (kind, preset) for kind in plugins.names("treatments") for preset in plugins.load("treatments", kind).PRESETS
-]
+PRESETS = [(kind, preset) for kind in POLICIES for preset in plugins.load("treatments", kind).PRESETS]
 OFF_POLICY = {"learning_starts": 20, "batch_size": 8, "buffer_size": 200, "train_freq": 1}
 
 
@@ -87,8 +85,8 @@ def run(name, callback):
     return first, before.state, after.state, model
 
 
-def native(network, first, policy, optimizer) -> TrainedNetwork:
-    """The same network as a native population of one: weights, first weights, target and optimizer state."""
+def native(network, first, policy, optimizer, treatment) -> TrainedNetwork:
+    """The same network as a native population of one: weights, first weights, target, optimizer state, treatment."""
     module, target = network.online(policy), network.target(policy)
     layers = {path: layer for path, layer in module.named_modules() if isinstance(layer, nn.Linear)}
     outputs = network.outputs or (list(layers)[-1],)
@@ -101,15 +99,13 @@ def native(network, first, policy, optimizer) -> TrainedNetwork:
         )
         for path, layer in layers.items()
     ]
-    adam = AdamConfig(learning_rate=1e-3)
-    trained = TrainedNetwork.build(
-        "q", specs, adam, [Streams(0)], torch.device("cpu"), target="none" if target is None else "copy"
-    )
+    kept = "none" if target is None else "copy"
+    trained = TrainedNetwork.build("q", specs, BASE, [Streams(0)], torch.device("cpu"), kept, [[treatment]])
     trained.online.load(named(module))
     trained.original.copy_(trained.online.flatten(named(network.online(first)).values()))
     if target is not None:
         trained.target.load(named(target))
-    moments = {kind: trained.online.views(getattr(trained.optimizer, kind)) for kind in ("exp_avg", "exp_avg_sq")}
+    moments = {kind: trained.online.views(moment) for kind, moment in trained.optimizer.moments.items()}
     for row, (name, parameter) in enumerate(parameters(module).items()):
         state = optimizer.state[parameter]
         for kind, views in moments.items():
@@ -158,20 +154,23 @@ def test_a_reset_leaves_weights_optimizer_and_target_as_a_native_agents(monkeypa
     monkeypatch.setattr(module_event, "derive_seed", recorded)
     first, before, after, model = run(name, ResetCallback(kind, every=RESET_STEP, preset=preset))
     (policy, optimizers, _), (changed, changed_optimizers, _) = before, after
-    config, queue = plugins.config_from("treatments", kind, {}, preset), iter(seeds)
+    queue = iter(seeds)
     for i, network in enumerate(networks(model)):
-        trained = native(network, first, policy, optimizers[i])
+        trained = native(network, first, policy, optimizers[i], part(kind, preset=preset))
+        own = iter([next(queue) for _ in range(1 if trained.target is None else 2)])  # online, then target
         with monkeypatch.context() as patch:
-            patch.setattr(TrainedNetwork, "draw", lambda *_, network=network: drawn(network, policy, next(queue)))
-            apply_reset(trained, [0], config, [Streams(0)])
+            patch.setattr(
+                TrainedNetwork, "_draw", lambda *_, network=network, own=own: drawn(network, policy, next(own))
+            )
+            trained.parts.event(0, [0], RESET_STEP, None)
         torch.testing.assert_close(named(network.online(changed)), held(trained.online), rtol=1e-5, atol=1e-6)
         if network.target(changed) is not None:
             torch.testing.assert_close(named(network.target(changed)), held(trained.target), rtol=1e-5, atol=1e-6)
         for row, (key, parameter) in enumerate(parameters(network.online(changed)).items()):
             state = changed_optimizers[i].state[parameter]
             assert float(state["step"]) == float(trained.optimizer.steps[row])
-            for moment in ("exp_avg", "exp_avg_sq"):
-                assert torch.equal(state[moment][None], trained.online.views(getattr(trained.optimizer, moment))[key])
+            for name_of_moment, moment in trained.optimizer.moments.items():
+                assert torch.equal(state[name_of_moment][None], trained.online.views(moment)[key])
 
 
 @pytest.mark.parametrize("kind, is_reset", [("full_reset", True), ("fire", False), ("none", False)])

@@ -17,8 +17,7 @@ pytestmark = [pytest.mark.ray, pytest.mark.slow]
 _RUN = """
 import json, os, random, signal, sys, time
 from pathlib import Path
-os.environ.update(RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER="0", RAY_AUTH_MODE="disabled", RAY_USAGE_STATS_ENABLED="0")
-import ray
+from plasticbench.platform.cluster.connection import start_own_node
 from plasticbench.platform.cluster import runner
 from plasticbench.platform.display import QuietDisplay
 from plasticbench.platform.rundir import RunDirectory
@@ -70,7 +69,8 @@ def heard_notices():
     return ray.get(tracker.finish.remote())
 
 settings, runs, listens = map(json.loads, sys.argv[1:])
-ray.init(address="local", include_dashboard=False, log_to_driver=False, **settings)
+start_own_node(**settings)
+import ray
 ended = {}
 for path, worker in runs:
     runner.SegmentWorker = globals()[worker]

@@ -214,7 +214,7 @@ def test_a_fork_restarts_environments_and_a_change_clears_the_replay_where_asked
     run = SegmentRun(tmp_path / "run", branch.id)
     trainer = run._trainer
     next(trainer.advance())
-    journal = trainer.world._env.state_dict()
+    journal = trainer.course.world._env.state_dict()
     expected = [derive_seed(member.seed, "environment", 200, i) for member in branch.members for i in range(2)]
     assert journal["seeds"].tolist() == expected
     assert len(journal["actions"]) == 1

@@ -169,9 +169,6 @@ UNBOUNDED = {
     ("agents", "sac", "target_entropy_coefficient"): "both signs are in use, and an entropy has no bound",
     ("agents", "sac", "log_std_min"): "a logarithm has any sign; it lies below log_std_max",
     ("agents", "sac", "log_std_max"): "a logarithm has any sign",
-    ("treatments", "fire", "iterations"): "counts only with one solver, and is checked beside it",
-    ("treatments", "shrink_perturb", "keep"): "checked in its own __post_init__",
-    ("treatments", "shrink_perturb", "noise"): "checked in its own __post_init__",
 }
 """Numbers without a constraint, and why."""
 
@@ -203,8 +200,6 @@ def test_every_number_of_every_plug_in_is_bounded_or_excepted_with_a_reason() ->
 @pytest.mark.parametrize(("group", "kind"), CONFIGS)
 def test_every_plug_in_refuses_what_its_types_refuse(group: str, kind: str) -> None:
     module = plugins.load(group, kind)
-    if group == "treatments" and not issubclass(module.Config, Settings):
-        pytest.skip("its rules are written out and tested with it")
     assert issubclass(module.Config, Settings)
     required = REQUIRED.get((group, kind), {})
     config = module.Config(**({"task": module.tasks()[0]} if not required and hasattr(module, "tasks") else required))

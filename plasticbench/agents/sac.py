@@ -157,7 +157,7 @@ def _actions(spec: EnvSpec) -> BoxActions:
 
 
 def _actor_layers(config: Config, spec: EnvSpec) -> list[LayerSpec]:
-    """The network with two heads, so that policies see the means' weight and the deviations' apart."""
+    """The network with two heads, so that treatments see the means' weight and the deviations' apart."""
     *hidden, last = config.actor_network.layers(spec.obs_shape, len(_actions(spec).low))
     return [*hidden, last._replace(name="mean"), last._replace(name="log_std", wiring="sibling")]
 
@@ -195,7 +195,9 @@ class SAC(PopulationAgent):
         self._target_entropy = config.target_entropy_coefficient * len(low)
         base = adam.Config(learning_rate=config.learning_rate, eps=1e-8, weight_decay=config.weight_decay)
         actor_layers, critic_layers = _actor_layers(config, spec), _critic_layers(config, spec)
-        self.actor = TrainedNetwork.build("actor", actor_layers, base, streams, device, "none", parts)
+        self.actor = TrainedNetwork.build(
+            "actor", actor_layers, base, streams, device, "none", parts, loss_reaches_others=True
+        )
         self.critics = tuple(
             TrainedNetwork.build(name, critic_layers, base, streams, device, parts=parts)
             for name in config.critic_names

@@ -6,12 +6,13 @@ Shape legend: ``M`` members of a population, ``E`` environments per member, ``N`
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 
 from plasticbench.contracts.network import NetworkView
-from plasticbench.contracts.task import Demands, EnvSpec, World
+from plasticbench.contracts.task import Demands, EnvSpec, Evaluation, World
 from plasticbench.contracts.treatment import Hook, Part, Report
 from plasticbench.seeding import Streams
 
@@ -175,10 +176,24 @@ class AgentConfig(Protocol):
         ...
 
 
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Population:
+    """Who is to be trained, and on what: all that a task needs to build its course."""
+
+    agent: AgentConfig
+    seeds: Sequence[int]
+    parts: Sequence[Sequence[Part]]  # of each member's method
+    budget_steps: int
+    evaluation: Evaluation
+    device: torch.device
+    num_threads: int
+
+
 class Course(Protocol):
     """What a population goes through: environments today, phases of data for supervised tracks.
 
-    The trainer owns the clock, events, probes and records; a course owns the task and trains its learner on it.
+    The trainer owns the clock, events, probes and records; a course owns the task and trains its learner on it. The
+    ``Config`` of a task builds its course if it has ``build_course(scenario, population)``; others get an ``RLCourse``.
     """
 
     change_steps: tuple[int, ...]

@@ -61,6 +61,8 @@ class LayerState:
     ``activation`` names the nonlinearity through which its units are read, be a normalisation in between or not;
     identity for outputs and for units that enter a residual stream. ``redraw`` makes new initial values of one member,
     weight and bias, without the member dimension.
+    ``initial_bound`` is how large a weight can be drawn, where the initialiser is known, as ``weight_bound`` in
+    ``learning/layers.py`` says; normalisations have none.
     """
 
     name: str
@@ -71,6 +73,7 @@ class LayerState:
     activation: str = "identity"
     readers: tuple[Reader, ...] = ()
     redraw: Callable[[np.random.Generator], tuple[Tensor, Tensor | None]] | None = None
+    initial_bound: float | None = None
 
     @property
     def parameters(self) -> dict[str, ParameterState]:

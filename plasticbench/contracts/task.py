@@ -177,6 +177,33 @@ class Demands:
     devices: tuple[str, ...] = ("cpu", "cuda")
 
 
+class Evaluation(Protocol):
+    """How long members are evaluated: whole ``episodes``, or ``steps`` agent steps, on ``num_envs`` environments."""
+
+    @property
+    def episodes(self) -> int | None:
+        """Episodes per member."""
+        ...
+
+    @property
+    def steps(self) -> int | None:
+        """Agent steps per member."""
+        ...
+
+    @property
+    def num_envs(self) -> int:
+        """Environments per member."""
+        ...
+
+
+class ScenarioConfig(Protocol):
+    """``Config`` of a scenario: ``envs/scenarios/<kind>.py``."""
+
+    def build(self, spec: EnvSpec, member_seeds: Sequence[int], budget_steps: int, num_envs: int) -> Scenario:
+        """The scenario of a population; ``num_envs`` are the steps by which its clock moves."""
+        ...
+
+
 class Scenario(Protocol):
     """How a task changes over the budget. ``phase`` counts the changes that have happened (0 before the first)."""
 

@@ -3,28 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
 
-from plasticbench.contracts.learner import Agent
-from plasticbench.contracts.task import EnvConfig, EnvStep, Scenario
+from plasticbench.contracts.learner import Agent, Population
+from plasticbench.contracts.task import EnvConfig, EnvStep, Evaluation, Scenario, ScenarioConfig
 from plasticbench.envs._evaluation import evaluate
 from plasticbench.envs._world import World
-from plasticbench.seeding import derive_generator
+from plasticbench.seeding import Streams, derive_generator
 
 if TYPE_CHECKING:
     from torch import Tensor
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class EvaluationPlan:
-    """Whole ``episodes``, or ``steps`` agent steps, per member, on ``num_envs`` environments each."""
-
-    episodes: int | None
-    steps: int | None
-    num_envs: int
 
 
 class RLCourse:
@@ -37,7 +27,7 @@ class RLCourse:
         scenario: Scenario,
         learner: Agent,
         seeds: Sequence[int],
-        evaluation: EvaluationPlan,
+        evaluation: Evaluation,
         stride_steps: int,
         num_threads: int,
     ) -> None:
@@ -52,6 +42,28 @@ class RLCourse:
     def learner(self) -> Agent:
         """The agent."""
         return self._agent
+
+    @classmethod
+    def build(cls, config: EnvConfig, scenario: ScenarioConfig, population: Population) -> RLCourse:
+        """The environments of a population, and its agent in them."""
+        spec, seeds, budget_steps = config.spec, population.seeds, population.budget_steps
+        stride_steps = population.agent.demands.round_steps * config.num_envs
+        return cls(
+            config=config,
+            scenario=scenario.build(spec, seeds, budget_steps, stride_steps),
+            learner=population.agent.build(
+                spec=spec,
+                num_envs=config.num_envs,
+                streams=[Streams(seed) for seed in seeds],
+                budget_steps=budget_steps,
+                device=population.device,
+                parts=population.parts,
+            ),
+            seeds=seeds,
+            evaluation=population.evaluation,
+            stride_steps=stride_steps,
+            num_threads=population.num_threads,
+        )
 
     def begin(self) -> None:
         """The agent meets its first observations."""

@@ -16,6 +16,8 @@ its values are added to the input last kept; or, for a further output, what the 
 Over = Literal["map", "channels"]
 """What one mean and variance are of: all channels and positions of a row, or the channels at each position."""
 
+_CUT_DEVIATION = 0.87962566  # what a cut at two standard deviations leaves of a normal's 1
+
 
 class LayerSpec(NamedTuple):
     """One layer: ``weight_shape`` is ``(out, in)``, ``(out, in, kh, kw)``, or ``(units,)`` of a layer normalisation.
@@ -39,6 +41,11 @@ class LayerSpec(NamedTuple):
         """Whether the layer normalises its input over the units instead of mixing them."""
         return len(self.weight_shape) == 1
 
+    @property
+    def fan_in(self) -> int:
+        """Numbers that a unit reads, each of which has a weight."""
+        return math.prod(self.weight_shape[1:])
+
 
 def draw_weight(spec: LayerSpec, rng: np.random.Generator) -> np.ndarray:
     """A new weight of one member, float32, in the layer's shape.
@@ -50,9 +57,7 @@ def draw_weight(spec: LayerSpec, rng: np.random.Generator) -> np.ndarray:
     """
     if spec.is_norm:
         return np.ones(spec.weight_shape, dtype=np.float32)
-    out_features = spec.weight_shape[0]
-    receptive = math.prod(spec.weight_shape[2:])
-    fan_in, fan_out = spec.weight_shape[1] * receptive, out_features * receptive
+    out_features, fan_in = spec.weight_shape[0], spec.fan_in
     if spec.initializer == "orthogonal":
         rows, columns = max(out_features, fan_in), min(out_features, fan_in)
         q, r = np.linalg.qr(rng.standard_normal((rows, columns)))
@@ -60,10 +65,26 @@ def draw_weight(spec: LayerSpec, rng: np.random.Generator) -> np.ndarray:
         return (spec.gain * (q if out_features == rows else q.T)).reshape(spec.weight_shape).astype(np.float32)
     if spec.initializer == "he_normal":
         return (math.sqrt(2 / fan_in) * _cut_normal(spec.weight_shape, rng)).astype(np.float32)
-    bound = 1 / math.sqrt(fan_in)
-    if spec.initializer == "xavier_uniform":
-        bound = spec.gain * math.sqrt(6 / (fan_in + fan_out))
+    bound = weight_bound(spec)
     return rng.uniform(-bound, bound, spec.weight_shape).astype(np.float32)
+
+
+def weight_bound(spec: LayerSpec) -> float:
+    """How large a weight of a layer that is no normalisation can be drawn.
+
+    Exact for all initialisers but ``orthogonal``. That one is given the bound of the uniform distribution with the same
+    standard deviation, sqrt(3) gain / sqrt(max(out, fan_in)); about a twelfth of its weights start beyond.
+    """
+    fan_in, fan_out = spec.fan_in, math.prod((spec.weight_shape[0], *spec.weight_shape[2:]))
+    match spec.initializer:
+        case "xavier_uniform":
+            return spec.gain * math.sqrt(6 / (fan_in + fan_out))
+        case "torch_default":
+            return 1 / math.sqrt(fan_in)
+        case "orthogonal":
+            return spec.gain * math.sqrt(3 / max(spec.weight_shape[0], fan_in))
+        case "he_normal":
+            return math.sqrt(2 / fan_in) * 2 / _CUT_DEVIATION
 
 
 def _cut_normal(shape: tuple[int, ...], rng: np.random.Generator) -> np.ndarray:
@@ -71,7 +92,7 @@ def _cut_normal(shape: tuple[int, ...], rng: np.random.Generator) -> np.ndarray:
     drawn = rng.standard_normal(shape)
     while (outside := np.abs(drawn) > 2).any():
         drawn[outside] = rng.standard_normal(np.count_nonzero(outside))
-    scaled: np.ndarray = drawn / 0.87962566  # the standard deviation that the cut leaves
+    scaled: np.ndarray = drawn / _CUT_DEVIATION
     return scaled
 
 
@@ -79,5 +100,5 @@ def draw_bias(spec: LayerSpec, rng: np.random.Generator) -> np.ndarray:
     """A new bias of one member: uniform like the weight for ``torch_default``, else zero."""
     if spec.is_norm or spec.initializer != "torch_default":
         return np.zeros(spec.weight_shape[0], dtype=np.float32)
-    bound = 1 / math.sqrt(math.prod(spec.weight_shape[1:]))
+    bound = 1 / math.sqrt(spec.fan_in)
     return rng.uniform(-bound, bound, spec.weight_shape[0]).astype(np.float32)

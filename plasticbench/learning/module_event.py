@@ -105,8 +105,9 @@ def reset_module(kind: str, config: Any, subject: ModuleSubject, *, inputs: Tens
     require_event_alone(kind, config)
     treatment = config.build()
     look = ModuleLook(subject.seed, kind, inputs)
+    online = subject.online  # refuses what no treatment can rewrite
     with torch.no_grad():
-        state = treatment.init(subject.online) if hasattr(treatment, "init") else {}
+        state = treatment.init(online) if hasattr(treatment, "init") else {}
     return apply_event(treatment, config, subject, state, look)
 
 

@@ -81,6 +81,7 @@ class PopulationNetwork:
         last = max(i for i, spec in enumerate(self.specs) if spec.wiring != "sibling")
         self.hidden, self.outputs = self.specs[:last], self.specs[last:]
         self.wires = wiring(self.specs)
+        self._functions = [ACTIVATIONS[spec.activation].function for spec in self.hidden]
         self.num_members = num_members
         self.slots = _layout(self.specs, num_members)
         self.flat = torch.zeros(self.slots[-1].stop, device=device)
@@ -123,13 +124,13 @@ class PopulationNetwork:
         Appends what each hidden layer passes on to ``activations``: ``[M, B, units]`` or ``[M, B, c, h, w]``.
         """
         kept = x
-        for spec in self.hidden:
+        for spec, function in zip(self.hidden, self._functions, strict=True):
             if spec.wiring == "opens_residual":
                 kept = x
             x = self._transform(spec, x)
             if spec.wiring == "closes_residual":
                 x = x + kept
-            x = ACTIVATIONS[spec.activation].function(x)
+            x = function(x)
             if activations is not None:
                 activations.append(x)
         outputs = [self._transform(spec, x) for spec in self.outputs]

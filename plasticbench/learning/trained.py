@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any, Literal, NamedTuple
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from plasticbench.contracts.network import NetworkState, NetworkView
 from plasticbench.contracts.treatment import Part
@@ -39,6 +39,7 @@ class TrainedNetwork:
         self.name, self.online, self.optimizer, self.target = name, online, optimizer, target
         self.original = torch.zeros_like(online.flat)
         self._parameters = list(online.parameters.values())
+        self._descended: list[nn.Parameter] | None = None  # naming them costs a thirtieth of a small update
         self.streams: Sequence[Streams] = ()
         self.parts = AppliedParts(self, ())
         self._last: _Pass | None = None
@@ -53,10 +54,12 @@ class TrainedNetwork:
         device: torch.device,
         target: Literal["copy", "none"] = "copy",
         parts: Parts = (),
+        loss_reaches_others: bool = False,
     ) -> TrainedNetwork:
         """Initialises each member from its own ``init/<name>`` stream; a target starts as a copy.
 
-        ``parts`` are those of each member; all members have the same structures and kind of optimizer.
+        ``parts`` are those of each member; all members have the same structures and kind of optimizer. With
+        ``loss_reaches_others`` the loss depends on other networks' weights as well, which get no gradient.
         """
         concerned = [[part for part in member if part.concerns(name)] for member in parts]
         for part in concerned[0] if parts else ():
@@ -67,6 +70,7 @@ class TrainedNetwork:
         optimizers = [part.config for member in concerned for part in member if part.family == "optimizers"]
         chosen: OptimizerConfig = stacked(optimizers, device) if optimizers else adam.Config()
         trained = cls(name, online, chosen.build(online, base), twin)
+        trained._descended = trained._parameters if loss_reaches_others else None
         trained.streams = streams
         online.load(trained._draw(range(len(streams))))
         trained.original.copy_(online.flat)
@@ -100,12 +104,9 @@ class TrainedNetwork:
         return self.online.forward(x, hidden)
 
     def descend(self, loss: Tensor, step: int) -> None:
-        """One step of every member down ``loss`` ``[M]`` at clock ``step``, and what its treatments do around it.
-
-        Gradients of whatever else the loss depends on are left alone.
-        """
+        """One step of every member down ``loss`` ``[M]`` at clock ``step``, and what its treatments do around it."""
         self.online.flat_grad.zero_()
-        torch.autograd.backward(loss.sum(), inputs=self._parameters)
+        torch.autograd.backward(loss.sum(), inputs=self._descended)
         acting = self.parts.due(step)
         for part in acting:
             part.on_gradient(step)

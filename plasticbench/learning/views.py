@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from plasticbench.contracts.network import LayerState, LayerView, NetworkState, NetworkView, ParameterState, Reader
-from plasticbench.learning.layers import LayerSpec, draw_bias, draw_weight
+from plasticbench.learning.layers import LayerSpec, draw_bias, draw_weight, weight_bound
 from plasticbench.learning.network import PopulationNetwork
 
 
@@ -61,6 +61,7 @@ def network_state(
             weight=parameter(f"{spec.name}.weight"),
             bias=parameter(f"{spec.name}.bias"),
             redraw=partial(_redraw, spec, network.flat.device),
+            initial_bound=None if spec.is_norm else weight_bound(spec),
         )
         for spec in network.specs
     }

@@ -18,6 +18,7 @@ from rich.console import Console
 from rich.table import Table
 
 from plasticbench import plugins
+from plasticbench.platform.cluster.connection import prepare_environment
 from plasticbench.platform.definition.reading import BenchmarkError, load
 from plasticbench.platform.planning.plan import make_plan, summary
 from plasticbench.platform.rundir import RunDirectory
@@ -71,6 +72,7 @@ def run(
 ) -> None:
     """Trains every combination of a benchmark file and reports."""
     with _people_errors():
+        prepare_environment(address)  # before anything that the file names may import Ray
         _require_absolute_in_job(out_dir)
         benchmark = load(config, set_ or [])
         plan = make_plan(benchmark)
@@ -87,6 +89,7 @@ def run(
 def resume(run_dir: RunDir, address: Address = None, tracking_uri: Uri = None, quiet: Quiet = False) -> None:
     """Goes on with a run that was interrupted or that failed."""
     with _people_errors():
+        prepare_environment(address)
         _require_absolute_in_job(run_dir)
         directory = RunDirectory(connect(run_dir))
         directory.require()

@@ -103,5 +103,6 @@ def _steps(kind: str, task: str) -> str:
 
 
 def _version(package: str) -> str:
+    os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")  # it looks for it when it is imported
     importlib.import_module(package)
     return metadata.version(package)

@@ -4,18 +4,22 @@ from __future__ import annotations
 
 import shlex
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from rich.console import Console
 
 from plasticbench import storage
 from plasticbench.analysis import leaderboard
 from plasticbench.analysis.report import write_report
-from plasticbench.platform.cluster import connection, runner
+from plasticbench.platform.cluster import connection
 from plasticbench.platform.display import Display, make_display, standings
 from plasticbench.platform.rundir import RunDirectory
 from plasticbench.platform.tracking.mirror import Mirror, TrackingUnavailable, check, masked
 from plasticbench.platform.tracking.tracker import committed_bytes
 from plasticbench.storage import Location
+
+if TYPE_CHECKING:
+    from plasticbench.platform.cluster.runner import Outcome
 
 DONE, FAILED, INTERRUPTED = 0, 1, 130
 
@@ -27,9 +31,11 @@ def execute(
 
     Raises ``ValueError`` before anything starts if the tracking store cannot be reached.
     """
+    connection.prepare_environment(address)
+    from plasticbench.platform.cluster import runner  # imports Ray
+
     tracking_uri = _remembered_uri(directory, tracking_uri)
     benchmark, plan = directory.benchmark(), directory.plan()
-    connection.prepare_environment(address)
     display = make_display(console, quiet)
     with connection.connected(address):
         tracker = runner.start_tracker(directory, tracking_uri)
@@ -70,7 +76,7 @@ def _report(directory: RunDirectory, display: Display) -> Location | None:
 def _farewell(
     directory: RunDirectory,
     console: Console,
-    outcome: runner.Outcome,
+    outcome: Outcome,
     report: Location | None,
     behind: str | None,
     tracking_uri: str | None,

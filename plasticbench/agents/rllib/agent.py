@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from typing import Any
 
 import numpy as np
@@ -14,9 +15,11 @@ from ray.rllib.algorithms.dqn import DQNConfig
 from ray.rllib.algorithms.sac import SACConfig
 from ray.rllib.core import DEFAULT_MODULE_ID
 from ray.rllib.core.columns import Columns
+from ray.rllib.core.learner import learner_group
 from ray.rllib.core.rl_module.default_model_config import DefaultModelConfig
 from ray.rllib.utils.metrics import ENV_RUNNER_RESULTS, LEARNER_RESULTS, NUM_ENV_STEPS_SAMPLED_LIFETIME
 from ray.rllib.utils.spaces.space_utils import unsquash_action
+from ray.train.backend import BackendConfig
 from torch import Tensor
 
 from plasticbench.agents.rllib import learner
@@ -63,10 +66,21 @@ def build_algorithm(config: Settings, spec: EnvSpec, seed: int) -> Any:
         .debugging(seed=seed, log_level="ERROR")
         .update_from_dict(own | {"replay_buffer_config": replay})
     )
-    with warnings.catch_warnings():
+    with warnings.catch_warnings(), _no_process_group():
         warnings.simplefilter("ignore")  # RLlib warns of its own deprecations
         logging.getLogger("ray.rllib").setLevel(logging.ERROR)
         return built.build_algo()
+
+
+@contextmanager
+def _no_process_group() -> Iterator[None]:
+    """One learner has nobody to exchange gradients with, and torch's process group would listen on all addresses."""
+    before = learner_group._get_backend_config
+    learner_group._get_backend_config = lambda learner_class: BackendConfig()  # type: ignore[assignment,return-value]
+    try:
+        yield
+    finally:
+        learner_group._get_backend_config = before
 
 
 class RLlibAgent:

@@ -12,17 +12,18 @@ import torch
 from torch import Tensor
 
 from plasticbench.learning.optimizer import BaseSettings, FlatParameters
+from plasticbench.settings import HalfOpenFraction, NonNegativeFloat, PositiveFloat, Settings
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Config:
+class Config(Settings):
     """What is left out is the agent's own setting; every agent trains with Adam unless its method says otherwise."""
 
-    learning_rate: float | None = None
-    beta1: float = 0.9
-    beta2: float = 0.999
-    eps: float | None = None
-    weight_decay: float | None = None
+    learning_rate: PositiveFloat | None = None
+    beta1: HalfOpenFraction = 0.9
+    beta2: HalfOpenFraction = 0.999
+    eps: PositiveFloat | None = None
+    weight_decay: NonNegativeFloat | None = None
 
     def completed(self, base: BaseSettings) -> Config:
         """These settings with the agent's own where they say nothing."""

@@ -1,26 +1,20 @@
-"""How far a weight is from a scaled isometry, as a gradient that needs no autograd.
-
-Source: the penalty of AdamO (Rosseau et al., ICML 2026, arXiv 2606.09762), which for wide matrices is that of Parseval
-regularisation (Chung et al., NeurIPS 2024, arXiv 2412.07224).
-"""
+"""How far weights are from an isometry, as a penalty that can be followed downhill."""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
-if TYPE_CHECKING:  # treatments are listed without torch
-    from torch import Tensor
+from torch import Tensor
 
 
-def isometry_gradient(weight: Tensor, scale: float) -> Tensor:
-    """Gradient of ``||G - scale I||_F^2``, G the smaller Gram matrix: ``4 (G - scale I) W`` or ``4 W (G - scale I)``.
+def isometry_gradient(weight: Tensor, scale: float | Tensor = 1.0) -> Tensor:
+    """Gradient, in the shape of ``weight``, of ||W W^T - scale I||_F^2 (Parseval), summed over the batch.
 
-    In the shape of ``weight``: ``[*batch, out, in]``, or a convolution's ``[m, out, in, kh, kw]``, which counts as
-    matrices ``out x (in kh kw)``. The larger Gram matrix can never be a multiple of the identity.
+    ``weight``: ``[*batch, out, in]``, or with five dimensions kernels ``[m, out, in, kh, kw]``, which are taken as
+    matrices ``(out, in kh kw)``. ``scale``: a number, or one for each matrix ``[*batch]``. Only the smaller Gram matrix
+    is formed: 4 (W W^T - scale I) W equals 4 W (W^T W - scale I), since the two penalties differ by a constant.
     """
     matrix = weight.flatten(2) if weight.ndim == 5 else weight
-    is_wide = matrix.shape[-2] <= matrix.shape[-1]
-    gram = matrix @ matrix.mT if is_wide else matrix.mT @ matrix
-    gram.diagonal(dim1=-2, dim2=-1).sub_(scale)
-    gradient = gram @ matrix if is_wide else matrix @ gram
-    return gradient.mul_(4.0).reshape(weight.shape)
+    is_tall = matrix.shape[-2] > matrix.shape[-1]
+    gram = matrix.mT @ matrix if is_tall else matrix @ matrix.mT
+    gram.diagonal(dim1=-2, dim2=-1).sub_(scale.unsqueeze(-1) if isinstance(scale, Tensor) else scale)
+    gradient = matrix @ gram if is_tall else gram @ matrix
+    return gradient.mul_(4).view(weight.shape)

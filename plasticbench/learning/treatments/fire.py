@@ -20,13 +20,12 @@ from plasticbench.learning.treatments._settings import (
     Rest,
     Scale,
     Solver,
-    require_choice,
-    require_rules,
 )
+from plasticbench.settings import PositiveInt, Settings
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Config:
+class Config(Settings):
     """Weights of ``layers`` (encoder, head, hidden, all, or a glob pattern on layer names) are projected.
 
     Biases and normalisations are never touched. A convolution is projected at each kernel position by itself, and its
@@ -36,7 +35,7 @@ class Config:
     """
 
     solver: Solver = "svd"
-    iterations: int = 10
+    iterations: PositiveInt = 10
     scale: Scale = "muon"
     layers: str = "hidden"
     rest: Rest = "keep"
@@ -44,14 +43,6 @@ class Config:
     optimizer: OptimizerRule = "reset_touched"
     target: TargetRule = "sync"
     temperature: TemperatureRule = "keep"
-
-    def __post_init__(self) -> None:
-        require_choice("solver", self.solver, Solver)
-        require_choice("scale", self.scale, Scale)
-        require_choice("rest", self.rest, Rest)
-        require_rules(self)
-        if self.iterations < 1:
-            raise ValueError(f"iterations: must be at least 1, got {self.iterations}")
 
     def inert(self) -> dict[str, str]:
         """Settings without effect under the current values, and why."""
@@ -99,7 +90,8 @@ class Fire:
 
         config = self.config
         selected, rest = split(net, config.layers)
-        before = {layer.name: layer.weight.value.clone() for layer in net.layers}
+        # Row by row, so that sums over them do not depend on how the population lies in memory.
+        before = {layer.name: layer.weight.value.clone(memory_format=torch.contiguous_format) for layer in net.layers}
         touched = reinitialize(rest, config.init_source) if config.rest == "reset" else set()
         scales = project_(
             [layer.weight.value for layer in selected],
@@ -114,6 +106,6 @@ class Fire:
             measurements={
                 "sfe": torch.stack(sfe).sum(0),
                 "dfi_before": torch.stack([deviation(before[layer.name], s) for layer, s in scaled]).sum(0),
-                "dfi_after": torch.stack([deviation(layer.weight.value, s) for layer, s in scaled]).sum(0),
+                "dfi_after": torch.stack([deviation(layer.weight.value.contiguous(), s) for layer, s in scaled]).sum(0),
             },
         )

@@ -12,20 +12,18 @@ from dataclasses import dataclass
 from plasticbench.contracts.network import NetworkState
 from plasticbench.contracts.treatment import Look, OptimizerRule, Report, State, TargetRule, TemperatureRule
 from plasticbench.learning.treatments._selection import reinitialize
-from plasticbench.learning.treatments._settings import InitSource, require_rules
+from plasticbench.learning.treatments._settings import InitSource
+from plasticbench.settings import Settings
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Config:
+class Config(Settings):
     """By default fresh weights, a target network equal to them, a new optimizer state and a new temperature."""
 
     init_source: InitSource = "fresh"
     optimizer: OptimizerRule = "reset"
     target: TargetRule = "sync"
     temperature: TemperatureRule = "reset"
-
-    def __post_init__(self) -> None:
-        require_rules(self)
 
     def build(self) -> FullReset:
         """The treatment."""

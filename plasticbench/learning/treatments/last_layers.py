@@ -13,11 +13,12 @@ from dataclasses import dataclass
 from plasticbench.contracts.network import NetworkState
 from plasticbench.contracts.treatment import Look, OptimizerRule, Report, State, TargetRule, TemperatureRule
 from plasticbench.learning.treatments._selection import reinitialize, split
-from plasticbench.learning.treatments._settings import InitSource, require_rules
+from plasticbench.learning.treatments._settings import InitSource
+from plasticbench.settings import Settings
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Config:
+class Config(Settings):
     """By default a fresh head, its optimizer state zeroed, and the target's head copied from the online network.
 
     ``layers``: encoder, head, hidden, all, or a glob pattern on layer names.
@@ -28,9 +29,6 @@ class Config:
     optimizer: OptimizerRule = "reset_touched"
     target: TargetRule = "sync_touched"
     temperature: TemperatureRule = "keep"
-
-    def __post_init__(self) -> None:
-        require_rules(self)
 
     def build(self) -> LastLayers:
         """The treatment."""

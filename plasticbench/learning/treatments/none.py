@@ -6,10 +6,11 @@ from dataclasses import dataclass
 
 from plasticbench.contracts.network import NetworkState
 from plasticbench.contracts.treatment import Look, OptimizerRule, Report, State, TargetRule, TemperatureRule
+from plasticbench.settings import Settings
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Config:
+class Config(Settings):
     """No settings: weights, optimizer, target network and temperature go on as they are."""
 
     @property

@@ -19,23 +19,22 @@ from plasticbench.learning.treatments._settings import (
     NOTHING_DRAWN,
     InitSource,
     Rest,
-    require_choice,
-    require_rules,
 )
+from plasticbench.settings import Fraction, Settings
 
 Norms = Literal["keep", "blend"]
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Config:
+class Config(Settings):
     """``keep`` and ``noise``: factors in [0, 1] of the old and of the initial value; they need not add up to 1.
 
     ``layers``: encoder, head, hidden, all, or a glob pattern on layer names; ``rest``: what the other layers do.
     ``norms``: what normalisations do, whatever layer they belong to; blend is the same as the selected layers.
     """
 
-    keep: float = 0.8
-    noise: float = 0.2
+    keep: Fraction = 0.8
+    noise: Fraction = 0.2
     layers: str = "encoder"
     rest: Rest = "reset"
     norms: Norms = "keep"
@@ -43,14 +42,6 @@ class Config:
     optimizer: OptimizerRule = "reset_touched"
     target: TargetRule = "sync"
     temperature: TemperatureRule = "keep"
-
-    def __post_init__(self) -> None:
-        for name, factor in (("keep", self.keep), ("noise", self.noise)):
-            if not 0.0 <= factor <= 1.0:
-                raise ValueError(f"{name}: must lie in [0, 1], got {factor}")
-        require_choice("rest", self.rest, Rest)
-        require_choice("norms", self.norms, Norms)
-        require_rules(self)
 
     def inert(self) -> dict[str, str]:
         """Settings without effect under the current values, and why."""

@@ -1,4 +1,7 @@
-"""Connects a driver to a Ray cluster, or starts a Ray of its own on this machine."""
+"""Connects a driver to a Ray cluster, or starts a Ray of its own on this machine.
+
+Ray settles when it is imported whether it keeps to loopback, so this file imports it only once that is decided.
+"""
 
 from __future__ import annotations
 
@@ -8,12 +11,8 @@ import signal
 import socket
 from collections.abc import Iterator
 from contextlib import contextmanager
+from ipaddress import ip_address
 from typing import Any
-
-import ray
-from ray._common.utils import get_system_memory
-from ray._private.services import canonicalize_bootstrap_address
-from ray.exceptions import RayError
 
 from plasticbench.platform.definition.reading import BenchmarkError
 
@@ -22,13 +21,20 @@ _OBJECT_STORE_BYTES = 100 << 20  # nothing large passes through it
 _MEMORY_SHARE = 0.9  # of the machine, for populations; Ray would offer 70% of what is free at the start
 
 
+def _where(address: str | None) -> str:
+    return address or os.environ.get("RAY_ADDRESS") or "local"
+
+
 def prepare_environment(address: str | None) -> None:
-    """Defaults for a quiet, loopback-only Ray of our own, before ``ray.init``; a given cluster is left alone."""
-    if (address or os.environ.get("RAY_ADDRESS") or "local") != "local":
+    """Settings of a quiet Ray of our own that keeps to loopback; they count before the first ``import ray`` alone.
+
+    A driver that joins a cluster, because ``address`` or RAY_ADDRESS names one, sets nothing.
+    """
+    if _where(address) != "local":
         return
+    # Every socket on 127.0.0.1. Who exports another value means Ray's clusters, which have an address.
+    os.environ["RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER"] = "0"
     for name, value in {
-        "RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER": "0",  # every socket on 127.0.0.1
-        "RAY_AUTH_MODE": "disabled",  # nobody else can reach it; asking for a token would write one to the home folder
         "RAY_USAGE_STATS_ENABLED": "0",
         "RAY_SCHEDULER_EVENTS": "0",
         "RAY_DEDUP_LOGS": "0",
@@ -41,6 +47,8 @@ _QUIET: dict[str, Any] = {"log_to_driver": False, "logging_level": logging.ERROR
 
 
 def _own_node() -> dict[str, Any]:
+    from ray._common.utils import get_system_memory
+
     return {
         "num_cpus": os.cpu_count(),
         "_memory": int(_MEMORY_SHARE * get_system_memory()),
@@ -55,20 +63,56 @@ def _check_answers(where: str) -> None:
         raise ValueError("that is the dashboard, which `plasticbench submit` takes. Give HOST:6379, or auto on a node")
     if "://" in where:
         raise ValueError("only HOST:PORT and auto can be joined; from outside a cluster use `plasticbench submit`")
+    from ray._private.services import canonicalize_bootstrap_address
+
     if (found := canonicalize_bootstrap_address(where)) is None:
         raise ConnectionError("no Ray runs on this machine")
     host, _, port = found.rpartition(":")
     socket.create_connection((host.strip("[]"), int(port)), timeout=_CONNECT_TIMEOUT_S).close()
 
 
-def _start_own_node() -> None:
+def start_own_node(**node: Any) -> None:
+    """Starts a Ray that this machine alone can reach; ``node`` takes precedence over our arguments of ``ray.init``.
+
+    Raises ``BenchmarkError`` if Ray does not start, or would listen or does listen where other machines can reach it.
+    """
+    prepare_environment("local")
+    import ray
+
+    from plasticbench.platform.cluster.sockets import listening
+
+    _check_keeps_to_loopback()
+    # Nobody else can reach it, and asking for a token would write one to the home folder.
+    os.environ.setdefault("RAY_AUTH_MODE", "disabled")
+    before = listening()
     try:
-        ray.init(address="local", **_own_node(), **_QUIET)
+        ray.init(address="local", **_own_node() | node, **_QUIET)
     except Exception as error:  # a plain one: Ray gives its processes 30 s, which a very busy machine exceeds
         raise BenchmarkError(f"Ray did not start on this machine; if it is very busy, try again: {error}") from error
+    if exposed := [str(one) for one in sorted(listening() - before) if not one.is_loopback]:
+        ray.shutdown()
+        raise BenchmarkError(
+            f"Ray must keep to 127.0.0.1, but other machines could reach {', '.join(exposed)}. It was stopped. Install "
+            f"the Ray of requirements.lock, or start one of your own with a token (docs/cluster.md) and give --address"
+        )
+
+
+def _check_keeps_to_loopback() -> None:
+    from ray._private.services import get_node_ip_address
+
+    address = get_node_ip_address()  # type: ignore[no-untyped-call]
+    if not ip_address(address).is_loopback:
+        raise BenchmarkError(
+            f"Ray must keep to 127.0.0.1, but it would listen on {address}: it was imported before that was decided. "
+            "Before the first `import ray` call prepare_environment of plasticbench.platform.cluster.connection, or "
+            "export RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER=0"
+        )
 
 
 def _join(where: str) -> None:
+    import ray
+    from ray.exceptions import RayError
+
     try:
         _check_answers(where)
         ray.init(address=where, **_QUIET)
@@ -80,10 +124,12 @@ def _join(where: str) -> None:
 def connected(address: str | None) -> Iterator[None]:
     """A connection to the cluster at ``address``, else at RAY_ADDRESS, else a Ray of our own on this machine.
 
-    Raises ``BenchmarkError`` if the cluster cannot be reached.
+    Raises ``BenchmarkError`` if the cluster cannot be reached, or as ``start_own_node`` does.
     """
-    where = address or os.environ.get("RAY_ADDRESS") or "local"
-    _start_own_node() if where == "local" else _join(where)
+    where = _where(address)
+    start_own_node() if where == "local" else _join(where)
+    import ray
+
     with interrupts():
         try:
             yield

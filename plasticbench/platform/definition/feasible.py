@@ -5,7 +5,7 @@ from __future__ import annotations
 from plasticbench import plugins
 from plasticbench.contracts.task import DrawnConfig
 from plasticbench.platform.definition.benchmark import Benchmark, Environment
-from plasticbench.platform.definition.feasible_parts import check_parts, check_parts_fit
+from plasticbench.platform.definition.feasible_parts import check_events, check_parts, check_structures
 from plasticbench.platform.definition.method import Method
 from plasticbench.platform.definition.parsing import Problems
 
@@ -19,9 +19,10 @@ def check_feasible(benchmark: Benchmark, problems: Problems) -> None:
         for method in benchmark.methods:
             shared = method.agent == benchmark.methods[0].agent
             agent_key = "agent" if shared else f"methods.{method.name}.agent"
-            _check_agent(benchmark, environment, method, agent_key, problems)
+            if _check_agent(benchmark, environment, method, agent_key, problems):
+                check_structures(environment, method, problems)
             _check_demands(benchmark, environment, method, f"environments.{index}", problems)
-            check_parts_fit(benchmark, environment, method, problems)
+            check_events(benchmark, environment, method, problems)
     for method in benchmark.methods:
         check_parts(benchmark, method, problems)
     if benchmark.pictures is not None:
@@ -67,18 +68,22 @@ def _check_clocks(benchmark: Benchmark, environment: Environment, key: str, prob
             )
 
 
-def _check_agent(benchmark: Benchmark, environment: Environment, method: Method, key: str, problems: Problems) -> None:
+def _check_agent(benchmark: Benchmark, environment: Environment, method: Method, key: str, problems: Problems) -> bool:
+    """Whether the agent can act in the task at all."""
+    fits = True
     check = getattr(plugins.load("agents", method.agent.kind), "check", None)
     if check is not None:
         try:
             check(method.agent.config, environment.config.spec)
         except ValueError as error:
+            fits = False
             problems.add(key, f"does not fit {environment.name!r}: {error}")
     if (starts := method.agent_config.learning_starts_steps) >= benchmark.budget_steps:
         problems.add(
             f"{key}.learning_starts_steps",
             f"must be less than the budget of {benchmark.budget_steps} steps, got {starts}",
         )
+    return fits
 
 
 def _check_demands(

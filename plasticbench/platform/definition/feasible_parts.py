@@ -11,11 +11,15 @@ from plasticbench.plugins import did_you_mean
 from plasticbench.schedules import At, Every, Trigger
 
 
-def check_parts_fit(benchmark: Benchmark, environment: Environment, method: Method, problems: Problems) -> None:
-    """Notes events and structures that do not fit a task."""
+def check_events(benchmark: Benchmark, environment: Environment, method: Method, problems: Problems) -> None:
+    """Notes events, and beginnings of parts, that do not fit the clock of a task."""
     for part, key in _keyed(method):
         _check_known_events(benchmark, environment, method, part, key, problems)
     _check_begins(benchmark, environment, method, problems)
+
+
+def check_structures(environment: Environment, method: Method, problems: Problems) -> None:
+    """Notes structures that do not fit the networks of an agent which can act in the task."""
     for network, layers in method.agent_config.layers(environment.config.spec).items():
         for part, key in _keyed(method):
             if part.family == "structures" and _concerns(part, network):

@@ -7,6 +7,7 @@ from itertools import product
 from typing import Any
 
 from plasticbench import plugins
+from plasticbench.contracts.learner import AgentConfig
 from plasticbench.contracts.treatment import FAMILIES, Family
 from plasticbench.platform.definition.method import Chosen, Method, Part
 from plasticbench.platform.definition.parsing import (
@@ -102,7 +103,7 @@ class MethodsReader:
         base_data = self._data.get("agent")
         if not changes or (self._agent is None and "kind" not in changes):
             return self._agent
-        return read_chosen("agents", merge_agent(base_data or {}, changes), f"{key}.agent", self._problems)
+        return read_agent(merge_agent(base_data or {}, changes), f"{key}.agent", self._problems)
 
     def _part(self, item: Any, key: str, shared_schedule: Mapping[str, Any]) -> Part | None:
         """``{kind: ..., <settings>, networks: ..., from: ..., at | every | when: ...}``."""
@@ -176,6 +177,22 @@ def read_chosen(group: str, data: Any, key: str, problems: Problems) -> Chosen |
     """A plug-in of a group with its settings, or ``None`` where problems were noted."""
     found = read_plugin(group, data, key, problems)
     return None if found is None else Chosen(kind=found[0], config=found[1])
+
+
+def read_agent(data: Any, key: str, problems: Problems) -> Chosen | None:
+    """An agent whose ``Config`` answers all that a plan asks, or ``None`` where problems were noted."""
+    chosen = read_chosen("agents", data, key, problems)
+    if chosen is None:
+        return None
+    asked = [name for name in vars(AgentConfig) if not name.startswith("_")]
+    if missing := [name for name in asked if not hasattr(chosen.config, name)]:
+        problems.add(
+            f"{key}.kind",
+            f"{chosen.kind!r} cannot be planned, because its Config has no {', '.join(missing)}; see "
+            "plasticbench/contracts/learner.py",
+        )
+        return None
+    return chosen
 
 
 def _has_own_schedule(item: Any) -> bool:

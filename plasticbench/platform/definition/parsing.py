@@ -170,8 +170,10 @@ def to_dict(kind: str, config: Any) -> dict[str, Any]:
     hints = get_type_hints(type(config), include_extras=True)
     settings: dict[str, Any] = {"kind": kind}
     for field in dataclasses.fields(config):
-        if field.name not in plugins.inert(config):
-            value, group = getattr(config, field.name), _plugin_group(hints[field.name])
+        value = getattr(config, field.name)
+        is_new = field.metadata.get("unhashed_default") and value == field.default
+        if field.name not in plugins.inert(config) and not is_new:
+            group = _plugin_group(hints[field.name])
             settings[field.name] = _plain(value) if group is None else to_dict(_kind_of(group, value), value)
     return settings
 

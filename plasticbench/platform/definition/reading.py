@@ -21,7 +21,7 @@ from plasticbench.platform.definition.benchmark import (
 )
 from plasticbench.platform.definition.feasible import check_feasible
 from plasticbench.platform.definition.method import Method
-from plasticbench.platform.definition.methods import MethodsReader, read_chosen, read_schedule
+from plasticbench.platform.definition.methods import MethodsReader, read_agent, read_chosen, read_schedule
 from plasticbench.platform.definition.parsing import (
     BenchmarkError,
     Problems,
@@ -163,7 +163,7 @@ class _Reader:
 
     def _methods(self) -> tuple[Method, ...]:
         agent_data = self.data.get("agent")
-        agent = read_chosen("agents", agent_data, "agent", self.problems) if agent_data is not None else None
+        agent = read_agent(agent_data, "agent", self.problems) if agent_data is not None else None
         default = read_schedule(self.data.get("resets"), "resets", self.problems)
         methods = MethodsReader(self.data, agent, default, self.problems).methods()
         self._distinct([method.name for method in methods], "methods", "rename one")

@@ -8,6 +8,7 @@ from __future__ import annotations
 import hashlib
 import json
 import math
+import os
 import statistics
 import sys
 import time
@@ -267,7 +268,8 @@ def ui_command(run_dir: Location, port: int) -> list[str]:
     if not (isinstance(database, Path) and database.exists()):
         raise ValueError(f"{run_dir}: holds no mlflow.db; open the store that --tracking-uri named when it ran")
     # Job execution is for MLflow's hosted evaluations; without it the pages are there in 5 s instead of 13.
-    server = ["env", "MLFLOW_SERVER_ENABLE_JOB_EXECUTION=false", "MLFLOW_DISABLE_TELEMETRY=true"]
+    quiet = {"MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false", "MLFLOW_DISABLE_TELEMETRY": "true"}
+    server = ["env", *(f"{name}={value}" for name, value in quiet.items() if name not in os.environ)]
     server += [sys.executable, "-m", "mlflow", "server", "--backend-store-uri", database_uri(database)]
     return [*server, "--host", "127.0.0.1", "--port", str(port), "--workers", "1"]
 

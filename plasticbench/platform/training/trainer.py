@@ -9,43 +9,41 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from plasticbench.contracts.learner import Course, Learner
-from plasticbench.envs._course import EvaluationPlan, RLCourse
+from plasticbench.contracts.learner import Course, Learner, Population
+from plasticbench.contracts.treatment import Part as AgentPart
+from plasticbench.envs._course import RLCourse
 from plasticbench.platform.definition.benchmark import Benchmark
 from plasticbench.platform.definition.method import Method, Part
 from plasticbench.platform.planning.plan import Segment
 from plasticbench.platform.training.recorder import Recorder
 from plasticbench.records import Record
 from plasticbench.schedules import Trigger
-from plasticbench.seeding import Streams, derive_generator
+from plasticbench.seeding import derive_generator
 
 
 def build_course(benchmark: Benchmark, segment: Segment, methods: Sequence[Method | None]) -> Course:
-    """The course of a segment's population: its agent, with each member's parts, in its environments."""
-    environment, seeds = benchmark.environment(segment.task), [member.seed for member in segment.members]
-    config, budget_steps, evaluation = environment.config, benchmark.budget_steps, benchmark.evaluation
-    built = benchmark.method(segment.agent_method)
-    stride_steps = built.stride_steps(config.num_envs)
-    agent = built.agent_config.build(
-        spec=config.spec,
-        num_envs=config.num_envs,
-        streams=[Streams(seed) for seed in seeds],
-        budget_steps=budget_steps,
+    """The course of a segment's population: the task's own, or an agent in environments.
+
+    Nothing acts on a member whose method is ``None``.
+    """
+    environment, built = benchmark.environment(segment.task), benchmark.method(segment.agent_method)
+    stride_steps, scenario = built.stride_steps(environment.config.num_envs), environment.scenario.config
+    population = Population(
+        agent=built.agent_config,
+        seeds=[member.seed for member in segment.members],
+        parts=[_parts(method or built, method is not None, benchmark.budget_steps, stride_steps) for method in methods],
+        budget_steps=benchmark.budget_steps,
+        evaluation=benchmark.evaluation,
         device=torch.device(benchmark.execution.device),
-        parts=[_parts(method or built, method is not None, budget_steps, stride_steps) for method in methods],
-    )
-    return RLCourse(
-        config=config,
-        scenario=environment.scenario.config.build(config.spec, seeds, budget_steps, stride_steps),
-        learner=agent,
-        seeds=seeds,
-        evaluation=EvaluationPlan(episodes=evaluation.episodes, steps=evaluation.steps, num_envs=evaluation.num_envs),
-        stride_steps=stride_steps,
         num_threads=max(1, int(segment.num_cpus)),
     )
+    if hasattr(environment.config, "build_course"):
+        course: Course = environment.config.build_course(scenario, population)
+        return course
+    return RLCourse.build(environment.config, scenario, population)
 
 
-def _parts(method: Method, is_treated: bool, budget_steps: int, stride_steps: int) -> list[Any]:
+def _parts(method: Method, is_treated: bool, budget_steps: int, stride_steps: int) -> list[AgentPart]:
     """What a member is given: of a method that nothing of acts yet, only what its network is built with."""
     own = (part for part in method.parts if is_treated or part.family != "treatments")
     return [part.for_agent(budget_steps, stride_steps) for part in own]

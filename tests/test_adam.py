@@ -6,7 +6,7 @@ import torch
 
 from plasticbench.learning.network import PopulationNetwork
 from plasticbench.learning.networks import mlp
-from plasticbench.learning.optimizers.adam import AdamConfig, PopulationAdam
+from plasticbench.learning.optimizers.adam import Config, PopulationAdam
 
 CPU = torch.device("cpu")
 
@@ -21,6 +21,10 @@ def _twins(network: PopulationNetwork, member: int) -> dict[str, torch.nn.Parame
     return {name: torch.nn.Parameter(p[member].detach().clone()) for name, p in network.parameters.items()}
 
 
+def _adam(network: PopulationNetwork, eps: float = 1e-8, weight_decay: float = 0.0) -> PopulationAdam:
+    return PopulationAdam(network, Config(learning_rate=0.01, eps=eps, weight_decay=weight_decay))
+
+
 def _set_gradients(network: PopulationNetwork, twins: list[dict[str, torch.nn.Parameter]], seed: int) -> None:
     network.flat_grad.copy_(torch.randn(network.flat_grad.shape, generator=torch.Generator().manual_seed(seed)))
     for member, named in enumerate(twins):
@@ -31,7 +35,7 @@ def _set_gradients(network: PopulationNetwork, twins: list[dict[str, torch.nn.Pa
 @pytest.mark.parametrize("weight_decay", [0.0, 0.01])
 def test_adam_agrees_with_torch_for_every_member(weight_decay):
     network = _network(3)
-    adam = PopulationAdam(network, AdamConfig(learning_rate=0.01, eps=1e-5, weight_decay=weight_decay))
+    adam = _adam(network, 1e-5, weight_decay)
     twins = [_twins(network, member) for member in range(3)]
     kind = torch.optim.AdamW if weight_decay else torch.optim.Adam
     references = [kind(named.values(), lr=0.01, eps=1e-5, weight_decay=weight_decay) for named in twins]
@@ -47,14 +51,14 @@ def test_adam_agrees_with_torch_for_every_member(weight_decay):
 
 def test_adam_agrees_with_torch_after_one_parameter_of_one_member_was_reset():
     network = _network(2)
-    adam = PopulationAdam(network, AdamConfig(learning_rate=0.01))
+    adam = _adam(network)
     twins = [_twins(network, member) for member in range(2)]
     references = [torch.optim.Adam(named.values(), lr=0.01) for named in twins]
     for seed in range(12):
         if seed == 5:
             row = [slot.name for slot in network.slots].index("fc1.weight")
             adam.steps[row, 1] = 0
-            for flat in (adam.exp_avg, adam.exp_avg_sq):
+            for flat in adam.moments.values():
                 network.views(flat)["fc1.weight"][1] = 0
             adam.rebuild()
             references[1].state.pop(twins[1]["fc1.weight"])
@@ -69,27 +73,49 @@ def test_adam_agrees_with_torch_after_one_parameter_of_one_member_was_reset():
 
 def test_preview_tells_the_next_step_and_changes_nothing():
     network = _network(2)
-    adam = PopulationAdam(network, AdamConfig(learning_rate=0.01))
+    adam = _adam(network)
     network.flat_grad.normal_(generator=torch.Generator().manual_seed(0))
     adam.step()
-    before, moments = network.flat.clone(), adam.exp_avg.clone()
+    before, moments = network.flat.clone(), adam.moments["exp_avg"].clone()
     predicted = adam.preview(network.flat_grad)
     assert torch.equal(network.flat, before)
-    assert torch.equal(adam.exp_avg, moments)
+    assert torch.equal(adam.moments["exp_avg"], moments)
     adam.step()
     torch.testing.assert_close(network.flat - before, predicted, rtol=0, atol=0)
 
 
 def test_saved_optimizer_continues_bit_for_bit():
-    network, adam = _network(2), None
-    adam = PopulationAdam(network, AdamConfig(learning_rate=0.01))
+    network = _network(2)
+    adam = _adam(network)
     network.flat_grad.fill_(0.5)
     adam.step()
     twin = _network(2)
     twin.flat.copy_(network.flat)
     twin.flat_grad.fill_(0.5)
-    restored = PopulationAdam(twin, AdamConfig(learning_rate=0.01))
-    restored.load_state_dict({name: tensor.clone() for name, tensor in adam.state_dict().items()})
+    restored = _adam(twin)
+    for name, moment in adam.moments.items():
+        restored.moments[name].copy_(moment)
+    restored.steps.copy_(adam.steps)
+    restored.rebuild()
     adam.step()
     restored.step()
     assert torch.equal(network.flat, twin.flat)
+
+
+def test_what_is_left_out_is_the_agents_own_setting():
+    own = Config(learning_rate=0.03, eps=1e-4, weight_decay=0.1)
+    adam = Config(learning_rate=0.5, beta1=0.8).build(_network(1), own)
+    assert adam.config == Config(learning_rate=0.5, beta1=0.8, eps=1e-4, weight_decay=0.1)
+
+
+def test_only_the_named_parameters_move():
+    network = _network(2)
+    adam = PopulationAdam(network, Config(learning_rate=0.01, eps=1e-8, weight_decay=0.0), only=["fc1.bias"])
+    network.flat_grad.fill_(1.0)
+    before = {name: parameter.detach().clone() for name, parameter in network.parameters.items()}
+    predicted = network.views(adam.preview(network.flat_grad))
+    adam.step()
+    for name, parameter in network.parameters.items():
+        change = -0.01 if name == "fc1.bias" else 0.0
+        torch.testing.assert_close(parameter - before[name], torch.full_like(parameter, change))
+        torch.testing.assert_close(predicted[name], torch.full_like(parameter, change))
