@@ -173,14 +173,14 @@ def plain(network: Any, member: int, layers: list[LayerSpec]) -> nn.Sequential:
 
 @pytest.mark.parametrize("is_conv", [False, True])
 @pytest.mark.parametrize(
-    ("preset", "half", "coefficient", "scale"), [(None, False, 0.3, 2.0), ("author", True, 0.1, 1)]
+    ("preset", "half", "coefficient", "scale"), [(None, False, 0.3, 2.0), ("rosseau_rl_code", True, 0.1, 1.0)]
 )
 def test_twenty_updates_agree_with_a_plain_loop(
     is_conv: bool, preset: str | None, half: bool, coefficient: float, scale: float
 ) -> None:
     layers, shape = (list(conv_specs()), (3, 6, 6)) if is_conv else (list(specs()), (4,))
     # The author's coefficient 0.1 on half of the penalty is the preset's strength 0.05.
-    settings = {"preset": "author_rl_code"} if preset else {"strength": coefficient, "scale": scale}
+    settings = {"preset": preset} if preset else {"strength": coefficient, "scale": scale}
     network = trained([[part("adamo", **settings)]] * 2, layers=layers)
     hidden = [f"{spec.name}.weight" for spec in layers[:-1]]
     loops = [PlainAdamO(plain(network, m, layers), hidden, coefficient, scale, half) for m in range(2)]

@@ -20,7 +20,7 @@ from torch import Tensor
 from torch.linalg import vector_norm
 
 from plasticbench.learning.members import column
-from plasticbench.learning.network import ParameterSlot, PopulationNetwork
+from plasticbench.learning.network import PopulationNetwork
 from plasticbench.learning.optimizer import BaseSettings
 from plasticbench.learning.optimizers import adam
 from plasticbench.learning.optimizers._matrices import Layers, matrix_slots
@@ -68,10 +68,10 @@ class Config(Settings):
 
 PRESETS = {
     "clean": Config(),
-    "paper": Config(strength=1e-3, learning_rate=1e-4, weight_decay=0.0),
+    "rosseau": Config(strength=1e-3, learning_rate=1e-4, weight_decay=0.0),
     # Coefficients 0.1 in the fork for RL, 0.01 in the middle of the sweep for language models, on half of R.
-    "author_rl_code": Config(strength=0.05, weight_decay=0.0),
-    "author_language_code": Config(strength=0.005, scale=2.0, weight_decay=0.0),
+    "rosseau_rl_code": Config(strength=0.05, weight_decay=0.0),
+    "rosseau_language_code": Config(strength=0.005, scale=2.0, weight_decay=0.0),
 }
 
 
@@ -92,6 +92,8 @@ class AdamO(adam.PopulationAdam):
         self._rate = wanted.clamp_max(1 / (8 * config.scale))  # [M], or one for all
         self._scale = config.scale
         self._matrices = matrix_slots(network, config.layers)
+        ranks = [[min(slot.shape[1], math.prod(slot.shape[2:]))] for slot in self._matrices]
+        self._rank_roots = torch.tensor(ranks, device=network.flat.device).sqrt()  # [layers, 1]
 
     @torch.no_grad()
     def step(self) -> None:
@@ -109,15 +111,14 @@ class AdamO(adam.PopulationAdam):
 
     def _pulls(self) -> list[Tensor]:
         """What the isometry step takes from each matrix ``[M, out, in]`` or ``[M, out, in, kh, kw]``."""
-        return [self._guarded(slot, slot.view(self.network.flat)) for slot in self._matrices]
-
-    def _guarded(self, slot: ParameterSlot, weight: Tensor) -> Tensor:
-        gradient = isometry_gradient(weight, self._scale)
-        rank = min(slot.shape[1], math.prod(slot.shape[2:]))
-        dims = tuple(range(1, weight.ndim))
-        sizes = vector_norm(gradient, dim=dims), vector_norm(weight, dim=dims).clamp_min(_LEAST_NORM)
-        bound = math.sqrt(rank) * sizes[0] / sizes[1]  # of 4 (s_max^2 - scale)
-        return gradient.mul_(column(self._rate / (2 * self._rate * bound).clamp_min(1.0), gradient))
+        weights = [slot.view(self.network.flat) for slot in self._matrices]
+        pulls = [isometry_gradient(weight, self._scale) for weight in weights]
+        norms = [vector_norm(tensor, dim=tuple(range(1, tensor.ndim))) for tensor in (*pulls, *weights)]
+        of_pulls, of_weights = torch.stack(norms).chunk(2)
+        bounds = self._rank_roots * of_pulls / of_weights.clamp_min(_LEAST_NORM)  # [layers, M], of 4 (s_max^2 - scale)
+        for pull, rate in zip(pulls, self._rate / (2 * self._rate * bounds).clamp_min(1.0), strict=True):
+            pull.mul_(column(rate, pull))
+        return pulls
 
     def _pull(self, flat: Tensor, pulls: list[Tensor]) -> None:
         torch._foreach_sub_([slot.view(flat) for slot in self._matrices], pulls)

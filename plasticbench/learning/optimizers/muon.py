@@ -72,9 +72,9 @@ class Config(Settings):
 
 PRESETS = {
     "clean": Config(),
-    "jordan_2024": Config(learning_rate=0.02, adam_learning_rate=3e-4, beta2=0.95, eps=1e-10, weight_decay=0.0),
+    "jordan": Config(learning_rate=0.02, adam_learning_rate=3e-4, beta2=0.95, eps=1e-10, weight_decay=0.0),
     "moonlight": Config(scale="moonlight", beta2=0.95, weight_decay=0.1),
-    "fire_paper_vision": Config(beta2=0.95),
+    "fire_vision": Config(beta2=0.95),
 }
 
 
