@@ -92,6 +92,7 @@ class AdamO(adam.PopulationAdam):
         self._rate = wanted.clamp_max(1 / (8 * config.scale))  # [M], or one for all
         self._scale = config.scale
         self._matrices = matrix_slots(network, config.layers)
+        self._weights = [slot.view(network.flat) for slot in self._matrices]
         ranks = [[min(slot.shape[1], math.prod(slot.shape[2:]))] for slot in self._matrices]
         self._rank_roots = torch.tensor(ranks, device=network.flat.device).sqrt()  # [layers, 1]
 
@@ -100,25 +101,21 @@ class AdamO(adam.PopulationAdam):
         """One update from the gradients in ``network.flat_grad``."""
         pulls = self._pulls()
         super().step()
-        self._pull(self.network.flat, pulls)
+        torch._foreach_sub_(self._weights, pulls)
 
     @torch.no_grad()
     def ahead(self, gradients: Tensor) -> Tensor:
         """The weights (flat) that a step with these flat gradients would lead to; nothing is modified."""
         weights = super().ahead(gradients)
-        self._pull(weights, self._pulls())
+        torch._foreach_sub_([slot.view(weights) for slot in self._matrices], self._pulls())
         return weights
 
     def _pulls(self) -> list[Tensor]:
         """What the isometry step takes from each matrix ``[M, out, in]`` or ``[M, out, in, kh, kw]``."""
-        weights = [slot.view(self.network.flat) for slot in self._matrices]
-        pulls = [isometry_gradient(weight, self._scale) for weight in weights]
-        norms = [vector_norm(tensor, dim=tuple(range(1, tensor.ndim))) for tensor in (*pulls, *weights)]
+        pulls = [isometry_gradient(weight, self._scale) for weight in self._weights]
+        norms = [vector_norm(tensor, dim=tuple(range(1, tensor.ndim))) for tensor in (*pulls, *self._weights)]
         of_pulls, of_weights = torch.stack(norms).chunk(2)
         bounds = self._rank_roots * of_pulls / of_weights.clamp_min(_LEAST_NORM)  # [layers, M], of 4 (s_max^2 - scale)
         for pull, rate in zip(pulls, self._rate / (2 * self._rate * bounds).clamp_min(1.0), strict=True):
             pull.mul_(column(rate, pull))
         return pulls
-
-    def _pull(self, flat: Tensor, pulls: list[Tensor]) -> None:
-        torch._foreach_sub_([slot.view(flat) for slot in self._matrices], pulls)
