@@ -44,11 +44,13 @@ def test_through_crelu_each_unit_stands_in_two_blocks() -> None:
 def test_a_normalisation_is_looked_through() -> None:
     layers = layer_norm.Config().layers(minatar_cnn.Config(channels=5, hidden_units=7).layers((4, 10, 10), 3))
     assert wiring(layers) == {
-        "conv1": Wire("relu", "conv1_norm", (Reading("fc1", 1, 64),)),
-        "fc1": Wire("relu", "fc1_norm", (Reading("fc2", 1, 1),)),
+        "conv1": Wire("relu", "conv1_norm", (Reading("fc1", 1, 64),), ("conv1_norm",)),
+        "fc1": Wire("relu", "fc1_norm", (Reading("fc2", 1, 1),), ("fc1_norm",)),
         "fc2": NOBODY,
     }
-    assert wiring(crelu.Config().layers(layers))["conv1"] == Wire("crelu", "conv1_norm", (Reading("fc1", 2, 64),))
+    assert wiring(crelu.Config().layers(layers))["conv1"] == Wire(
+        "crelu", "conv1_norm", (Reading("fc1", 2, 64),), ("conv1_norm",)
+    )
 
 
 def test_of_simba_the_stream_is_read_by_each_block_and_by_the_outputs() -> None:
@@ -67,7 +69,7 @@ def test_of_simba_the_stream_is_read_by_each_block_and_by_the_outputs() -> None:
 def test_of_simba_structures_concern_the_layers_inside_the_blocks() -> None:
     plain = simba.Config(num_blocks=1, width=4).layers((5,), 3)
     both = wiring(crelu.Config().layers(layer_norm.Config().layers(plain)))
-    assert both["block1_fc1"] == Wire("crelu", "block1_fc1_norm", (Reading("block1_fc2", 2, 1),))
+    assert both["block1_fc1"] == Wire("crelu", "block1_fc1_norm", (Reading("block1_fc2", 2, 1),), ("block1_fc1_norm",))
     assert {name: wire for name, wire in both.items() if name != "block1_fc1"} == {
         name: wire for name, wire in wiring(plain).items() if name != "block1_fc1"
     }

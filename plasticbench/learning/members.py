@@ -51,8 +51,8 @@ def _marked(config_class: Any) -> tuple[str, ...]:
 
 
 def shared_settings(config: Any) -> tuple[Any, ...]:
-    """What must be equal for two configs to act together, hashable: all but the settings marked ``PerMember``."""
-    free = per_member_names(config)
+    """What must be equal for two configs to act together, hashable: all but the numbers marked ``PerMember``."""
+    free = {name for name in per_member_names(config) if getattr(config, name) is not None}
     return (type(config), *(getattr(config, f.name) for f in fields(config) if f.name not in free))
 
 
@@ -64,6 +64,7 @@ def stacked(configs: Sequence[Any], device: torch.device) -> Any:
     together = copy.copy(configs[0])
     for name in per_member_names(together):
         values = [getattr(config, name) for config in configs]
+        assert values.count(None) in (0, len(values)), "a number and none at all do not act together"
         if None not in values:
             object.__setattr__(together, name, torch.tensor(values, dtype=torch.float32, device=device))
     return together
