@@ -252,7 +252,7 @@ def _events(run: Run) -> dict[str, list[plots.Event]]:
     resets: dict[str, set[int]] = {task: set() for task in run.tasks}
     changes: dict[str, set[int]] = {task: set() for task in run.tasks}
     for trial in run.trials:
-        resets[trial.task].update(trial.reset_steps)
+        resets[trial.task].update(trial.events)
         changes[trial.task].update(trial.change_steps)
     labels = {(True, False): "reset", (False, True): "change", (True, True): "change and reset"}
     return {

@@ -31,7 +31,10 @@ RESULT_FORMAT = 1
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Trial:
-    """One seed of a method on a task; ``settings`` is everything that can change its result, as plain data."""
+    """One seed of a method on a task; ``settings`` is everything that can change its result, as plain data.
+
+    ``fork_step`` is where environments start anew, of methods for which that is not simply their first reset.
+    """
 
     id: str
     task: str
@@ -41,6 +44,7 @@ class Trial:
     change_steps: tuple[int, ...]
     score_source: str
     settings: dict[str, Any]
+    fork_step: int | None = None
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -139,6 +143,7 @@ def _trials(benchmark: Benchmark, environment: Environment, method: Method) -> I
             change_steps=tuple(scenario.change_steps),
             score_source=environment.config.score_source,
             settings=settings,
+            fork_step=None if method.is_reset_policy else method.fork_step(benchmark.budget_steps, num_envs),
         )
 
 
