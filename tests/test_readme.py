@@ -1,25 +1,24 @@
-"""What the README shows works as it stands."""
+"""What the README shows works as it stands: its benchmark files, and its treatment dropped into the folder."""
 
+import importlib
 import re
 import sys
 from pathlib import Path
 
 import pytest
+import torch
 import yaml
 from small_runs import facts, run_all, small
+from treated import event, part, trained
 
 from plasticbench.platform.definition.reading import from_dict
 from plasticbench.platform.planning.plan import make_plan
 
-README = (Path(__file__).parents[1] / "README.md").read_text()
+README = Path(__file__).parents[1] / "README.md"
 
 
-def _blocks(language: str) -> list[str]:
-    return re.findall(rf"```{language}\n(.*?)```", README, flags=re.DOTALL)
-
-
-def test_the_benchmark_file_is_read_and_planned() -> None:
-    (whole, methods) = _blocks("yaml")
+def test_the_benchmark_files_are_read_and_planned() -> None:
+    whole, methods = re.findall(r"```yaml\n(.*?)```", README.read_text(), flags=re.DOTALL)
     data = yaml.safe_load(whole)
     assert len(make_plan(from_dict(data)).trials) == 4 * 5
     data |= yaml.safe_load(methods)
@@ -28,22 +27,29 @@ def test_the_benchmark_file_is_read_and_planned() -> None:
     assert len(make_plan(from_dict(data)).trials) == len(names) * 5
 
 
-def test_the_example_of_a_treatment_is_found_by_its_name_and_acts(tmp_path, monkeypatch: pytest.MonkeyPatch) -> None:
-    (example,) = (block for block in _blocks("python") if "treatments/" in block)
-    first, _, code = example.partition("\n")
-    kind = Path(first.removeprefix("# ")).stem
-    (tmp_path / f"{kind}.py").write_text(code)
-    package = sys.modules["plasticbench.learning.treatments"]
+@pytest.fixture
+def dropped_in(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (code,) = re.findall(
+        r"```python\n# plasticbench/learning/treatments/soft_reset\.py\n(.*?)```", README.read_text(), re.S
+    )
+    (tmp_path / "soft_reset.py").write_text(code)
+    package = importlib.import_module("plasticbench.learning.treatments")
     monkeypatch.setattr(package, "__path__", [*package.__path__, str(tmp_path)])
-    try:
-        methods = {"none": {"kind": "none"}, "soft": {"kind": kind, "rate": 0.5}, "hard": {"kind": kind, "rate": 1.0}}
-        probes = {"every_steps": 100, "batch_rows": 32, "kinds": ["sfe"]}
-        plan = run_all(tmp_path / "run", small(methods=methods, seeds=1, probes=probes))
-    finally:
-        sys.modules.pop(f"plasticbench.learning.treatments.{kind}", None)
-    moved = {
-        method: [float(value) for _, name, value in own if name == "reset/after/online/sfe"]
-        for (method, _), own in facts(tmp_path / "run", plan).items()
-    }
-    assert moved["none"] == [0.0]
-    assert 0 < moved["soft"][0] < moved["hard"][0]
+    monkeypatch.delitem(sys.modules, "plasticbench.learning.treatments.soft_reset", raising=False)
+
+
+def test_the_treatment_moves_weights_by_its_rate_towards_a_fresh_draw_of_each_member(dropped_in: None) -> None:
+    network, twin = (trained([[part("soft_reset", rate=0.25)]] * 3) for _ in range(2))
+    before, fresh = twin.online.parameters, twin._draw(range(3))
+    report = event(network, [0, 1, 2], step=1)
+    assert report.touched == {"fc1.weight", "fc2.weight", "fc3.weight"}
+    for name, value in network.online.parameters.items():
+        expected = torch.lerp(before[name], fresh[name], 0.25) if name in report.touched else before[name]
+        torch.testing.assert_close(value, expected)
+
+
+def test_a_benchmark_file_can_name_the_treatment(tmp_path: Path, dropped_in: None) -> None:
+    data = small(methods={"soft": {"kind": "soft_reset", "rate": 0.5}}, seeds=1)
+    found = facts(tmp_path / "run", run_all(tmp_path / "run", data))["soft", 0]
+    (moved,) = [float(value) for _, name, value in found if name == "reset/after/online/sfe"]
+    assert moved > 0

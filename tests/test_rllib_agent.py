@@ -8,9 +8,9 @@ import numpy as np
 import pytest
 import torch
 from small_runs import facts, prepare, run_all, small
+from treated import part
 
 from plasticbench.modules import reset
-from plasticbench.platform.definition.reading import from_dict
 from plasticbench.platform.training.segment import SegmentRun
 from plasticbench.seeding import derive_seed
 
@@ -94,12 +94,17 @@ def learner_state(agent):
     return learner.ask(agent._algorithm, learner.export)[0]
 
 
+def treat(agent, treatment, batch=None):
+    """The event of a treatment that was chosen late."""
+    agent._parts = [treatment]
+    return agent.treat([0], 0, 120, batch)
+
+
 @pytest.mark.parametrize("kind", ["full_reset", "shrink_perturb", "fire"])
 def test_after_a_reset_the_runner_acts_with_the_learners_weights(trained, kind):
     agent = trained.agent
     before = learner_state(agent)
-    config = from_dict(benchmark(methods={"m": {"kind": kind}})).method("m").policy
-    agent.reset([0], config, agent.probe_batch(np.random.default_rng(0).random((1, 8))))
+    treat(agent, part(kind), agent.probe_batch(np.random.default_rng(0).random((1, 8))))
     after = learner_state(agent)
     shared = {name: value for name, value in after.items() if f"{name}".startswith("module/")}
     runner = agent._runner.module.state_dict()
@@ -119,8 +124,7 @@ def test_a_reset_does_to_each_network_what_it_does_to_a_plain_module(trained, ki
     networks = {one.name: one for one in learner.trained(own)}
     # Optimizers hold the very parameters, so a network is copied together with its optimizer.
     copies = {name: copy.deepcopy((one.online, one.optimizer, one.target)) for name, one in networks.items()}
-    policy = from_dict(benchmark(methods={"m": {"kind": kind}})).method("m").policy
-    learner.reset(own, policy=policy, seed=7, initial=None, obs=None)
+    learner.treat(own, part=part(kind), seed=7, initial=None, obs=None)
     assert networks.keys() == ({"q"} if len(networks) == 1 else {"actor", "critic1", "critic2"})
     for name, (online, optimizer, target) in copies.items():
         reset(online, kind, optimizer=optimizer, target=target, seed=derive_seed(7, name))
@@ -139,11 +143,9 @@ def test_a_full_reset_starts_the_temperature_anew(tmp_path):
     for _ in run._trainer.advance():
         pass
     before = learner_state(run._trainer.agent)
-    methods = {"kept": {"kind": "fire"}, "anew": {"kind": "full_reset", "temperature": "reset"}}
-    data = from_dict(benchmark(SAC, methods=methods))
-    run._trainer.agent.reset([0], data.method("kept").policy, None)
+    treat(run._trainer.agent, part("fire"))
     kept = learner_state(run._trainer.agent)
-    run._trainer.agent.reset([0], data.method("anew").policy, None)
+    treat(run._trainer.agent, part("full_reset", temperature="reset"))
     anew = learner_state(run._trainer.agent)
     assert before["log_alpha"] != np.log(np.float32(0.5))
     assert kept["log_alpha"] == before["log_alpha"]

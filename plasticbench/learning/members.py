@@ -51,9 +51,12 @@ def _marked(config_class: Any) -> tuple[str, ...]:
 
 
 def shared_settings(config: Any) -> tuple[Any, ...]:
-    """What must be equal for two configs to act together, hashable: all but the numbers marked ``PerMember``."""
-    free = {name for name in per_member_names(config) if getattr(config, name) is not None}
-    return (type(config), *(getattr(config, f.name) for f in fields(config) if f.name not in free))
+    """What must be equal for two configs to act together, hashable: all but the numbers marked ``PerMember``.
+
+    A number and its absence have no tensor in common, so they do not act together.
+    """
+    free = [name for name in per_member_names(config) if getattr(config, name) is not None]
+    return (type(config), *free, *(getattr(config, f.name) for f in fields(config) if f.name not in free))
 
 
 def stacked(configs: Sequence[Any], device: torch.device) -> Any:
