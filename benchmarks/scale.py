@@ -119,7 +119,7 @@ def measure(num_trials: int, members: int) -> dict[str, Any]:
         connection.prepare_environment("local")
         with connection.connected("local"):
             tracker = runner.start_tracker(directory, None)
-            scheduler = runner.Scheduler(directory, plan, make_display(Console(), quiet=True), tracker)
+            scheduler = runner.Scheduler(directory, benchmark, plan, make_display(Console(), quiet=True), tracker)
             with clock("train_s"):
                 outcome = scheduler.run()
             with clock("mirror_s"):  # what the mirror still had to do when training had ended

@@ -1,6 +1,7 @@
 """The scheduler on a Ray of its own: populations of several sizes take turns, deaths are answered by what they mean."""
 
 import json
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -9,6 +10,7 @@ import pytest
 from ray_nodes import GIB
 from small_runs import facts, prepare, run_all, small
 
+from plasticbench import plugins
 from plasticbench.platform.cluster.placement import needs
 
 pytestmark = [pytest.mark.ray, pytest.mark.slow]
@@ -43,16 +45,16 @@ class DiesOfItsFortiethCommit(runner.SegmentWorker):
         self._notices = DeadlyNotices(tracker)
 
 class DiesAtOnce(runner.SegmentWorker):
-    def run(self, segment): os.kill(os.getpid(), signal.SIGKILL)
+    def run(self, segment, benchmark): os.kill(os.getpid(), signal.SIGKILL)
 
 class LosesItsStorage(runner.SegmentWorker):
-    def run(self, segment): raise OSError(116, "Stale file handle")
+    def run(self, segment, benchmark): raise OSError(116, "Stale file handle")
 
 class HasAnError(runner.SegmentWorker):
-    def run(self, segment): raise RuntimeError("no such layer")
+    def run(self, segment, benchmark): raise RuntimeError("no such layer")
 
 class LacksAPackage(runner.SegmentWorker):
-    def run(self, segment): import no_such_module
+    def run(self, segment, benchmark): import no_such_module
 
 class SlowToListen(runner.Tracker):
     def __init__(self, run_dir, uri): time.sleep(5); self.heard = []
@@ -69,13 +71,16 @@ def heard_notices():
     notices.flush()
     return ray.get(tracker.finish.remote())
 
-settings, runs, listens = map(json.loads, sys.argv[1:])
+settings, runs, listens = map(json.loads, sys.argv[1:4])
 ray.init(address="local", include_dashboard=False, log_to_driver=False, **settings)
+sys.path += sys.argv[4:]  # after the workers were told where to import from
 ended = {}
 for path, worker in runs:
     runner.SegmentWorker = globals()[worker]
     directory, shown = RunDirectory(Path(path)), Told()
-    scheduler = runner.Scheduler(directory, directory.plan(), shown, runner.start_tracker(directory, None))
+    scheduler = runner.Scheduler(
+        directory, directory.benchmark(), directory.plan(), shown, runner.start_tracker(directory, None)
+    )
     outcome = scheduler.run()
     ended[path] = {"outcome": outcome, "messages": shown.messages, "failed": scheduler.queue.failed}
 print(json.dumps({"ended": ended, "heard": heard_notices() if listens else None}))
@@ -84,11 +89,18 @@ ray.shutdown()
 _NODE = {"num_cpus": 2, "_memory": 2 * GIB, "object_store_memory": 100 << 20}
 
 
-def _run(runs: dict[Path, str], *, listens: bool = False, **node) -> tuple[dict[Path, dict], list[int] | None]:
-    """How the prepared runs ended, each with its kind of worker; then what a tracker that is slow to listen heard."""
+def _run(
+    runs: dict[Path, str], *, listens: bool = False, everywhere: str = "", on_driver: str = "", **node
+) -> tuple[dict[Path, dict], list[int] | None]:
+    """How the prepared runs ended, each with its kind of worker; then what a tracker that is slow to listen heard.
+
+    ``everywhere`` and ``on_driver`` are folders of packages, for all processes and for the driver alone.
+    """
     pairs = json.dumps([(str(path), worker) for path, worker in runs.items()])
+    arguments = [json.dumps(_NODE | node), pairs, json.dumps(listens), *filter(None, [on_driver])]
     told = subprocess.run(
-        [sys.executable, "-W", "ignore", "-c", _RUN, json.dumps(_NODE | node), pairs, json.dumps(listens)],
+        [sys.executable, "-W", "ignore", "-c", _RUN, *arguments],
+        env=os.environ | {"PYTHONPATH": os.pathsep.join(filter(None, [everywhere, os.environ.get("PYTHONPATH")]))},
         stdout=subprocess.PIPE,
         text=True,
         timeout=600,
@@ -162,7 +174,7 @@ def test_a_population_that_gets_on_between_its_deaths_never_runs_out_of_them(run
         ("death", 4, "died 4 times in a row without a new commit"),
         ("storage", 4, "Stale file handle"),
         ("error", 1, "RuntimeError: no such layer"),
-        ("package", 1, "lacks a package of requirements.lock"),
+        ("package", 1, "lacks a plug-in, or a package of requirements.lock"),
     ],
 )
 def test_a_death_is_tried_again_and_an_error_is_not(runs, name, num_messages, told):
@@ -172,6 +184,41 @@ def test_a_death_is_tried_again_and_an_error_is_not(runs, name, num_messages, to
     assert told in ended["failed"][prefix.id]
     assert ended["failed"][branches.id] == f"{prefix.id}, where it starts, failed"
     assert len(ended["messages"]) == num_messages
+
+
+_PLUGIN = """
+from dataclasses import dataclass
+from plasticbench.envs import classic
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Config(classic.Config):
+    pass
+"""
+
+
+def _install(folder: Path, kind: str) -> str:
+    """A folder with a package that brings an environment family, as pip would leave it."""
+    (folder / f"{kind}-1.0.dist-info").mkdir(parents=True)
+    (folder / f"{kind}-1.0.dist-info" / "METADATA").write_text(f"Metadata-Version: 2.1\nName: {kind}\nVersion: 1.0\n")
+    (folder / f"{kind}-1.0.dist-info" / "entry_points.txt").write_text(f"[plasticbench.envs]\n{kind} = its_{kind}\n")
+    (folder / f"its_{kind}.py").write_text(_PLUGIN)
+    return str(folder)
+
+
+def test_settings_of_an_installed_plug_in_reach_its_workers_and_a_node_without_it_is_told_so(tmp_path, monkeypatch):
+    everywhere, on_driver = _install(tmp_path / "everywhere", "known"), _install(tmp_path / "driver", "unknown")
+    plugins._installed.cache_clear()
+    with monkeypatch.context() as patch:
+        patch.setattr(sys, "path", [*sys.path, everywhere, on_driver])
+        for kind in ("known", "unknown"):
+            prepare(tmp_path / kind, small(environments=[{"kind": kind, "task": "CartPole-v1", "num_envs": 2}]))
+    plugins._installed.cache_clear()
+    runs = {tmp_path / kind: "AsEver" for kind in ("known", "unknown")}
+    ended, _ = _run(runs, everywhere=everywhere, on_driver=on_driver)
+    assert ended[tmp_path / "known"]["outcome"] == "complete", ended
+    (reason, _) = ended[tmp_path / "unknown"]["failed"].values()
+    assert "No module named 'its_unknown'" in reason
+    assert "lacks a plug-in, or a package of requirements.lock" in reason
 
 
 def test_a_node_short_of_memory_is_named_as_the_cause(tmp_path):

@@ -33,7 +33,7 @@ def execute(
     display = make_display(console, quiet)
     with connection.connected(address):
         tracker = runner.start_tracker(directory, tracking_uri)
-        scheduler = runner.Scheduler(directory, plan, display, tracker, benchmark.execution.max_concurrent)
+        scheduler = runner.Scheduler(directory, benchmark, plan, display, tracker)
         outcome = scheduler.run()
         report = _report(directory, display) if outcome != "interrupted" else None
         behind = runner.finish_tracking(tracker, scheduler.statuses(), report.parent if report else None)

@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 from typing import Any, Literal
 
 import ray
-from ray.exceptions import OutOfMemoryError, RayError, RayTaskError
+from ray.exceptions import OutOfMemoryError, RayError, RaySystemError, RayTaskError
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 from plasticbench.platform.cluster.connection import check_interrupted, connected
@@ -73,13 +73,11 @@ class SegmentWorker:
     def __init__(self, run_dir: str, tracker: Any) -> None:
         self._run_dir, self._notices = location(run_dir), Notices(tracker)
         self._stop = threading.Event()
-        self._benchmark: Benchmark | None = None
         self._current: SegmentRun | None = None
 
-    def run(self, segment: Segment) -> bool:
+    def run(self, segment: Segment, benchmark: Benchmark) -> bool:
         """Runs a segment; returns whether it is complete (it is not after ``stop``)."""
-        self._benchmark = self._benchmark or RunDirectory(self._run_dir).benchmark()
-        self._current = SegmentRun(self._run_dir, segment, self._benchmark)
+        self._current = SegmentRun(self._run_dir, segment, benchmark)
         complete = self._current.run(self._stop.is_set, self._notices.put)
         self._notices.flush()  # this process may be ended as soon as we return, and a notice on its way with it
         return complete
@@ -109,10 +107,10 @@ class Scheduler:
     """Runs all segments of a plan in the order of their dependencies."""
 
     directory: RunDirectory
+    benchmark: Benchmark
     plan: Plan
     display: Display
     tracker: Any
-    max_concurrent: int | None = None
     queue: WorkQueue = field(init=False)
     _actor: Any = field(init=False)
     _running: dict[Any, _Running] = field(default_factory=dict)  # by result
@@ -148,7 +146,7 @@ class Scheduler:
         """
         resting = self.queue.wake(time.monotonic())
         waiting = Counter(running.needs for running in self._running.values() if not running.placed)
-        slots = (self.max_concurrent or len(self.plan.segments)) - len(self._running)
+        slots = (self.benchmark.execution.max_concurrent or len(self.plan.segments)) - len(self._running)
         for wanted in self.queue.ready():
             while waiting[wanted] < _MAX_WAITING and slots > 0 and (segment := self.queue.take(wanted)):
                 self._start(segment, self._new_worker(wanted))
@@ -162,7 +160,7 @@ class Scheduler:
         return worker.remote(str(self.directory.path), self.tracker)
 
     def _start(self, segment: Segment, worker: Any, placed: bool = False) -> None:
-        running = _Running(segment, needs(segment), worker, worker.run.remote(segment), placed)
+        running = _Running(segment, needs(segment), worker, worker.run.remote(segment, self.benchmark), placed)
         self._running[running.result] = running
         self._ask(running)
 
@@ -189,7 +187,7 @@ class Scheduler:
             ray.get(running.result)
         except RayTaskError as error:
             ray.kill(running.worker)
-            cause = error.cause if isinstance(error.cause, Exception) else error
+            cause = _cause(error)
             if isinstance(cause, OSError | StorageError):  # storage that comes and goes
                 self._retry(segment, _text(cause))
             else:
@@ -286,6 +284,12 @@ def _bury(worker: Any) -> None:
     ray.wait([worker.progress.remote()], timeout=_BURIAL_TIMEOUT_S)
 
 
+def _cause(error: RayTaskError) -> Exception:
+    """What went wrong in a worker, be it with what it did or with what it was sent."""
+    cause = error.cause.client_exc if isinstance(error.cause, RaySystemError) else error.cause
+    return cause if isinstance(cause, Exception) else error
+
+
 def _text(error: Exception) -> str:
     text = f"{type(error).__name__}: {' '.join(str(error).split())}"
     match error:
@@ -295,7 +299,7 @@ def _text(error: Exception) -> str:
                 f"agent.capacity_transitions, or give the node more memory. {text}"
             )
         case ModuleNotFoundError():
-            return f"{text}. The node lacks a package of requirements.lock"
+            return f"{text}. The node lacks a plug-in, or a package of requirements.lock"
     return text
 
 
