@@ -123,7 +123,7 @@ def measure(num_trials: int, members: int) -> dict[str, Any]:
             with clock("train_s"):
                 outcome = scheduler.run()
             with clock("mirror_s"):  # what the mirror still had to do when training had ended
-                behind = runner.finish_tracking(tracker, scheduler.statuses(), None)
+                behind = scheduler.finish_tracking(None)
         peaks.stop()
         training_mib = _own_peak_mib()
         with clock("report_s"):

@@ -9,7 +9,7 @@ from plasticbench.platform.training.segment import Progress
 
 
 def _running(count: int) -> list[Progress]:
-    return [Progress(f"population-{n}", 10, 0, 100, 2, 5.0, None) for n in range(count)]
+    return [Progress(f"population-{n}", 10, 0, 100, 2, 5.0, None, {}) for n in range(count)]
 
 
 def _plain(count: int) -> str:
