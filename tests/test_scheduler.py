@@ -25,12 +25,12 @@ from pathlib import Path
 os.environ.update(RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER="0", RAY_AUTH_MODE="disabled", RAY_USAGE_STATS_ENABLED="0")
 import ray
 from plasticbench.platform.cluster import runner
-from plasticbench.platform.display import QuietDisplay
+from plasticbench.platform.display import Display
 from plasticbench.platform.rundir import RunDirectory
 from plasticbench.platform.training.checkpoint import CheckpointStore
 from plasticbench.platform.training.segment import SegmentRun
 
-class Told(QuietDisplay):
+class Told(Display):
     def __init__(self, interrupts): self.messages, self.interrupts = [], interrupts
     def message(self, text): self.messages.append(text)
     def update(self, running, member_steps_left):
