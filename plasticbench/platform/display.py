@@ -10,7 +10,7 @@ from rich.progress import BarColumn, TaskID, TextColumn, TimeRemainingColumn
 from rich.progress import Progress as Bars
 from rich.table import Column, Table
 
-from plasticbench.analysis.leaderboard import ALL, Row
+from plasticbench.analysis.leaderboard import ALL, Estimate, Row
 from plasticbench.platform.training.segment import Progress
 
 _PLAIN_PERIOD_S = 15.0
@@ -178,12 +178,12 @@ def standings(rows: Sequence[Row]) -> Iterator[Table]:
             table.add_column(heading, justify="left" if heading in ("method", "agent") else "right")
         for row in own:
             table.add_row(
-                "-" if row.rank is None else str(row.rank),
+                "-" if row.final.rank is None else str(row.final.rank),
                 row.method,
                 row.agent,
-                _estimate(row.iqm, row.iqm_low, row.iqm_high),
-                _estimate(row.after_reset_iqm, row.after_reset_low, row.after_reset_high),
-                "-" if row.mean_return is None else f"{row.mean_return:.1f}",
+                _estimate(row.final.iqm),
+                _estimate(row.after.iqm),
+                "-" if row.summary.mean_return is None else f"{row.summary.mean_return:.1f}",
                 str(row.n_seeds),
             )
         table.caption = "; ".join(["IQM of scores [95% interval]", *sorted({row.note for row in own if row.note})])
@@ -191,7 +191,6 @@ def standings(rows: Sequence[Row]) -> Iterator[Table]:
         yield table
 
 
-def _estimate(value: float | None, low: float | None, high: float | None) -> str:
-    if value is None:
-        return "-"
-    return f"{value:.3f}" if low is None or high is None else rf"{value:.3f} \[{low:.3f}, {high:.3f}]"
+def _estimate(estimate: Estimate) -> str:
+    bounds = "" if estimate.low is None else rf" \[{estimate.low:.3f}, {estimate.high:.3f}]"
+    return "-" if estimate.value is None else f"{estimate.value:.3f}{bounds}"
