@@ -104,14 +104,3 @@ class PopulationAdam:
                 grad_scale=None,
                 found_inf=None,
             )
-
-    def state_dict(self) -> dict[str, Tensor]:
-        """Moments ``[flat]`` and step counts ``[parameters, M]``."""
-        return {"exp_avg": self.exp_avg, "exp_avg_sq": self.exp_avg_sq, "steps": self.steps}
-
-    def load_state_dict(self, state: dict[str, Tensor]) -> None:
-        """Restores what ``state_dict`` returned."""
-        self.exp_avg.copy_(state["exp_avg"])
-        self.exp_avg_sq.copy_(state["exp_avg_sq"])
-        self.steps.copy_(state["steps"])
-        self.rebuild()
