@@ -184,11 +184,9 @@ class Panels:
             for method in self.run.methods:
                 if (task, method) in finals:
                     values = np.array(finals[task, method])
-                    row = by_cell[task, method]
+                    iqm = by_cell[task, method].final.iqm
                     centre = float(aggregate.iqm([values]))
-                    strips.append(
-                        plots.Strip(method=method, values=values, centre=centre, low=row.iqm_low, high=row.iqm_high)
-                    )
+                    strips.append(plots.Strip(method=method, values=values, centre=centre, low=iqm.low, high=iqm.high))
             if strips:
                 label = f"Final scores of all runs on {task}: " + _summary([(s.method, s.centre) for s in strips])
                 key = f"d{len(panels)}"

@@ -164,14 +164,15 @@ def leaderboard(
 ) -> None:
     """Ranks methods over one or more runs."""
     with _people_errors():
-        from plasticbench.analysis import leaderboard as board
+        from plasticbench.analysis.leaderboard import leaderboard as rank
+        from plasticbench.analysis.leaderboard_text import to_json, to_markdown
 
-        rows = board.leaderboard([connect(run_dir) for run_dir in run_dirs])
+        rows = rank([connect(run_dir) for run_dir in run_dirs])
         if html is not None:
             from plasticbench.analysis.report import write_leaderboard_html
 
             write_leaderboard_html(rows, html)
-        typer.echo(json.dumps(board.to_json(rows), indent=2) if as_json else board.to_markdown(rows))
+        typer.echo(json.dumps(to_json(rows), indent=2) if as_json else to_markdown(rows))
 
 
 @app.command("list")
