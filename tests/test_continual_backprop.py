@@ -139,6 +139,14 @@ def test_a_decay_of_zero_judges_by_the_latest_batch_alone():
     assert state["fc1.utility"].tolist() == [[8.0, 6.0]]
 
 
+def test_a_unit_without_incoming_weights_has_a_finite_utility():
+    treatment, net, state, seen = by_hand(utility="adaptation")
+    net.layers[0].weight.value[0, 0] = 0.0
+    treatment.on_update(net, state, seen)
+    assert state["fc1.utility"].isfinite().all()
+    assert state["fc1.utility"][0, 0] > state["fc1.utility"][0, 1]
+
+
 # -- what stays -------------------------------------------------------------------------------------------------------
 
 
