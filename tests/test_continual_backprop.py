@@ -139,6 +139,27 @@ def test_a_decay_of_zero_judges_by_the_latest_batch_alone():
     assert state["fc1.utility"].tolist() == [[8.0, 6.0]]
 
 
+def test_what_counts_of_a_unit_that_passes_on_either_sign_is_the_magnitude():
+    layers = [
+        LayerSpec("fc1", "encoder", (2, 2), 1, "torch_default", activation="tanh"),
+        LayerSpec("fc2", "head", (1, 2), 1, "torch_default"),
+    ]
+    net = untreated(layers, {"fc2.weight": [[1.0, 1.0]]}).state_of(slice(0, 1, 1))
+    treatment = Config(decay=0.0).build()
+    state = treatment.init(net)
+    treatment.on_update(net, state, Seen({"fc1": torch.tensor([[[1.0, -0.5], [-1.0, 0.0]]])}))
+    assert state["fc1.utility"].tolist() == [[1.0, 0.25]]
+    assert state["fc1.mean"].tolist() == [[[0.0, -0.25]]]
+
+
+def test_a_unit_without_incoming_weights_has_a_finite_utility():
+    treatment, net, state, seen = by_hand(utility="adaptation")
+    net.layers[0].weight.value[0, 0] = 0.0
+    treatment.on_update(net, state, seen)
+    assert state["fc1.utility"].isfinite().all()
+    assert state["fc1.utility"][0, 0] > state["fc1.utility"][0, 1]
+
+
 # -- what stays -------------------------------------------------------------------------------------------------------
 
 

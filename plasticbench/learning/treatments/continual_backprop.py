@@ -57,6 +57,7 @@ _FACTORS: dict[Utility, _Factors] = {
 }
 
 _NO_WEIGHT = 1e-8  # keeps the utility of a unit without incoming weights finite
+_NEVER_NEGATIVE = ("relu", "crelu")
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -152,8 +153,9 @@ class _Units:
     def observe(self, passed_on: Tensor) -> None:
         """Another batch ``[m, N, units]`` or ``[m, N, units, h, w]``."""
         self._age += 1
-        self._mean.lerp_(self._batch_mean(passed_on), 1 - self._config.decay)
-        self._utility.lerp_(self._usefulness(passed_on), 1 - self._config.decay)
+        mean = self._batch_mean(passed_on)
+        self._mean.lerp_(mean, 1 - self._config.decay)
+        self._utility.lerp_(self._usefulness(passed_on, mean), 1 - self._config.decay)
 
     def _batch_mean(self, passed_on: Tensor) -> Tensor:
         """Over rows and positions, ``[m, blocks, units]``."""
@@ -162,18 +164,20 @@ class _Units:
     def _corrected(self, running: Tensor) -> Tensor:
         """A running mean ``[m, ..., units]`` without its start at 0."""
         weight = 1 - self._config.decay**self._age
-        return running / (weight if running.ndim == weight.ndim else weight.unsqueeze(1))
+        return running / weight.view(len(weight), *(1,) * (running.ndim - weight.ndim), -1)
 
-    def _usefulness(self, passed_on: Tensor) -> Tensor:
-        """On this batch, ``[m, units]``."""
+    def _usefulness(self, passed_on: Tensor, mean: Tensor) -> Tensor:
+        """On this batch with this mean, ``[m, units]``."""
         factors, parts = _FACTORS[self._config.utility], []
         if factors.outgoing:
             parts.append(_outgoing(self.layer))
+        if factors.activity == "magnitude":
+            is_magnitude = self.layer.activation in _NEVER_NEGATIVE
+            parts.append(mean if is_magnitude else self._batch_mean(passed_on.abs()))
         if factors.activity == "deviation":
             expected = self._corrected(self._mean).flatten(1)
-            passed_on = passed_on - expected.view(len(expected), 1, -1, *(1,) * (passed_on.ndim - 3))
-        if factors.activity != "none":
-            parts.append(self._batch_mean(passed_on.abs()))
+            deviation = passed_on - expected.view(len(expected), 1, -1, *(1,) * (passed_on.ndim - 3))
+            parts.append(self._batch_mean(deviation.abs_()))
         if factors.per_incoming:
             weight = self.layer.weight.value.abs()
             parts.append(weight.sum(dim=tuple(range(2, weight.ndim))).clamp_min(_NO_WEIGHT).reciprocal().unsqueeze(1))
@@ -201,8 +205,11 @@ class _Units:
         """The mature ones with the lowest utility, as many as each member has to replace: ``[m, units]``."""
         mature = self._mature()
         utility = self._corrected(self._utility).masked_fill(~mature, float("inf"))
-        rank = utility.argsort(dim=1, stable=True).argsort(dim=1)
-        return (rank < count.unsqueeze(1)) & mature
+        concerned = count.nonzero().flatten()
+        rank = utility[concerned].argsort(dim=1, stable=True).argsort(dim=1)
+        chosen = mature.new_zeros(mature.shape)
+        chosen[concerned] = (rank < count[concerned].unsqueeze(1)) & mature[concerned]
+        return chosen
 
     def leave_mean_to_readers(self, chosen: Tensor) -> None:
         """Adds to the readers' biases what the chosen units passed on in the mean, before they fall silent."""
