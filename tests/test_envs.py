@@ -7,7 +7,7 @@ import pytest
 
 from plasticbench import plugins
 from plasticbench.contracts.task import DiscreteActions, EnvConfig, EnvSpec, EnvStep
-from plasticbench.envs._journal import JournaledEnv
+from plasticbench.envs._journal import JournaledEnv, select_envs
 
 FAMILIES = [kind for kind in plugins.names("envs") if kind != "gymnasium"]  # its tasks and returns are the user's
 SHORT_TASKS = {
@@ -181,3 +181,14 @@ def test_a_journal_grows_beyond_its_first_buffer_in_one_byte_per_action() -> Non
     state = env.state_dict()
     assert (state["actions"].dtype, state["actions"].nbytes) == (np.uint8, 3000)
     np.testing.assert_array_equal(state["actions"], actions)
+
+
+def test_a_forked_journal_gives_each_child_its_parents_course() -> None:
+    config = _config("minatar", "Breakout-MinAtar")
+    parent = JournaledEnv(config, [3, 4], num_threads=1)
+    parent.reset()
+    for action in _actions(parent.spec, [3, 4], steps=50):
+        parent.step(action)
+    child = JournaledEnv(config, [3, 4], num_threads=1)
+    obs = child.load_state_dict(select_envs(parent.state_dict(), [1, 1, 0]))
+    np.testing.assert_array_equal(obs, parent.obs[[1, 1, 0]])

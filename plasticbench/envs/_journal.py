@@ -11,6 +11,12 @@ from plasticbench.contracts.task import DiscreteActions, EnvConfig, EnvSpec, Env
 _FIRST_CAPACITY = 1024
 
 
+def select_envs(state: Mapping[str, np.ndarray], env_indices: Sequence[int] | np.ndarray) -> dict[str, np.ndarray]:
+    """The state of a journal whose environment ``i`` is environment ``env_indices[i]`` of ``state``, for forks."""
+    indices = np.asarray(env_indices)
+    return {"seeds": state["seeds"][indices], "actions": state["actions"][:, indices]}
+
+
 def _empty_journal(spec: EnvSpec, num_envs: int) -> np.ndarray:
     if isinstance(spec.actions, DiscreteActions):
         return np.empty((_FIRST_CAPACITY, num_envs), np.uint8 if spec.actions.count <= 256 else np.int32)
