@@ -14,11 +14,12 @@ from small_runs import die_behind_the_last_commit, facts, offer, prepare, run_al
 from plasticbench.agents import dqn
 from plasticbench.contracts.task import EnvConfig, EnvStep
 from plasticbench.envs import gymnasium as family
-from plasticbench.envs._course import EvaluationPlan, RLCourse
+from plasticbench.envs._course import RLCourse
 from plasticbench.envs._evaluation import evaluate
 from plasticbench.envs._world import World
 from plasticbench.envs.scenarios._unchanged import Unchanged
 from plasticbench.learning.networks import mlp
+from plasticbench.platform.definition.benchmark import Evaluation
 from plasticbench.platform.rundir import RunDirectory
 from plasticbench.platform.training.segment import SegmentRun
 from plasticbench.records import read_records
@@ -175,7 +176,7 @@ def _course(scenario):
         scenario=scenario,
         learner=agent,
         seeds=SEEDS,
-        evaluation=EvaluationPlan(episodes=4, steps=None, num_envs=2),
+        evaluation=Evaluation(every_steps=100, episodes=4, steps=None, num_envs=2),
         stride_steps=2,
         num_threads=1,
     )
