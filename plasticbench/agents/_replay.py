@@ -70,10 +70,14 @@ class PopulationReplay:
         """Transitions that can be sampled, ``[M]``."""
         return self._tail - self._head
 
-    def begin(self, obs: np.ndarray) -> None:
-        """Starts a new course at observations ``[M, E, *obs_shape]``: nothing before them is their past."""
+    def begin(self, obs: np.ndarray, ended: np.ndarray | None = None) -> None:
+        """Starts a new course at observations ``[M, E, *obs_shape]``: nothing before them is their past.
+
+        ``ended`` ``[M, E]``: which of them are the last of their episodes, so that the next step leads into another
+        one; by default none is.
+        """
         stacked = obs if self._stack > 1 else obs[:, :, None]
-        self._ended[:] = False
+        self._ended[:] = False if ended is None else ended
         for age in range(self._stack):
             self._current_age[:] = age
             self._write_row(stacked[:, :, age])

@@ -156,9 +156,9 @@ class DQN(PopulationAgent):
         """The networks that resets and probes concern."""
         return (self.q,)
 
-    def begin(self, obs: np.ndarray) -> None:
+    def begin(self, obs: np.ndarray, ended: np.ndarray | None = None) -> None:
         """Starts a new course at ``obs``, after environments or their view of the world were changed."""
-        self.replay.begin(obs)
+        self.replay.begin(obs, ended)
 
     def act(self, obs: np.ndarray, step: int) -> np.ndarray:
         """Epsilon-greedy actions ``[M, E]`` for training."""

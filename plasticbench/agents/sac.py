@@ -217,9 +217,9 @@ class SAC(PopulationAgent):
         """The networks that resets and probes concern."""
         return (self.actor, *self.critics)
 
-    def begin(self, obs: np.ndarray) -> None:
+    def begin(self, obs: np.ndarray, ended: np.ndarray | None = None) -> None:
         """Starts a new course at ``obs``, after environments or their view of the world were changed."""
-        self.replay.begin(obs)
+        self.replay.begin(obs, ended)
         self._take_in(obs)
 
     def act(self, obs: np.ndarray, step: int) -> np.ndarray:

@@ -102,8 +102,8 @@ class RLlibAgent:
         if "critic2" not in config.networks:
             self._metrics.pop("loss/critic2", None)
 
-    def begin(self, obs: np.ndarray) -> None:
-        """The next round starts a new episode."""
+    def begin(self, obs: np.ndarray, ended: np.ndarray | None = None) -> None:
+        """The next round starts a new episode; the environment itself leaves one that is over."""
         self._course = None
         self._runner.begin()
 

@@ -1,0 +1,66 @@
+"""Which trials carry the number of a correction: those whose results it changed, and no others."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from plasticbench.platform.definition.reading import from_dict
+from plasticbench.platform.planning.plan import make_plan
+
+MLP = {"kind": "mlp", "hidden": [8]}
+METHODS = {"none": {"kind": "none"}, "fire": {"kind": "fire"}}
+RESETS = {"at": [0.5]}
+
+
+def corrected(
+    *,
+    env: dict[str, Any] | None = None,
+    scenario: dict[str, Any] | None = None,
+    agent: dict[str, Any] | None = None,
+    resets: dict[str, Any] | None = RESETS,
+    methods: dict[str, Any] = METHODS,
+) -> dict[str, dict[str, int]]:
+    """The corrections of each method's trials."""
+    environment = {"kind": "classic", "task": "CartPole-v1", "num_envs": 4, **(env or {})}
+    data = {
+        "name": "tiny",
+        "environments": [environment | ({"scenario": scenario} if scenario else {})],
+        "agent": agent or {"kind": "dqn", "network": MLP},
+        "methods": methods,
+        "resets": resets,
+        "seeds": 1,
+        "budget_steps": 10_000,
+        "evaluation": {"every_steps": 1_000, "episodes": 5},
+    }
+    plan = make_plan(from_dict({name: value for name, value in data.items() if value is not None}))
+    return {trial.method: trial.settings.get("corrections", {}) for trial in plan.trials}
+
+
+def shuffled(*at: float, **settings: Any) -> dict[str, Any]:
+    return {"kind": "observation_permutation", "at": list(at), **settings}
+
+
+def test_most_trials_carry_none_and_keep_their_ids() -> None:
+    assert corrected() == {"none": {}, "fire": {}}
+
+
+@pytest.mark.parametrize("rule", ["keep", "clear"])
+def test_a_change_between_restarts_may_fall_on_an_episodes_end(rule: str) -> None:
+    assert corrected(scenario=shuffled(0.3, replay=rule)) == {name: {"ended_episodes": 1} for name in METHODS}
+
+
+def test_a_change_at_the_fork_finds_new_episodes() -> None:
+    assert corrected(scenario=shuffled(0.5)) == {"none": {}, "fire": {}}
+
+
+def test_each_method_forks_at_a_step_of_its_own() -> None:
+    methods = {"early": {"kind": "fire", "at": [0.5]}, "late": {"kind": "fire", "at": [0.6]}}
+    found = corrected(scenario=shuffled(0.5), resets=None, methods=methods)
+    assert found == {"early": {}, "late": {"ended_episodes": 1}}
+
+
+def test_rllib_leaves_an_episode_that_is_over_by_itself() -> None:
+    agent = {"kind": "rllib", "algorithm": "DQN"}
+    assert corrected(env={"num_envs": 1}, scenario=shuffled(0.3), agent=agent) == {"none": {}, "fire": {}}
