@@ -64,3 +64,11 @@ def test_each_method_forks_at_a_step_of_its_own() -> None:
 def test_rllib_leaves_an_episode_that_is_over_by_itself() -> None:
     agent = {"kind": "rllib", "algorithm": "DQN"}
     assert corrected(env={"num_envs": 1}, scenario=shuffled(0.3), agent=agent) == {"none": {}, "fire": {}}
+
+
+@pytest.mark.parametrize(("num_envs", "expected"), [(4, {"shared_exploration": 1}), (1, {})])
+def test_shared_exploration_is_another_one_where_there_are_several_environments(
+    num_envs: int, expected: dict[str, int]
+) -> None:
+    agent = {"kind": "dqn", "network": MLP, "exploration": "shared"}
+    assert corrected(env={"num_envs": num_envs}, agent=agent) == {"none": expected, "fire": expected}

@@ -83,12 +83,26 @@ def test_two_trainings_agree_bit_for_bit():
     np.testing.assert_array_equal(first_actions, second_actions)
 
 
-def test_exploration_is_drawn_per_environment_unless_shared():
-    _, own = _train([0], 40, num_envs=4)
-    shared_config = replace(CONFIG, exploration="shared")
-    _, shared = _train([0], 40, shared_config, num_envs=4)
-    assert (shared == shared[:, :, :1]).all()
-    assert not (own == own[:, :, :1]).all()
+def _share_of_steps_where_all_act_alike(exploration, epsilon):
+    spec = EnvSpec(obs_shape=(3,), obs_dtype="float32", actions=DiscreteActions(count=9))
+    config = replace(CONFIG, exploration=exploration, epsilon_start=epsilon, epsilon_end=epsilon)
+    agent = config.build(spec=spec, num_envs=4, streams=[Streams(0), Streams(1)], budget_steps=600, device=CPU)
+    obs = np.random.default_rng(0).random((2, 4, 3), np.float32)
+    greedy = agent.act_in_evaluation(obs, np.ones((2, 4, 2)))
+    actions = np.array([agent.act(obs, 0) for _ in range(4_000)])
+    return (actions == actions[:, :, :1]).all(axis=2).mean(), (actions == greedy).all(axis=2).mean()
+
+
+def test_environments_that_share_exploration_explore_by_actions_of_their_own():
+    alike, _ = _share_of_steps_where_all_act_alike("shared", epsilon=1.0)
+    assert alike == pytest.approx(9**-3, abs=2e-3)
+
+
+def test_one_draw_decides_for_all_environments_where_exploration_is_shared():
+    _, shared = _share_of_steps_where_all_act_alike("shared", epsilon=0.5)
+    _, own = _share_of_steps_where_all_act_alike("per_environment", epsilon=0.5)
+    assert shared == pytest.approx(0.5, abs=0.03)
+    assert own == pytest.approx((0.5 + 0.5 / 9) ** 4, abs=0.03)
 
 
 @pytest.mark.parametrize(("ratio", "expected"), [(0.25, 50), (1.0, 200), (2.0, 400)])

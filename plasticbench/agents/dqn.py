@@ -29,7 +29,11 @@ from plasticbench.settings import Fraction, PositiveFloat, PositiveInt
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Config(AgentSettings):
-    """Settings of DQN. Every ``steps`` counts agent steps of one trial; ``replay_ratio`` is updates per agent step."""
+    """Settings of DQN. Every ``steps`` counts agent steps of one trial; ``replay_ratio`` is updates per agent step.
+
+    With ``exploration: shared`` one draw decides whether all environments of a member explore; each explores by an
+    action of its own.
+    """
 
     network: Annotated[Any, PluginField("networks")] = field(default_factory=mlp.Config)
     learning_rate: PositiveFloat = 1e-3
@@ -95,7 +99,7 @@ class Config(AgentSettings):
 
 
 PRESETS = {
-    # isaac7778/FIRE rl/dqn: constants in section 2.5 of the fact sheet; one exploration draw serves all environments.
+    # isaac7778/FIRE rl/dqn: constants in section 2.5 of the fact sheet; one draw decides for all environments.
     "fire_paper_dqn": Config(
         network=nature_cnn.Config(),
         learning_rate=6.25e-5,
@@ -164,7 +168,8 @@ class DQN(PopulationAgent):
         """Epsilon-greedy actions ``[M, E]`` for training."""
         uniforms = self._exploration.draw()
         if self.config.exploration == "shared":
-            uniforms = np.broadcast_to(uniforms[:, :1], uniforms.shape)
+            decision = np.broadcast_to(uniforms[:, :1, :1], (*uniforms.shape[:2], 1))
+            uniforms = np.concatenate((decision, uniforms[..., 1:]), axis=-1)
         return self._epsilon_greedy(obs, self._epsilon.value(step), uniforms)
 
     def act_in_evaluation(self, obs: np.ndarray, uniforms: np.ndarray) -> np.ndarray:

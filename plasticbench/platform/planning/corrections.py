@@ -18,6 +18,8 @@ def corrections(benchmark: Benchmark, environment: Environment, method: Method, 
     found: dict[str, int] = {}
     if method.agent.kind in _NATIVE and _changes_within_episodes(benchmark, environment, method, scenario):
         found["ended_episodes"] = 1
+    if environment.config.num_envs > 1 and getattr(method.agent_config, "exploration", None) == "shared":
+        found["shared_exploration"] = 1  # environments that explored did the same as well
     return found
 
 
