@@ -72,3 +72,26 @@ def test_shared_exploration_is_another_one_where_there_are_several_environments(
 ) -> None:
     agent = {"kind": "dqn", "network": MLP, "exploration": "shared"}
     assert corrected(env={"num_envs": num_envs}, agent=agent) == {"none": expected, "fire": expected}
+
+
+def test_targets_of_fresh_resets_by_the_same_operation_were_drawn_apart() -> None:
+    same = {"target": "same_operation"}
+    methods = {
+        "fresh": {"kind": "full_reset", **same},
+        "original": {"kind": "full_reset", "init_source": "original", **same},
+        "sync": {"kind": "full_reset"},
+        "drawn": {"kind": "shrink_perturb", **same},
+        "not_drawn": {"kind": "fire", **same},
+        "pair": [{"kind": "fire"}, {"kind": "last_layers", **same}],
+    }
+    touched = {name for name, found in corrected(methods=methods).items() if found}
+    assert touched == {"fresh", "drawn", "pair"}
+
+
+def test_an_actor_has_no_target_to_draw_for() -> None:
+    agent = {"kind": "sac", "actor_network": MLP, "critic_network": MLP}
+    methods = {
+        name: [{"kind": "full_reset", "target": "same_operation", "networks": name}] for name in ("actor", "critic1")
+    }
+    found = corrected(env={"task": "Pendulum-v1"}, agent=agent, methods=methods)
+    assert found == {"actor": {}, "critic1": {"same_operation": 1}}

@@ -6,12 +6,12 @@ from collections.abc import Callable, Mapping, Sequence
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
 import torch
 from torch import Tensor
 
 from plasticbench.contracts.network import NetworkState
 from plasticbench.contracts.treatment import Part, Report, State, hooks_of
+from plasticbench.learning.chance import Chance
 from plasticbench.learning.event import apply_event
 from plasticbench.learning.members import members_of, regular_slices, shared_settings, stacked
 
@@ -45,9 +45,11 @@ class MemberLook:
     """A sample as the treatment of some members sees it; see ``contracts.treatment.Look``."""
 
     def __init__(self, trained: TrainedNetwork, kind: str, members: slice, step: int, sample: Sample | None) -> None:
-        self._trained, self._stream, self._members = trained, f"treatment/{trained.name}/{kind}", members
+        self._stream, self._members = f"treatment/{trained.name}/{kind}", members
         self.step = step
         self._rows = sample
+        own = members_of(members)
+        self.rng = Chance(lambda member: trained.streams[own[member]][self._stream])
 
     @property
     def _sample(self) -> Sample:
@@ -70,24 +72,23 @@ class MemberLook:
         """Of the agent's loss, by parameter."""
         return {name: value[self._members] for name, value in self._sample.gradients.items()}
 
-    def rng(self, member: int) -> np.random.Generator:
-        """The treatment's own stream of one of the m members."""
-        return self._trained.streams[members_of(self._members)[member]][self._stream]
-
 
 class _PopulationSubject:
-    """Some members of a population as a reset event sees them."""
+    """Some members of a population as a reset event sees them: one draw of fresh values serves network and target."""
 
     def __init__(self, trained: TrainedNetwork, members: slice) -> None:
         self._trained, self._members = trained, members
+        self._fresh = trained.fresh(members)
 
     @cached_property
     def online(self) -> NetworkState:
-        return self._trained.state_of(self._members)
+        return self._trained.state_of(self._members, fresh=self._fresh)
 
     @cached_property
     def target(self) -> NetworkState | None:
-        return self._trained.state_of(self._members, of="target") if self._trained.target is not None else None
+        if self._trained.target is None:
+            return None
+        return self._trained.state_of(self._members, of="target", fresh=self._fresh)
 
     def clear_moments(self, names: set[str] | None) -> None:
         self._trained.clear_moments(self._members, names)

@@ -131,9 +131,15 @@ class TrainedNetwork:
 
     # -- resets --------------------------------------------------------------------------------------------------
 
-    def state_of(self, members: slice, *, of: Literal["online", "target"] = "online") -> NetworkState:
-        """The network of some members as treatments see it; ``fresh`` values are one draw of its own."""
-        fresh = LazyDraw(lambda: self._draw(members_of(members)))
+    def fresh(self, members: slice) -> LazyDraw:
+        """New initial values of some members, drawn when they are read."""
+        return LazyDraw(lambda: self._draw(members_of(members)))
+
+    def state_of(
+        self, members: slice, *, of: Literal["online", "target"] = "online", fresh: LazyDraw | None = None
+    ) -> NetworkState:
+        """The network of some members as treatments see it; ``fresh`` values are a draw of its own, or a given one."""
+        fresh = fresh or self.fresh(members)
         if of == "target":
             assert self.target is not None
             return network_state(self.target, members, fresh=fresh, buffers={"original": self.original}, moments={})

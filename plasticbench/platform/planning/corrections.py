@@ -8,7 +8,8 @@ from __future__ import annotations
 
 from plasticbench.contracts.task import Scenario
 from plasticbench.platform.definition.benchmark import Benchmark, Environment
-from plasticbench.platform.definition.method import Method
+from plasticbench.platform.definition.method import Method, Part
+from plasticbench.plugins import inert
 
 _NATIVE = ("dqn", "sac")
 
@@ -20,7 +21,20 @@ def corrections(benchmark: Benchmark, environment: Environment, method: Method, 
         found["ended_episodes"] = 1
     if environment.config.num_envs > 1 and getattr(method.agent_config, "exploration", None) == "shared":
         found["shared_exploration"] = 1  # environments that explored did the same as well
+    if any(_draws_for_targets(method, part) for part in method.parts):
+        found["same_operation"] = 1
     return found
+
+
+def _draws_for_targets(method: Method, part: Part) -> bool:
+    """Whether a part's events put fresh weights into target networks, which were drawn anew for them."""
+    config, agent = part.chosen.config, method.agent_config
+    is_fresh = getattr(config, "init_source", None) == "fresh" and "init_source" not in inert(config)
+    has_target = any(
+        part.for_agent(1, 1).concerns(name) and (name == "q" or f"{name}_target" in agent.networks)
+        for name in agent.trained_networks
+    )
+    return is_fresh and getattr(config, "target", None) == "same_operation" and has_target
 
 
 def _changes_within_episodes(
