@@ -95,3 +95,28 @@ def test_an_actor_has_no_target_to_draw_for() -> None:
     }
     found = corrected(env={"task": "Pendulum-v1"}, agent=agent, methods=methods)
     assert found == {"actor": {}, "critic1": {"same_operation": 1}}
+
+
+@pytest.mark.parametrize(
+    ("batch_rows", "rule", "is_touched"),
+    [(32, "clear", True), (32, "keep", False), (4, "clear", True)],
+)
+def test_updates_began_early_after_a_clear_with_stacked_frames(batch_rows: int, rule: str, is_touched: bool) -> None:
+    env = {"kind": "atari", "task": "Asterix"}
+    agent = {"kind": "dqn", "network": {"kind": "nature_cnn"}, "batch_rows": batch_rows}
+    expected = {"first_update_after_clear": 1} if is_touched else {}
+    found = corrected(env=env, scenario=shuffled(0.5, replay=rule), agent=agent)
+    assert found == {"none": expected, "fire": expected}
+
+
+def test_with_single_frames_only_a_batch_of_one_step_was_drawn_too_early() -> None:
+    scenario = shuffled(0.5)
+    for batch_rows, expected in ((4, {"first_update_after_clear": 1}), (5, {}), (8, {}), (32, {})):
+        agent = {"kind": "dqn", "network": MLP, "batch_rows": batch_rows}
+        assert corrected(scenario=scenario, agent=agent)["none"] == expected
+
+
+def test_a_clear_before_learning_starts_delays_no_update() -> None:
+    env = {"kind": "atari", "task": "Asterix"}
+    agent = {"kind": "dqn", "network": {"kind": "nature_cnn"}, "learning_starts_steps": 3_000}
+    assert "first_update_after_clear" not in corrected(env=env, scenario=shuffled(0.2), agent=agent)["none"]

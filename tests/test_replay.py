@@ -68,6 +68,23 @@ def test_sampling_is_uniform_over_transitions():
     assert counts.max() < 1.2 * 40_000 / size
 
 
+@pytest.mark.parametrize("stack", [1, 4])
+def test_steps_are_counted_from_the_last_clear_and_the_rows_that_a_course_begins_with_are_none(stack):
+    replay, course = PopulationReplay(spec(stack), 2, 3, 300, CPU), Course(2, 3, stack, seed=0)
+    replay.begin(course.reset())
+    assert replay.steps_since_clear == 0
+    assert not replay.has(0)
+    fill(replay, course, steps=2, change_at=[1])
+    assert (replay.steps_since_clear, replay.has(6), replay.has(7)) == (6, True, False)
+    replay.clear()
+    replay.begin(course.obs(), course.ended)
+    assert replay.steps_since_clear == 0
+    replay.observe(course.rng.integers(0, 4, course.shape), course.step())
+    assert (replay.steps_since_clear, replay.has(3)) == (3, False), "all of its episodes may have been over"
+    replay.observe(course.rng.integers(0, 4, course.shape), course.step())
+    assert replay.has(6)
+
+
 def test_clear_forgets_everything_before():
     replay = PopulationReplay(spec(4), 2, 2, 400, CPU)
     course = Course(2, 2, 4, seed=4)
@@ -95,6 +112,7 @@ def test_chunks_restore_the_replay_and_its_future_for_forked_members(cleared):
         saved = replay.rows
     twin = PopulationReplay(stacked, 3, 2, 60, CPU)
     twin.restore(replay.meta(), chunks, parents)
+    assert twin.steps_since_clear == replay.steps_since_clear
     for member, parent in enumerate(parents):
         assert_same(rows_of(twin, member), rows_of(replay, parent))
     for _ in range(25):

@@ -59,11 +59,19 @@ class PopulationReplay:
         self._ended = np.zeros((num_members, num_envs), dtype=bool)
         self.rows = 0  # written since the beginning
         self._cleared_row = 0
+        self._stored_rows = 0  # completed since the last ``clear``
 
     @property
     def steps_since_clear(self) -> int:
         """Agent steps of each member that were stored since the last ``clear``; the same for all members."""
-        return max(0, self.rows - self._cleared_row - 1) * self.num_envs
+        return self._stored_rows * self.num_envs
+
+    def has(self, steps: int) -> bool:
+        """Whether so many agent steps were stored since the last ``clear``, and every member has a transition.
+
+        The same for all members: the first step after a ``clear`` may lead out of an episode that is over.
+        """
+        return self.steps_since_clear >= steps and self._stored_rows > (self._cleared_row > 0)
 
     @property
     def sizes(self) -> np.ndarray:
@@ -95,6 +103,7 @@ class PopulationReplay:
             np.uint8
         )
         self._ended = step.terminated | step.truncated
+        self._stored_rows += 1
         self._write_row(step.obs[:, :, -1] if self._stack > 1 else step.obs)
         self._append(is_transition, np.arange(now.start, now.stop))
 
@@ -103,6 +112,7 @@ class PopulationReplay:
         self._head = self._tail.copy()
         self._valid[:] = False
         self._cleared_row = self.rows
+        self._stored_rows = 0
 
     def sample(self, uniforms: np.ndarray) -> Batch:
         """The transitions that uniforms ``[M, B]`` in [0, 1) point to."""
@@ -146,6 +156,7 @@ class PopulationReplay:
         return {
             "rows": self.rows,
             "cleared_row": self._cleared_row,
+            "stored_rows": self._stored_rows,
             "current_age": self._current_age.tolist(),
             "ended": self._ended.tolist(),
         }
@@ -171,6 +182,8 @@ class PopulationReplay:
         Member i goes on as the saved member ``parents[i]``.
         """
         self.rows, self._cleared_row = meta["rows"], meta["cleared_row"]
+        # Version 0.1 did not save it; it counts for the first steps after a clear alone.
+        self._stored_rows = meta.get("stored_rows", max(0, self.rows - self._cleared_row - self._stack))
         self._current_age = np.array(meta["current_age"], dtype=np.uint8)[list(parents)]
         self._ended = np.array(meta["ended"], dtype=bool)[list(parents)]
         for first_row, chunk in chunks:

@@ -268,7 +268,7 @@ class SAC(PopulationAgent):
     def learn(self, step: int) -> Iterator[dict[str, Tensor]]:
         """Makes the updates that are due when the clock reaches ``step``; yields each one's metrics ``[M]``."""
         config, before = self.config, step - self.num_envs
-        if step > config.learning_starts_steps and self.replay.steps_since_clear >= config.batch_rows:
+        if step > config.learning_starts_steps and self.replay.has(config.batch_rows):
             for _ in range(int(step * config.replay_ratio) - int(before * config.replay_ratio)):
                 yield self.update(step)
 

@@ -19,11 +19,26 @@ def corrections(benchmark: Benchmark, environment: Environment, method: Method, 
     found: dict[str, int] = {}
     if method.agent.kind in _NATIVE and _changes_within_episodes(benchmark, environment, method, scenario):
         found["ended_episodes"] = 1
+    if method.agent.kind in _NATIVE and _updates_began_early(environment, method, scenario):
+        found["first_update_after_clear"] = 1
     if environment.config.num_envs > 1 and getattr(method.agent_config, "exploration", None) == "shared":
         found["shared_exploration"] = 1  # environments that explored did the same as well
     if any(_draws_for_targets(method, part) for part in method.parts):
         found["same_operation"] = 1
     return found
+
+
+def _updates_began_early(environment: Environment, method: Method, scenario: Scenario) -> bool:
+    """Whether updates went on before ``batch_rows`` steps were stored in a replay that had been cleared.
+
+    The rows that a course begins with, one for each further frame of a stack, were counted as steps; and the first step
+    may lead out of an episode that is over, so that there may be nothing to sample before the second.
+    """
+    num_envs, agent = environment.config.num_envs, method.agent.config
+    steps = -(-agent.batch_rows // num_envs)
+    before, now = max(1, steps - environment.config.spec.frame_stack + 1), max(2, steps)
+    are_due = any(step + now * num_envs > agent.learning_starts_steps for step in scenario.change_steps)
+    return scenario.clears_replay and before != now and are_due
 
 
 def _draws_for_targets(method: Method, part: Part) -> bool:
