@@ -120,3 +120,10 @@ def test_a_clear_before_learning_starts_delays_no_update() -> None:
     env = {"kind": "atari", "task": "Asterix"}
     agent = {"kind": "dqn", "network": {"kind": "nature_cnn"}, "learning_starts_steps": 3_000}
     assert "first_update_after_clear" not in corrected(env=env, scenario=shuffled(0.2), agent=agent)["none"]
+
+
+def test_gradients_of_rllib_agents_with_targets_over_several_steps_were_of_others() -> None:
+    for n_step, expected in ((1, {}), (3, {"probe_targets": 1})):
+        config = {"n_step": n_step, "rollout_fragment_length": 4}
+        agent = {"kind": "rllib", "algorithm": "DQN", "config": config}
+        assert corrected(env={"num_envs": 1}, agent=agent)["none"] == expected

@@ -6,12 +6,15 @@ number. Everything else keeps the id that it had.
 
 from __future__ import annotations
 
+from typing import Any
+
 from plasticbench.contracts.task import Scenario
 from plasticbench.platform.definition.benchmark import Benchmark, Environment
 from plasticbench.platform.definition.method import Method, Part
 from plasticbench.plugins import inert
 
 _NATIVE = ("dqn", "sac")
+_GRADIENT_PROBES = ("gradient_norm", "update_ratio")
 
 
 def corrections(benchmark: Benchmark, environment: Environment, method: Method, scenario: Scenario) -> dict[str, int]:
@@ -25,6 +28,8 @@ def corrections(benchmark: Benchmark, environment: Environment, method: Method, 
         found["shared_exploration"] = 1  # environments that explored did the same as well
     if any(_draws_for_targets(method, part) for part in method.parts):
         found["same_operation"] = 1
+    if _probed_one_step_targets(benchmark, method):
+        found["probe_targets"] = 1
     return found
 
 
@@ -65,3 +70,10 @@ def _changes_within_episodes(
         step != fork_step and before == after
         for step, before, after in zip(scenario.change_steps, envs, envs[1:], strict=False)
     )
+
+
+def _probed_one_step_targets(benchmark: Benchmark, method: Method) -> bool:
+    """Whether gradients were measured on targets over one step that training takes over several."""
+    config: Any = method.agent_config
+    steps = config.config.get("n_step", 1) if method.agent.kind == "rllib" else 1
+    return steps > 1 and any(probe.kind in _GRADIENT_PROBES for probe in benchmark.probes.probes)
