@@ -8,10 +8,12 @@ import numpy as np
 import pytest
 import torch
 
+from plasticbench import plugins
 from plasticbench.agents import dqn
 from plasticbench.agents._replay import Batch
 from plasticbench.contracts.task import BoxActions, DiscreteActions, EnvSpec, EnvStep
 from plasticbench.learning.networks import mlp, nature_cnn
+from plasticbench.platform.definition.parsing import to_dict
 from plasticbench.seeding import Streams
 
 CPU = torch.device("cpu")
@@ -164,6 +166,36 @@ def test_views_leave_the_training_untouched():
     assert all(torch.equal(after[name], tensor) for name, tensor in before.items())
     assert torch.equal(agent.q.online.flat_grad, gradient)
     assert plain == plain_after
+
+
+@pytest.mark.parametrize("bootstrap", ["max", "double"])
+@pytest.mark.parametrize("loss", ["huber", "squared"])
+def test_updates_and_probes_descend_the_same_loss(loss, bootstrap):
+    agent, _ = _train([0, 1], 200, replace(CONFIG, loss=loss, huber_threshold=0.1, bootstrap=bootstrap, discount=0.9))
+    batch = agent.probe_batch(np.random.default_rng(0).random((2, 16)))
+    agent.replay.sample = lambda uniforms: batch
+    probed = agent.views(batch)[0].layers
+    agent.update(201)
+    for layer, trained in zip(probed, agent.q.state_of(slice(0, 2, 1)).layers, strict=True):
+        torch.testing.assert_close(layer.weight_gradient, trained.weight.gradient)
+    (_, next_obs), q = agent._observations(batch), torch.zeros(2, 16)
+    with torch.no_grad():
+        values, target_values = agent.q.online.forward(next_obs), agent.q.forward_target(next_obs)
+        chosen = values.argmax(-1) if bootstrap == "double" else target_values.argmax(-1)
+        q = target_values.gather(-1, chosen.unsqueeze(-1)).squeeze(-1)
+        target = batch.reward + 0.9 * (1 - batch.terminated) * q
+        obs, _ = agent._observations(batch)
+        error = agent.q.online.forward(obs).gather(-1, batch.action.unsqueeze(-1)).squeeze(-1) - target
+        size = error.abs()
+        expected = torch.where(size < 0.1, 0.5 * size**2, 0.1 * (size - 0.05)) if loss == "huber" else size**2
+    torch.testing.assert_close(agent.losses(batch)[0], expected.mean(1))
+
+
+def test_a_threshold_without_effect_is_refused_and_stands_in_no_id():
+    with pytest.raises(ValueError, match="huber_threshold: this setting has no effect: the loss is squared"):
+        plugins.config_from("agents", "dqn", {"loss": "squared", "huber_threshold": 2.0})
+    assert to_dict("dqn", replace(CONFIG, loss="squared", huber_threshold=2.0)).get("huber_threshold") is None
+    assert to_dict("dqn", replace(CONFIG, huber_threshold=2.0))["huber_threshold"] == 2.0
 
 
 def test_continuous_actions_are_refused_with_advice():

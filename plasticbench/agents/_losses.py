@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+from typing import Literal
+
 import torch
 from torch import Tensor
+
+Loss = Literal["huber", "squared"]
 
 
 def max_target(reward: Tensor, terminated: Tensor, next_target_q: Tensor, discount: float) -> Tensor:
@@ -22,13 +26,18 @@ def double_target(
     return torch.addcmul(reward, 1 - terminated, next_target_q.gather(-1, choice).squeeze(-1), value=discount)
 
 
-def q_learning_loss(q: Tensor, action: Tensor, target: Tensor) -> Tensor:
-    """Huber loss (threshold 1) of the chosen actions' values, mean over the batch: ``[M]``.
+def q_learning_loss(q: Tensor, action: Tensor, target: Tensor, loss: Loss, huber_threshold: float) -> Tensor:
+    """Loss of the chosen actions' values, mean over the batch: ``[M]``.
+
+    ``huber`` is half the squared error up to the threshold and linear beyond (Huber 1964; Mnih et al. 2015 clip the
+    error to 1, which has the same gradient); ``squared`` is the whole squared error, as PyTorch's ``mse_loss``.
 
     ``q``: ``[M, B, actions]``; ``action``: ``[M, B]`` int64; ``target``: ``[M, B]``, taken as constant.
     """
     chosen = q.gather(-1, action.unsqueeze(-1)).squeeze(-1)
-    return torch.nn.functional.smooth_l1_loss(chosen, target, reduction="none").mean(dim=1)
+    if loss == "squared":
+        return (chosen - target).square().mean(dim=1)
+    return torch.nn.functional.huber_loss(chosen, target, reduction="none", delta=huber_threshold).mean(dim=1)
 
 
 def entropy_target(

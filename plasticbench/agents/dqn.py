@@ -1,4 +1,4 @@
-"""DQN (Mnih et al. 2015, Nature 518) for populations: replay, hard target copies, epsilon-greedy, Huber loss."""
+"""DQN (Mnih et al. 2015, Nature 518) for populations: replay, target copies, epsilon-greedy, Huber or squared loss."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from plasticbench.agents._losses import double_target, max_target, q_learning_loss
+from plasticbench.agents._losses import Loss, double_target, max_target, q_learning_loss
 from plasticbench.agents._population import PopulationAgent
 from plasticbench.agents._replay import Batch, PopulationReplay
 from plasticbench.agents._settings import AgentSettings
@@ -24,7 +24,7 @@ from plasticbench.learning.trained import TrainedNetwork
 from plasticbench.plugins import PluginField
 from plasticbench.schedules import LinearSchedule
 from plasticbench.seeding import Streams
-from plasticbench.settings import Fraction, PositiveFloat, PositiveInt
+from plasticbench.settings import UNHASHED_DEFAULT, Fraction, PositiveFloat, PositiveInt
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -32,7 +32,8 @@ class Config(AgentSettings):
     """Settings of DQN. Every ``steps`` counts agent steps of one trial; ``replay_ratio`` is updates per agent step.
 
     With ``exploration: shared`` one draw decides whether all environments of a member explore; each explores by an
-    action of its own.
+    action of its own. The Huber loss seeks the median of targets whose errors exceed its threshold: 1 fits rewards that
+    are clipped to [-1, 1], and no others.
     """
 
     network: Annotated[Any, PluginField("networks")] = field(default_factory=mlp.Config)
@@ -50,6 +51,8 @@ class Config(AgentSettings):
     exploration: Literal["per_environment", "shared"] = "per_environment"
     bootstrap: Literal["max", "double"] = "max"
     evaluation_epsilon: Fraction = 0.001
+    loss: Loss = field(default="huber", metadata=UNHASHED_DEFAULT)
+    huber_threshold: PositiveFloat = field(default=1.0, metadata=UNHASHED_DEFAULT)
 
     def __post_init__(self) -> None:
         AgentSettings.__post_init__(self)
@@ -58,6 +61,10 @@ class Config(AgentSettings):
                 f"learning_starts_steps: must be at least batch_rows ({self.batch_rows}), "
                 f"got {self.learning_starts_steps}"
             )
+
+    def inert(self) -> dict[str, str]:
+        """Settings without effect under the current values, and why."""
+        return {"huber_threshold": "the loss is squared"} if self.loss == "squared" else {}
 
     @property
     def networks(self) -> tuple[str, ...]:
@@ -224,7 +231,7 @@ class DQN(PopulationAgent):
                 chosen = self.q.online.forward(next_obs)
                 target = double_target(batch.reward, batch.terminated, chosen, next_q, self.config.discount)
         q = self.q.forward(obs)
-        return q_learning_loss(q, batch.action, target), q
+        return q_learning_loss(q, batch.action, target, self.config.loss, self.config.huber_threshold), q
 
     def _observations(self, batch: Batch) -> tuple[Tensor, Tensor]:
         frames = self._scaled(batch.frames)
