@@ -191,6 +191,12 @@ def test_updates_and_probes_descend_the_same_loss(loss, bootstrap):
     torch.testing.assert_close(agent.losses(batch)[0], expected.mean(1))
 
 
+def test_each_members_gradient_is_held_to_the_largest_norm():
+    agent, _ = _train([0, 1, 2], 200, replace(CONFIG, max_gradient_norm=1e-3))
+    squares = [g.flatten(1).square().sum(1) for g in agent.q.online.views(agent.q.online.flat_grad).values()]
+    assert (torch.stack(squares).sum(0).sqrt() <= 1e-3).all()
+
+
 def test_a_threshold_without_effect_is_refused_and_stands_in_no_id():
     with pytest.raises(ValueError, match="huber_threshold: this setting has no effect: the loss is squared"):
         plugins.config_from("agents", "dqn", {"loss": "squared", "huber_threshold": 2.0})

@@ -212,6 +212,13 @@ def test_saved_members_continue_as_themselves_also_as_forks(parents):
     assert twin.temperature.value.tolist() == pytest.approx(agent.temperature.value[parents].tolist(), rel=1e-5)
 
 
+def test_each_networks_gradient_is_held_to_the_largest_norm():
+    agent, _ = _train([0, 1], 100, replace(CONFIG, max_gradient_norm=1e-3))
+    for network in agent.trained:
+        squares = [g.flatten(1).square().sum(1) for g in network.online.views(network.online.flat_grad).values()]
+        torch.testing.assert_close(torch.stack(squares).sum(0).sqrt(), torch.full((2,), 1e-3), rtol=1e-2, atol=0)
+
+
 # -- acting -----------------------------------------------------------------------------------------------------------
 
 

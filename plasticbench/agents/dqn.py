@@ -13,7 +13,7 @@ from torch import Tensor
 from plasticbench.agents._losses import Loss, double_target, max_target, q_learning_loss
 from plasticbench.agents._population import PopulationAgent
 from plasticbench.agents._replay import Batch, PopulationReplay
-from plasticbench.agents._settings import AgentSettings
+from plasticbench.agents._settings import ReplaySettings
 from plasticbench.agents._uniforms import MemberUniforms
 from plasticbench.contracts.task import BoxActions, EnvSpec, EnvStep
 from plasticbench.contracts.treatment import Part
@@ -28,7 +28,7 @@ from plasticbench.settings import UNHASHED_DEFAULT, Fraction, PositiveFloat, Pos
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Config(AgentSettings):
+class Config(ReplaySettings):
     """Settings of DQN. Every ``steps`` counts agent steps of one trial; ``replay_ratio`` is updates per agent step.
 
     With ``exploration: shared`` one draw decides whether all environments of a member explore; each explores by an
@@ -55,7 +55,7 @@ class Config(AgentSettings):
     huber_threshold: PositiveFloat = field(default=1.0, metadata=UNHASHED_DEFAULT)
 
     def __post_init__(self) -> None:
-        AgentSettings.__post_init__(self)
+        ReplaySettings.__post_init__(self)
         if self.learning_starts_steps < self.batch_rows:
             raise ValueError(
                 f"learning_starts_steps: must be at least batch_rows ({self.batch_rows}), "
@@ -151,7 +151,15 @@ class DQN(PopulationAgent):
         self.config, self.spec, self.streams, self.device, self.parts = config, spec, streams, device, parts
         self.num_members, self.num_envs = len(streams), num_envs
         base = adam.Config(learning_rate=config.learning_rate, eps=config.adam_eps, weight_decay=0.0)
-        self.q = TrainedNetwork.build("q", _layers(config, spec), base, streams, device, parts=parts)
+        self.q = TrainedNetwork.build(
+            "q",
+            _layers(config, spec),
+            base,
+            streams,
+            device,
+            parts=parts,
+            max_gradient_norm=config.max_gradient_norm,
+        )
         self.replay = PopulationReplay(spec, self.num_members, num_envs, config.capacity_transitions, device)
         self._exploration = MemberUniforms(streams, "exploration", (num_envs, 2))
         self._batches = MemberUniforms(streams, "replay", (config.batch_rows,))

@@ -19,7 +19,7 @@ from plasticbench.agents._losses import entropy_target, policy_loss, squared_los
 from plasticbench.agents._population import PopulationAgent
 from plasticbench.agents._replay import Batch, PopulationReplay
 from plasticbench.agents._running_norm import RunningNorm
-from plasticbench.agents._settings import AgentSettings
+from plasticbench.agents._settings import ReplaySettings
 from plasticbench.agents._tanh_gaussian import bounded_log_std, sample
 from plasticbench.agents._temperature import Temperature
 from plasticbench.agents._uniforms import MemberNormals, MemberUniforms
@@ -35,7 +35,7 @@ from plasticbench.settings import Fraction, Gt, NonNegativeFloat, PositiveFloat,
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Config(AgentSettings):
+class Config(ReplaySettings):
     """Settings of SAC. ``steps`` counts agent steps of one trial; ``replay_ratio`` is updates per agent step.
 
     ``target_entropy_coefficient`` times the number of action dimensions is the entropy aimed at, in nats. With
@@ -68,7 +68,7 @@ class Config(AgentSettings):
     has_temperature: ClassVar[bool] = True
 
     def __post_init__(self) -> None:
-        AgentSettings.__post_init__(self)
+        ReplaySettings.__post_init__(self)
         if self.log_std_min >= self.log_std_max:
             raise ValueError(f"log_std_min: must be below log_std_max ({self.log_std_max}), got {self.log_std_min}")
         if self.learning_starts_steps < self.batch_rows:
@@ -195,9 +195,11 @@ class SAC(PopulationAgent):
         self._target_entropy = config.target_entropy_coefficient * len(low)
         base = adam.Config(learning_rate=config.learning_rate, eps=1e-8, weight_decay=config.weight_decay)
         actor_layers, critic_layers = _actor_layers(config, spec), _critic_layers(config, spec)
-        self.actor = TrainedNetwork.build("actor", actor_layers, base, streams, device, "none", parts)
+        self.actor = TrainedNetwork.build(
+            "actor", actor_layers, base, streams, device, "none", parts, config.max_gradient_norm
+        )
         self.critics = tuple(
-            TrainedNetwork.build(name, critic_layers, base, streams, device, parts=parts)
+            TrainedNetwork.build(name, critic_layers, base, streams, device, "copy", parts, config.max_gradient_norm)
             for name in config.critic_names
         )
         self.temperature = Temperature(

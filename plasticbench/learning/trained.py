@@ -11,6 +11,7 @@ from torch import Tensor
 from plasticbench.contracts.network import NetworkState, NetworkView
 from plasticbench.contracts.treatment import Part
 from plasticbench.learning.applied import AppliedParts, Sample
+from plasticbench.learning.clipping import MemberClipping
 from plasticbench.learning.layers import LayerSpec
 from plasticbench.learning.members import members_of, stacked
 from plasticbench.learning.network import PopulationNetwork
@@ -41,6 +42,7 @@ class TrainedNetwork:
         self._parameters = list(online.parameters.values())
         self.streams: Sequence[Streams] = ()
         self.parts = AppliedParts(self, ())
+        self._clip: MemberClipping | None = None
         self._last: _Pass | None = None
 
     @classmethod
@@ -53,10 +55,12 @@ class TrainedNetwork:
         device: torch.device,
         target: Literal["copy", "none"] = "copy",
         parts: Parts = (),
+        max_gradient_norm: float | None = None,
     ) -> TrainedNetwork:
         """Initialises each member from its own ``init/<name>`` stream; a target starts as a copy.
 
-        ``parts`` are those of each member; all members have the same structures and kind of optimizer.
+        ``parts`` are those of each member; all members have the same structures and kind of optimizer. Each member's
+        gradient of the agent's loss is held to ``max_gradient_norm``.
         """
         concerned = [[part for part in member if part.concerns(name)] for member in parts]
         for part in concerned[0] if parts else ():
@@ -68,6 +72,8 @@ class TrainedNetwork:
         chosen: OptimizerConfig = stacked(optimizers, device) if optimizers else adam.Config()
         trained = cls(name, online, chosen.build(online, base), twin)
         trained.streams = streams
+        if max_gradient_norm is not None:
+            trained._clip = MemberClipping(online.slots, max_gradient_norm)
         online.load(trained._draw(range(len(streams))))
         trained.original.copy_(online.flat)
         trained.sync_target()
@@ -102,10 +108,14 @@ class TrainedNetwork:
     def descend(self, loss: Tensor, step: int) -> None:
         """One step of every member down ``loss`` ``[M]`` at clock ``step``, and what its treatments do around it.
 
-        Gradients of whatever else the loss depends on are left alone.
+        Gradients of whatever else the loss depends on are left alone. The agent's gradient is clipped before treatments
+        see it: what they add is not scaled down because the agent's loss happens to be steep, nor does it push the
+        agent's share aside.
         """
         self.online.flat_grad.zero_()
         torch.autograd.backward(loss.sum(), inputs=self._parameters)
+        if self._clip is not None:
+            self._clip(self.online.flat_grad)
         acting = self.parts.due(step)
         for part in acting:
             part.on_gradient(step)
@@ -195,13 +205,16 @@ class TrainedNetwork:
     def view(self, name: str, obs: Tensor, gradients: Tensor, previous: Tensor | None) -> NetworkView:
         """What probes see, under ``name``, of the online network on its inputs ``[M, N, ...]``.
 
-        ``gradients`` is flat; ``previous``, flat, holds the weights before the reset that is being measured.
+        ``gradients`` is flat and not clipped, as the step is that they would lead to; ``previous``, flat, holds the
+        weights before the reset that is being measured.
         """
-        views = self.online.views
+        views, followed = self.online.views, gradients
+        if self._clip is not None:
+            self._clip(followed := gradients.clone())
         captured = {
             "initial": views(self.original),
             "gradient": views(gradients),
-            "update": views(self.optimizer.preview(gradients)),
+            "update": views(self.optimizer.preview(followed)),
         }
         if previous is not None:
             captured["previous"] = views(previous)
