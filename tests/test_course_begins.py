@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 import torch
-from replay_rows import assert_same, rows_of
+from replay_rows import Happened, assert_same, rows_of
 
 from plasticbench.agents import dqn
 from plasticbench.contracts.learner import Population
@@ -48,9 +48,8 @@ def test_every_row_is_a_transition_within_one_episode_and_one_phase(replay_rule)
         agent.observe(action, followed)
         for member, env in zip(*np.nonzero(~ended), strict=True):
             at = (member, env)
-            happened[member].append(
-                (obs[at], action[at], followed.reward[at], followed.terminated[at], followed.obs[at])
-            )
+            outcome = (followed.reward[at], followed.terminated[at], followed.obs[at], 0.99)
+            happened[member].append(Happened(obs[at], action[at], *outcome, step, env, False, phase))
     assert ended_at_changes > 0
     for member in range(2):
         assert_same(rows_of(agent.replay, member), happened[member])

@@ -67,9 +67,11 @@ def _train(seeds, steps, config=CONFIG, num_envs=2):
     return agent, np.array(actions)
 
 
-@pytest.mark.parametrize("exploration", ["per_environment", "shared"])
-def test_a_member_alone_and_in_a_population_of_five_agree(exploration):
-    config = replace(CONFIG, exploration=exploration)
+@pytest.mark.parametrize(
+    "settings", [{}, {"exploration": "shared"}, {"n_step": 3, "loss": "squared", "max_gradient_norm": 0.1}]
+)
+def test_a_member_alone_and_in_a_population_of_five_agree(settings):
+    config = replace(CONFIG, **settings)
     together, actions = _train([3, 1, 4, 5, 9], 400, config)
     for member, seed in [(0, 3), (2, 4)]:
         alone, own_actions = _train([seed], 400, config)
@@ -132,12 +134,14 @@ def test_dqn_learns_the_corridor(bootstrap):
     assert step.terminated.all()
 
 
+@pytest.mark.parametrize("n_step", [1, 3])
 @pytest.mark.parametrize("parents", [[0, 1], [1, 1, 0]])
-def test_saved_members_continue_bit_for_bit_also_as_forks(parents):
-    agent, _ = _train([5, 6], 200)
+def test_saved_members_continue_bit_for_bit_also_as_forks(parents, n_step):
+    config = replace(CONFIG, n_step=n_step)
+    agent, _ = _train([5, 6], 200, config)
     tensors, plain = agent.state_dict()
     streams = [Streams(0) for _ in parents]
-    twin = CONFIG.build(spec=SPEC, num_envs=2, streams=streams, budget_steps=600, device=CPU)
+    twin = config.build(spec=SPEC, num_envs=2, streams=streams, budget_steps=600, device=CPU)
     twin.load_state_dict({name: tensor.clone() for name, tensor in tensors.items()}, plain, parents)
     chunk = {name: tensor[parents] for name, tensor in agent.replay.export(0).items()}
     twin.replay.restore(agent.replay.meta(), [(agent.replay.oldest_row, chunk)], parents)
@@ -168,10 +172,12 @@ def test_views_leave_the_training_untouched():
     assert plain == plain_after
 
 
+@pytest.mark.parametrize("n_step", [1, 3])
 @pytest.mark.parametrize("bootstrap", ["max", "double"])
 @pytest.mark.parametrize("loss", ["huber", "squared"])
-def test_updates_and_probes_descend_the_same_loss(loss, bootstrap):
-    agent, _ = _train([0, 1], 200, replace(CONFIG, loss=loss, huber_threshold=0.1, bootstrap=bootstrap, discount=0.9))
+def test_updates_and_probes_descend_the_same_loss(loss, bootstrap, n_step):
+    config = replace(CONFIG, loss=loss, huber_threshold=0.1, bootstrap=bootstrap, n_step=n_step, discount=0.9)
+    agent, _ = _train([0, 1], 200, config)
     batch = agent.probe_batch(np.random.default_rng(0).random((2, 16)))
     agent.replay.sample = lambda uniforms: batch
     probed = agent.views(batch)[0].layers
@@ -183,7 +189,7 @@ def test_updates_and_probes_descend_the_same_loss(loss, bootstrap):
         values, target_values = agent.q.online.forward(next_obs), agent.q.forward_target(next_obs)
         chosen = values.argmax(-1) if bootstrap == "double" else target_values.argmax(-1)
         q = target_values.gather(-1, chosen.unsqueeze(-1)).squeeze(-1)
-        target = batch.reward + 0.9 * (1 - batch.terminated) * q
+        target = batch.reward + batch.discount * (1 - batch.terminated) * q
         obs, _ = agent._observations(batch)
         error = agent.q.online.forward(obs).gather(-1, batch.action.unsqueeze(-1)).squeeze(-1) - target
         size = error.abs()
@@ -234,9 +240,8 @@ def test_three_updates_agree_with_the_recordings_of_fires_code():
             torch.from_numpy(recorded[f"batch{i}/{field}"])[None]
             for field in ("obs", "next_obs", "action", "reward", "terminated")
         )
-        batch = Batch(
-            torch.empty(0), action.long().view(1, 8), reward.float().view(1, 8), terminated.float().view(1, 8)
-        )
+        stored = (action.long().view(1, 8), reward.float().view(1, 8), terminated.float().view(1, 8))
+        batch = Batch(torch.empty(0), *stored, discount=config.discount)
         agent._observations = lambda batch, pair=(obs, next_obs): tuple(agent._scaled(x) for x in pair)
         loss, _ = agent._loss(batch)
         agent.q.online.flat_grad.zero_()

@@ -7,7 +7,7 @@ from typing import ClassVar
 
 from plasticbench.contracts.task import Demands
 from plasticbench.contracts.treatment import Hook
-from plasticbench.settings import UNHASHED_DEFAULT, PositiveFloat, Settings
+from plasticbench.settings import UNHASHED_DEFAULT, PositiveFloat, PositiveInt, Settings
 
 
 class AgentSettings(Settings):
@@ -23,8 +23,10 @@ class AgentSettings(Settings):
 class ReplaySettings(AgentSettings):
     """Settings of agents that learn from a replay.
 
-    ``max_gradient_norm``: what the gradient of the agent's loss is held to, for each network of each member by itself
-    and before treatments see it.
+    ``n_step``: how many steps of rewards a target adds up before a value stands for the rest. ``max_gradient_norm``:
+    what the gradient of the agent's loss is held to, for each network of each member by itself and before treatments
+    see it.
     """
 
+    n_step: PositiveInt = field(default=1, metadata=UNHASHED_DEFAULT)
     max_gradient_norm: PositiveFloat | None = field(default=None, metadata=UNHASHED_DEFAULT)

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from plasticbench.agents._losses import Loss, double_target, max_target, q_learning_loss
 from plasticbench.agents._population import PopulationAgent
-from plasticbench.agents._replay import Batch, PopulationReplay
+from plasticbench.agents._replay import Batch, PopulationReplay, observations
 from plasticbench.agents._settings import ReplaySettings
 from plasticbench.agents._uniforms import MemberUniforms
 from plasticbench.contracts.task import BoxActions, EnvSpec, EnvStep
@@ -160,7 +160,15 @@ class DQN(PopulationAgent):
             parts=parts,
             max_gradient_norm=config.max_gradient_norm,
         )
-        self.replay = PopulationReplay(spec, self.num_members, num_envs, config.capacity_transitions, device)
+        self.replay = PopulationReplay(
+            spec,
+            self.num_members,
+            num_envs,
+            config.capacity_transitions,
+            device,
+            n_step=config.n_step,
+            discount=config.discount,
+        )
         self._exploration = MemberUniforms(streams, "exploration", (num_envs, 2))
         self._batches = MemberUniforms(streams, "replay", (config.batch_rows,))
         self._epsilon = LinearSchedule(
@@ -234,18 +242,15 @@ class DQN(PopulationAgent):
         with torch.no_grad():
             next_q = self.q.forward_target(next_obs)
             if self.config.bootstrap == "max":
-                target = max_target(batch.reward, batch.terminated, next_q, self.config.discount)
+                target = max_target(batch.reward, batch.terminated, next_q, batch.discount)
             else:
                 chosen = self.q.online.forward(next_obs)
-                target = double_target(batch.reward, batch.terminated, chosen, next_q, self.config.discount)
+                target = double_target(batch.reward, batch.terminated, chosen, next_q, batch.discount)
         q = self.q.forward(obs)
         return q_learning_loss(q, batch.action, target, self.config.loss, self.config.huber_threshold), q
 
     def _observations(self, batch: Batch) -> tuple[Tensor, Tensor]:
-        frames = self._scaled(batch.frames)
-        if self.spec.frame_stack > 1:
-            return frames[:, :, :-1], frames[:, :, 1:]
-        return frames[:, :, 0], frames[:, :, 1]
+        return observations(self._scaled(batch.frames), self.spec.frame_stack)
 
     def inputs(self, batch: Batch) -> dict[str, Tensor]:
         """The observations of a batch as the network sees them: ``[M, N, *obs_shape]``, scaled."""

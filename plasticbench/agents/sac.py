@@ -17,7 +17,7 @@ from torch import Tensor
 
 from plasticbench.agents._losses import entropy_target, policy_loss, squared_loss
 from plasticbench.agents._population import PopulationAgent
-from plasticbench.agents._replay import Batch, PopulationReplay
+from plasticbench.agents._replay import Batch, PopulationReplay, observations
 from plasticbench.agents._running_norm import RunningNorm
 from plasticbench.agents._settings import ReplaySettings
 from plasticbench.agents._tanh_gaussian import bounded_log_std, sample
@@ -207,7 +207,15 @@ class SAC(PopulationAgent):
         )
         uses_norm = config.observation_norm == "running"
         self._norm = RunningNorm(self.num_members, spec.obs_shape, device) if uses_norm else None
-        self.replay = PopulationReplay(spec, self.num_members, num_envs, config.capacity_transitions, device)
+        self.replay = PopulationReplay(
+            spec,
+            self.num_members,
+            num_envs,
+            config.capacity_transitions,
+            device,
+            n_step=config.n_step,
+            discount=config.discount,
+        )
         self._draws = {
             "exploration": MemberNormals(streams, "exploration", (num_envs, len(low))),
             "batches": MemberUniforms(streams, "replay", (config.batch_rows,)),
@@ -309,7 +317,7 @@ class SAC(PopulationAgent):
             next_inputs = _joined(next_obs, next_action)
             next_q = self._smallest([critic.forward_target(next_inputs) for critic in self.critics])
             target = entropy_target(
-                batch.reward, batch.terminated, next_q, next_log_prob, self.temperature.value, self.config.discount
+                batch.reward, batch.terminated, next_q, next_log_prob, self.temperature.value, batch.discount
             )
         inputs = _joined(obs, batch.action)
         return [squared_loss(critic.forward(inputs).squeeze(-1), target) for critic in self.critics]
@@ -320,9 +328,8 @@ class SAC(PopulationAgent):
         return (values[0] if len(values) == 1 else torch.minimum(*values)).squeeze(-1)
 
     def _observations(self, batch: Batch) -> tuple[Tensor, Tensor]:
-        if self.spec.frame_stack > 1:
-            return self._scaled(batch.frames[:, :, :-1]), self._scaled(batch.frames[:, :, 1:])
-        return self._scaled(batch.frames[:, :, 0]), self._scaled(batch.frames[:, :, 1])
+        obs, next_obs = observations(batch.frames, self.spec.frame_stack)
+        return self._scaled(obs), self._scaled(next_obs)
 
     def inputs(self, batch: Batch) -> dict[str, Tensor]:
         """What the actor reads, normalised observations, and the critics, joined with actions: ``[M, N, ...]``."""
