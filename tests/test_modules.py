@@ -211,6 +211,13 @@ def test_same_operation_acts_on_the_targets_own_weights() -> None:
     assert torch.equal(target[5].weight, initial[5].weight)
 
 
+def test_same_operation_draws_fresh_weights_once_for_module_and_target() -> None:
+    online, target = mlp(), mlp()
+    plasticbench.reset(online, "full_reset", target=target, target_rule="same_operation", seed=3)
+    assert torch.equal(online[3].weight, target[3].weight)
+    assert torch.equal(online[5].bias, target[5].bias)
+
+
 # -- the optimizer ----------------------------------------------------------------------------------------------------
 
 

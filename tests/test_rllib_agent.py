@@ -221,6 +221,34 @@ def test_a_replay_comes_back_row_by_row_with_what_was_evicted_gone():
     assert (len(replay), replay.oldest_row, replay.export(0).keys()) == (0, replay.rows, {"empty"})
 
 
+@pytest.mark.parametrize("n_step", [1, 3])
+def test_probes_see_the_transitions_that_rllib_trains_on(n_step):
+    from ray.rllib.env.single_agent_episode import SingleAgentEpisode
+    from ray.rllib.utils.replay_buffers.episode_replay_buffer import EpisodeReplayBuffer
+
+    from plasticbench.agents.rllib.replay import transitions
+
+    rng, buffer = np.random.default_rng(0), EpisodeReplayBuffer(capacity=200)
+    for length, ends in ((7, {"terminated": True}), (5, {"truncated": True}), (2, {"terminated": True}), (6, {})):
+        buffer.add(
+            SingleAgentEpisode(
+                observations=list(rng.random((length + 1, 2), np.float32)), actions=list(rng.integers(0, 2, length)),
+                rewards=list(rng.random(length)), infos=[{}] * (length + 1), len_lookback_buffer=0, **ends,
+            ).to_numpy()
+        )  # fmt: skip
+    buffer.rng = np.random.default_rng(1)
+    sampled = buffer.sample(num_items=60, n_step=n_step, gamma=0.9, sample_episodes=True)
+    indices = np.random.default_rng(1)
+    chosen = [buffer._indices[indices.integers(len(buffer._indices))] for _ in range(60)]
+    batch = transitions([(buffer.episodes[index], t) for index, t in chosen], n_step, 0.9)
+    for row, episode in enumerate(sampled):
+        np.testing.assert_array_equal(batch["obs"][row], episode.get_observations(0))
+        np.testing.assert_array_equal(batch["new_obs"][row], episode.get_observations(-1))
+        assert batch["rewards"][row] == pytest.approx(episode.get_rewards(0), rel=1e-6)
+        assert batch["terminateds"][row] == episode.is_terminated
+        assert batch["n_step"][row] == episode.get_extra_model_outputs("n_step", 0)
+
+
 def test_dqn_learns_and_a_full_reset_dents_and_recovers_its_return(tmp_path):
     agent = {
         "kind": "rllib",

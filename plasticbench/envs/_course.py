@@ -67,7 +67,7 @@ class RLCourse:
 
     def begin(self) -> None:
         """The agent meets its first observations."""
-        self._agent.begin(self.world.obs)
+        self._agent.begin(self.world.obs, self.world.ended)
 
     def restart(self, step: int) -> None:
         """New episodes with new seeds."""
