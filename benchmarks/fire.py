@@ -9,6 +9,7 @@ import argparse
 import json
 import time
 from collections.abc import Callable
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -16,7 +17,6 @@ from torch import Tensor
 from plasticbench.contracts.network import LayerState, NetworkState, ParameterState
 from plasticbench.learning.treatments._polar import project_
 from plasticbench.learning.treatments.fire import PRESETS
-from plasticbench.seeding import Streams
 
 CONVOLUTIONS = {"conv1": (32, 4, 8, 8), "conv2": (64, 32, 4, 4), "conv3": (64, 64, 3, 3)}
 LINEARS = {"fc1": (512, 3136), "fc2": (9, 512)}
@@ -48,7 +48,7 @@ def nature_cnn(num_members: int, device: torch.device) -> NetworkState:
 
     def parameter(shape: tuple[int, ...]) -> ParameterState:
         value, fresh, original = (0.05 * torch.randn(num_members, *shape, device=device) for _ in range(3))
-        return ParameterState(value=value, fresh=fresh, original=original)
+        return ParameterState(value=value, draw=lambda: fresh, original=original)
 
     return NetworkState(
         layers=[
@@ -86,12 +86,13 @@ def measure(device: torch.device, repeats: int) -> dict[str, float]:
     loop_over_slices_(looped)
     batched_(batched)
     error = max(float((a - b[0]).norm() / a.norm()) for a, b in zip(looped, batched, strict=True))
-    policy, streams = PRESETS["fire_paper_dqn"].build(), [Streams(seed) for seed in range(20)]
+    fire = PRESETS["fire_paper_dqn"].build()
+    look: Any = None  # FIRE looks at weights alone
     runs: dict[str, Callable[[], object]] = {
         "loop_ms": lambda: loop_over_slices_([w[0] for w in weights[1]]),
         "batched_ms": lambda: batched_(weights[1]),
         "batched_20_members_ms": lambda: batched_(weights[20]),
-        "reset_20_members_ms": lambda: policy.apply(members[20], streams, None),
+        "reset_20_members_ms": lambda: fire.on_event(members[20], {}, look),
     }
     best = best_ms(runs, device, repeats)
     return best | {

@@ -71,8 +71,9 @@ def whole(benchmark: Benchmark, plan: Plan) -> tuple[float, float]:
         for segment in plan.segments:
             run = SegmentRun(directory.path, segment.id)
             start = time.process_time()
-            run.run(on_commit=lengths.update)
+            run.run()
             total += time.process_time() - start
+            lengths |= run.record_bytes
         mirror = Mirror(directory.path, None)
         mirror.pump({})  # a new store's first start takes seconds once, whatever the run's length
         start = time.process_time()

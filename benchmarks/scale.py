@@ -121,11 +121,11 @@ def measure(num_trials: int, members: int) -> dict[str, Any]:
         peaks.start()
         with connection.connected("local"):
             tracker = runner.start_tracker(directory, None)
-            scheduler = runner.Scheduler(directory, plan, make_display(Console(), quiet=True), tracker)
+            scheduler = runner.Scheduler(directory, benchmark, plan, make_display(Console(), quiet=True), tracker)
             with clock("train_s"):
                 outcome = scheduler.run()
             with clock("mirror_s"):  # what the mirror still had to do when training had ended
-                behind = runner.finish_tracking(tracker, scheduler.statuses(), None)
+                behind = scheduler.finish_tracking(None)
         peaks.stop()
         training_mib = _own_peak_mib()
         with clock("report_s"):

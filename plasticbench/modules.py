@@ -50,13 +50,13 @@ def reset(
         initial: an untouched copy of the module, or its state dict, for ``init_source="original"``.
         target: the target network, changed by the treatment's target rule.
         optimizer: of the module's parameters, its state changed by the treatment's optimizer rule.
-        optimizer_rule: another rule than the treatment's: keep, reset, reset_touched.
+        optimizer_rule: another rule than the treatment's: keep, reset, reset_touched, reset_touched_steps.
         target_rule: another rule than the treatment's: sync, sync_touched, keep, same_operation.
         preset: a named set of settings, such as ``fire_paper_dqn``, that ``settings`` override.
         outputs: names of the output layers, where there are others than the last: ``["mean", "log_std"]``.
         fresh: builds the module anew, where its layers do not start from their own ``reset_parameters``.
         seed: decides the fresh weights; give each reset another one, such as the step, for another draw.
-        settings: fields of the policy's ``Config``.
+        settings: fields of the treatment's ``Config``.
     """
     config = _config(kind, preset, settings, (optimizer, optimizer_rule), (target, target_rule))
     if initial is not None and not uses_original(config):

@@ -18,7 +18,7 @@ from ray.rllib.utils.metrics import ENV_RUNNER_RESULTS, NUM_ENV_STEPS_SAMPLED, N
 from plasticbench import plugins
 from plasticbench.agents.rllib import learner
 from plasticbench.agents.rllib.learner import ask, sync_runners
-from plasticbench.agents.rllib.replay import transitions
+from plasticbench.agents.rllib.replay import targets_of, transitions
 from plasticbench.contracts.network import Probe
 from plasticbench.contracts.treatment import Part
 from plasticbench.learning.module_event import require_event_alone
@@ -43,7 +43,8 @@ def _replay_sample(algorithm: Any, rows: int, seed: int) -> dict[str, np.ndarray
         [
             (episodes[number], int(row - ends[number] + len(episodes[number])))
             for number, row in zip(numbers, chosen, strict=True)
-        ]
+        ],
+        **targets_of(algorithm.config),
     )
 
 

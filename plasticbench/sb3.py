@@ -85,7 +85,7 @@ class ResetCallback(_Periodic):
             every: environment steps (``num_timesteps``) from one reset to the next.
             preset: a named set of settings, such as ``fire_paper_dqn``, that ``settings`` override.
             seed: decides the fresh weights, together with the step.
-            settings: fields of the policy's ``Config``, among them ``optimizer``, ``target`` and ``temperature``.
+            settings: fields of the treatment's ``Config``, among them ``optimizer``, ``target`` and ``temperature``.
         """
         super().__init__(every, seed)
         self._config = plugins.config_from("treatments", kind, settings, preset)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Annotated, Any, Literal, Protocol
+from typing import Annotated, Any
 
 from plasticbench.settings import Ge, MinLen, OpenFraction, Settings
 
@@ -32,14 +32,6 @@ class LinearSchedule:
             return self.end if step >= self.begin_step else self.start
         fraction = min(max((step - self.begin_step) / self.duration_steps, 0.0), 1.0)
         return self.start + fraction * (self.end - self.start)
-
-
-class EventSchedule(Protocol):
-    """Which members a reset event concerns at a step."""
-
-    def steps(self, budget_steps: int) -> tuple[int, ...]:
-        """The steps that are known in advance, ascending; empty for triggered schedules."""
-        ...
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -105,13 +97,6 @@ class Trigger(Settings):
 
 
 Schedule = At | Every | Trigger
-ScheduleKey = Literal["at", "every", "when"]
-
-
-def first_known_step(schedule: Schedule | None, budget_steps: int) -> int | None:
-    """The first event that is known in advance, where training may fork; ``None`` if there is none."""
-    steps = schedule.steps(budget_steps) if schedule is not None else ()
-    return steps[0] if steps else None
 
 
 def schedule_to_dict(schedule: Schedule | None) -> Mapping[str, Any]:

@@ -37,12 +37,6 @@ class Streams:
             self._generators[name] = derive_generator(self.seed, name)
         return self._generators[name]
 
-    def copy(self) -> Streams:
-        """An independent continuation: both go on from the same state."""
-        twin = Streams(self.seed)
-        twin.load_state_dict(self.state_dict())
-        return twin
-
     def state_dict(self) -> dict[str, Any]:
         """Plain data that round-trips through JSON."""
         states = {name: deepcopy(generator.bit_generator.state) for name, generator in self._generators.items()}

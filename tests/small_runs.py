@@ -1,8 +1,13 @@
 """Benchmarks that train for real in about a second, and what tests ask of their records."""
 
+import sys
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
+import pytest
+
+from plasticbench import plugins
 from plasticbench.platform.definition.reading import from_dict
 from plasticbench.platform.planning.plan import Plan, make_plan
 from plasticbench.platform.rundir import RunDirectory
@@ -81,3 +86,14 @@ def die_behind_the_last_commit(run_dir, segment_id):
     for writer in dying._writers.values():
         writer.sync()
     dying._trainer.close()
+
+
+def offer(monkeypatch: pytest.MonkeyPatch, group: str, **configs: type) -> None:
+    """Plug-ins of a group, by kind, as an installed package offers them."""
+    entries = {kind: f"offered_{kind}" for kind in configs}
+    for kind, config in configs.items():
+        module = ModuleType(entries[kind], "A plug-in of a test.")
+        module.Config = config  # type: ignore[attr-defined]
+        monkeypatch.setitem(sys.modules, module.__name__, module)
+    installed = plugins._installed
+    monkeypatch.setattr(plugins, "_installed", lambda asked: entries if asked == group else installed(asked))

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import pickle
 import textwrap
 from pathlib import Path
 
 import pytest
 
 from plasticbench.platform.definition.reading import BenchmarkError, load
+
+CONFIGS = Path(__file__).parents[1] / "configs"
 
 
 def write(folder: Path, text: str) -> Path:
@@ -78,3 +81,9 @@ def test_a_tag_that_would_run_code_is_refused(tmp_path: Path) -> None:
 def test_a_missing_file_is_named() -> None:
     with pytest.raises(BenchmarkError, match=r"nowhere\.yaml: cannot be read"):
         load("nowhere.yaml")
+
+
+@pytest.mark.parametrize("file", sorted(CONFIGS.glob("*.yaml")), ids=lambda file: file.stem)
+def test_a_shipped_benchmark_reaches_another_process_as_it_is(file: Path, graphics_library: None) -> None:
+    benchmark = load(file)
+    assert pickle.loads(pickle.dumps(benchmark)) == benchmark

@@ -10,7 +10,7 @@ import yaml
 from small_runs import run_all, small
 from typer.testing import CliRunner
 
-from plasticbench import storage
+from plasticbench import plugins, storage
 from plasticbench.platform.cli import app
 
 runner = CliRunner(env={"COLUMNS": "100"})
@@ -115,7 +115,7 @@ def test_plan_shows_segments_and_costs_as_text_and_json(tmp_path):
     assert {trial["method"] for trial in data["trials"]} == {"none", "fire"}
 
 
-@pytest.mark.parametrize("group", ["agents", "envs", "networks", "treatments", "probes", "scenarios"])
+@pytest.mark.parametrize("group", sorted(plugins.PACKAGES))
 def test_list_names_every_plug_in_with_a_sentence(group):
     rows = json.loads(runner.invoke(app, ["list", group, "--json"]).output)
     assert rows

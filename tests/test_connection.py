@@ -8,7 +8,7 @@ from small_runs import prepare, small
 
 from plasticbench.platform.cluster import runner
 from plasticbench.platform.cluster.connection import check_interrupted, interrupts
-from plasticbench.platform.display import QuietDisplay
+from plasticbench.platform.display import Display
 from plasticbench.platform.rundir import RunDirectory
 
 KINDS = pytest.mark.parametrize("kind", [signal.SIGINT, signal.SIGTERM])
@@ -75,5 +75,7 @@ class _InterruptedInADestructor(runner.Scheduler):
 def test_a_scheduler_whose_wait_drops_an_interrupt_stops(tmp_path, monkeypatch):
     monkeypatch.setattr(runner, "_node_resources", lambda: [{"CPU": 8.0, "memory": 2.0**40}])
     plan = prepare(tmp_path, small())
+    directory = RunDirectory(tmp_path)
+    scheduler = _InterruptedInADestructor(directory, directory.benchmark(), plan, Display(), None)
     with interrupts():
-        assert _InterruptedInADestructor(RunDirectory(tmp_path), plan, QuietDisplay(), None).run() == "interrupted"
+        assert scheduler.run() == "interrupted"

@@ -45,7 +45,7 @@ def finished(path: Path, data: dict[str, Any]) -> DiskUse:
     """Trains, mirrors and reports as ``plasticbench run`` does; returns what the plan had said."""
     plan = run_all(path, data)
     mirror = Mirror(path, None)
-    mirror.pump(committed_bytes(RunDirectory(path), plan))
+    mirror.pump(committed_bytes(RunDirectory(path), plan.segments))
     mirror.finish_all({trial.id: "FINISHED" for trial in plan.trials})
     mirror.log_report(write_report(path).parent)
     return disk_use(from_dict(data), plan)

@@ -2,14 +2,18 @@
 
 import io
 
+import pytest
 from rich.console import Console
 
-from plasticbench.platform.display import LiveDisplay, PlainDisplay
+from plasticbench.platform.display import Display, LiveDisplay, PlainDisplay, make_display
 from plasticbench.platform.training.segment import Progress
 
 
 def _running(count: int) -> list[Progress]:
-    return [Progress(f"population-{n}", 10, 0, 100, 2, 5.0, None) for n in range(count)]
+    return [
+        Progress(f"h1-balance-simple-v0--shrink-perturb-and-4-more--s{n}--0-100", 40, 0, 100, 2, 5.0, -1234.5, {})
+        for n in range(count)
+    ]
 
 
 def _plain(count: int) -> str:
@@ -18,27 +22,73 @@ def _plain(count: int) -> str:
     return text.getvalue()
 
 
+def _lines(running: list[Progress], left: list[int], *, width: int, height: int = 60) -> list[str]:
+    """What stands on a terminal after updates with these member-steps to go."""
+    console = Console(file=io.StringIO(), width=width, height=height, force_terminal=True, color_system=None)
+    display = LiveDisplay(console)
+    display.start()
+    for member_steps_left in left:
+        display.update(running, member_steps_left)
+    lines = console.render_lines(display._bars.get_renderable(), pad=False)
+    display.stop()
+    return ["".join(segment.text for segment in line).rstrip() for line in lines]
+
+
 def test_a_log_names_a_few_populations_and_counts_many():
-    assert _plain(20).count("step 10 of 100, 2 members") == 20
+    assert _plain(20).count("step 40 of 100, 2 members, 5 steps/s, last return -1234.5, all done in about -\n") == 20
     assert _plain(21) == "21 populations run: 3,780 member-steps to go, about -\n"
 
 
 def test_a_line_tells_whose_values_diverged():
+    running = [Progress("p", 10, 0, 100, 5, 5.0, 9.3, {}, num_overvalued=n) for n in (3, 0)]
     text = io.StringIO()
-    running = [Progress("p", 10, 0, 100, 5, 5.0, 9.3, num_overvalued=n) for n in (3, 0)]
     PlainDisplay(Console(file=text, width=200)).update(running, 900)
     first, second = text.getvalue().splitlines()
     assert "last return 9.3, values diverged in 3 of 5 members, all done" in first
     assert "last return 9.3, all done" in second
+    (_, live) = _lines([Progress("p", 10, 0, 100, 25, 5.0, 9.3, {}, num_overvalued=12)], [900], width=80)
+    assert "  12/25 diverged" in live
+    assert len(live) <= 80
+
+
+@pytest.mark.parametrize("width", [80, 120])
+def test_a_terminal_has_one_line_for_all_and_one_for_each_population(width):
+    lines = _lines(_running(3), [1000, 750], width=width)
+    assert len(lines) == 4
+    assert max(map(len, lines)) <= width
+    assert lines[0].startswith("all populations  ")
+    assert "25%" in lines[0]
+    for number, line in enumerate(lines[1:]):
+        assert line.split(" ")[0].endswith(f"s{number}")
+        assert "━" in line
+        assert line.split()[-6:] == ["5", "steps/s", "return", "-1234.5", "-:--:--", "left"]
 
 
 def test_a_terminal_shows_as_many_populations_as_fit_and_counts_the_rest():
-    text = io.StringIO()
-    display = LiveDisplay(Console(file=text, width=200, height=60, force_terminal=True))
+    assert len(lines := _lines(_running(23), [4_140], width=120)) == 21
+    assert lines[0].startswith("all, 3 not shown ")
+    assert len(lines := _lines(_running(23), [4_140], width=120, height=10)) == 9
+    assert lines[0].startswith("all, 15 not shown ")
+
+
+def test_a_population_that_ended_gives_its_line_to_the_next():
+    console = Console(file=io.StringIO(), width=120, force_terminal=True, color_system=None)
+    display = LiveDisplay(console)
     display.start()
-    display.update(_running(23), 4_140)
+    first, second, third = _running(3)
+    display.update([first, second], 300)
+    display.update([second, third], 200)
+    names = [task.description.strip() for task in display._bars.tasks]
     display.stop()
-    shown = text.getvalue()
-    assert "population-19 " in shown
-    assert "population-20 " not in shown
-    assert "and 3 more populations; 4,140 member-steps to go" in shown
+    assert [name[-4:] for name in names] == ["ions", "--s1", "--s2"]
+
+
+def test_quiet_is_quiet_and_a_message_reaches_a_log_in_one_line():
+    text = io.StringIO()
+    console = Console(file=text, width=20)
+    quiet = make_display(console, quiet=True)
+    assert type(quiet) is Display
+    quiet.message("population died")
+    assert text.getvalue() == ""
+    make_display(console, quiet=False).message("population-1 died and is starting again")
+    assert text.getvalue() == "population-1 died and is starting again\n"

@@ -8,10 +8,12 @@ import numpy as np
 import pytest
 import torch
 
+from plasticbench import plugins
 from plasticbench.agents import dqn
 from plasticbench.agents._replay import Batch
 from plasticbench.contracts.task import BoxActions, DiscreteActions, EnvSpec, EnvStep
 from plasticbench.learning.networks import mlp, nature_cnn
+from plasticbench.platform.definition.parsing import to_dict
 from plasticbench.seeding import Streams
 
 CPU = torch.device("cpu")
@@ -65,9 +67,11 @@ def _train(seeds, steps, config=CONFIG, num_envs=2):
     return agent, np.array(actions)
 
 
-@pytest.mark.parametrize("exploration", ["per_environment", "shared"])
-def test_a_member_alone_and_in_a_population_of_five_agree(exploration):
-    config = replace(CONFIG, exploration=exploration)
+@pytest.mark.parametrize(
+    "settings", [{}, {"exploration": "shared"}, {"n_step": 3, "loss": "squared", "max_gradient_norm": 0.1}]
+)
+def test_a_member_alone_and_in_a_population_of_five_agree(settings):
+    config = replace(CONFIG, **settings)
     together, actions = _train([3, 1, 4, 5, 9], 400, config)
     for member, seed in [(0, 3), (2, 4)]:
         alone, own_actions = _train([seed], 400, config)
@@ -83,12 +87,26 @@ def test_two_trainings_agree_bit_for_bit():
     np.testing.assert_array_equal(first_actions, second_actions)
 
 
-def test_exploration_is_drawn_per_environment_unless_shared():
-    _, own = _train([0], 40, num_envs=4)
-    shared_config = replace(CONFIG, exploration="shared")
-    _, shared = _train([0], 40, shared_config, num_envs=4)
-    assert (shared == shared[:, :, :1]).all()
-    assert not (own == own[:, :, :1]).all()
+def _share_of_steps_where_all_act_alike(exploration, epsilon):
+    spec = EnvSpec(obs_shape=(3,), obs_dtype="float32", actions=DiscreteActions(count=9))
+    config = replace(CONFIG, exploration=exploration, epsilon_start=epsilon, epsilon_end=epsilon)
+    agent = config.build(spec=spec, num_envs=4, streams=[Streams(0), Streams(1)], budget_steps=600, device=CPU)
+    obs = np.random.default_rng(0).random((2, 4, 3), np.float32)
+    greedy = agent.act_in_evaluation(obs, np.ones((2, 4, 2)))
+    actions = np.array([agent.act(obs, 0) for _ in range(4_000)])
+    return (actions == actions[:, :, :1]).all(axis=2).mean(), (actions == greedy).all(axis=2).mean()
+
+
+def test_environments_that_share_exploration_explore_by_actions_of_their_own():
+    alike, _ = _share_of_steps_where_all_act_alike("shared", epsilon=1.0)
+    assert alike == pytest.approx(9**-3, abs=2e-3)
+
+
+def test_one_draw_decides_for_all_environments_where_exploration_is_shared():
+    _, shared = _share_of_steps_where_all_act_alike("shared", epsilon=0.5)
+    _, own = _share_of_steps_where_all_act_alike("per_environment", epsilon=0.5)
+    assert shared == pytest.approx(0.5, abs=0.03)
+    assert own == pytest.approx((0.5 + 0.5 / 9) ** 4, abs=0.03)
 
 
 @pytest.mark.parametrize(("ratio", "expected"), [(0.25, 50), (1.0, 200), (2.0, 400)])
@@ -116,12 +134,14 @@ def test_dqn_learns_the_corridor(bootstrap):
     assert step.terminated.all()
 
 
+@pytest.mark.parametrize("n_step", [1, 3])
 @pytest.mark.parametrize("parents", [[0, 1], [1, 1, 0]])
-def test_saved_members_continue_bit_for_bit_also_as_forks(parents):
-    agent, _ = _train([5, 6], 200)
+def test_saved_members_continue_bit_for_bit_also_as_forks(parents, n_step):
+    config = replace(CONFIG, n_step=n_step)
+    agent, _ = _train([5, 6], 200, config)
     tensors, plain = agent.state_dict()
     streams = [Streams(0) for _ in parents]
-    twin = CONFIG.build(spec=SPEC, num_envs=2, streams=streams, budget_steps=600, device=CPU)
+    twin = config.build(spec=SPEC, num_envs=2, streams=streams, budget_steps=600, device=CPU)
     twin.load_state_dict({name: tensor.clone() for name, tensor in tensors.items()}, plain, parents)
     chunk = {name: tensor[parents] for name, tensor in agent.replay.export(0).items()}
     twin.replay.restore(agent.replay.meta(), [(agent.replay.oldest_row, chunk)], parents)
@@ -150,6 +170,44 @@ def test_views_leave_the_training_untouched():
     assert all(torch.equal(after[name], tensor) for name, tensor in before.items())
     assert torch.equal(agent.q.online.flat_grad, gradient)
     assert plain == plain_after
+
+
+@pytest.mark.parametrize("n_step", [1, 3])
+@pytest.mark.parametrize("bootstrap", ["max", "double"])
+@pytest.mark.parametrize("loss", ["huber", "squared"])
+def test_updates_and_probes_descend_the_same_loss(loss, bootstrap, n_step):
+    config = replace(CONFIG, loss=loss, huber_threshold=0.1, bootstrap=bootstrap, n_step=n_step, discount=0.9)
+    agent, _ = _train([0, 1], 200, config)
+    batch = agent.probe_batch(np.random.default_rng(0).random((2, 16)))
+    agent.replay.sample = lambda uniforms: batch
+    probed = agent.views(batch)[0].layers
+    agent.update(201)
+    for layer, trained in zip(probed, agent.q.state_of(slice(0, 2, 1)).layers, strict=True):
+        torch.testing.assert_close(layer.weight_gradient, trained.weight.gradient)
+    (_, next_obs), q = agent._observations(batch), torch.zeros(2, 16)
+    with torch.no_grad():
+        values, target_values = agent.q.online.forward(next_obs), agent.q.forward_target(next_obs)
+        chosen = values.argmax(-1) if bootstrap == "double" else target_values.argmax(-1)
+        q = target_values.gather(-1, chosen.unsqueeze(-1)).squeeze(-1)
+        target = batch.reward + batch.discount * (1 - batch.terminated) * q
+        obs, _ = agent._observations(batch)
+        error = agent.q.online.forward(obs).gather(-1, batch.action.unsqueeze(-1)).squeeze(-1) - target
+        size = error.abs()
+        expected = torch.where(size < 0.1, 0.5 * size**2, 0.1 * (size - 0.05)) if loss == "huber" else size**2
+    torch.testing.assert_close(agent.losses(batch)[0], expected.mean(1))
+
+
+def test_each_members_gradient_is_held_to_the_largest_norm():
+    agent, _ = _train([0, 1, 2], 200, replace(CONFIG, max_gradient_norm=1e-3))
+    squares = [g.flatten(1).square().sum(1) for g in agent.q.online.views(agent.q.online.flat_grad).values()]
+    assert (torch.stack(squares).sum(0).sqrt() <= 1e-3).all()
+
+
+def test_a_threshold_without_effect_is_refused_and_stands_in_no_id():
+    with pytest.raises(ValueError, match="huber_threshold: this setting has no effect: the loss is squared"):
+        plugins.config_from("agents", "dqn", {"loss": "squared", "huber_threshold": 2.0})
+    assert to_dict("dqn", replace(CONFIG, loss="squared", huber_threshold=2.0)).get("huber_threshold") is None
+    assert to_dict("dqn", replace(CONFIG, huber_threshold=2.0))["huber_threshold"] == 2.0
 
 
 def test_continuous_actions_are_refused_with_advice():
@@ -182,9 +240,8 @@ def test_three_updates_agree_with_the_recordings_of_fires_code():
             torch.from_numpy(recorded[f"batch{i}/{field}"])[None]
             for field in ("obs", "next_obs", "action", "reward", "terminated")
         )
-        batch = Batch(
-            torch.empty(0), action.long().view(1, 8), reward.float().view(1, 8), terminated.float().view(1, 8)
-        )
+        stored = (action.long().view(1, 8), reward.float().view(1, 8), terminated.float().view(1, 8))
+        batch = Batch(torch.empty(0), *stored, discount=config.discount)
         agent._observations = lambda batch, pair=(obs, next_obs): tuple(agent._scaled(x) for x in pair)
         loss, _ = agent._loss(batch)
         agent.q.online.flat_grad.zero_()

@@ -9,6 +9,7 @@ from plasticbench.analysis import leaderboard
 from plasticbench.analysis.aggregate import Runs
 from plasticbench.analysis.headline import answer
 from plasticbench.analysis.leaderboard import Row, standings
+from plasticbench.analysis.leaderboard_text import number_text, to_json, to_markdown
 
 SCORES = {
     ("A", "none"): [0.0, 0.1, 0.2, 0.1],
@@ -29,17 +30,17 @@ def row_of(rows: list[Row], method: str, task: str = "all") -> Row:
 
 def test_rows_by_hand(tmp_path):
     rows = board([write_run(tmp_path, SCORES)])
-    assert [(row.task, row.method, row.rank) for row in rows] == [
+    assert [(row.task, row.method, row.final.rank) for row in rows] == [
         (task, method, rank) for task in ("all", "A") for rank, method in enumerate(("fire", "full_reset", "none"), 1)
     ]
     row = row_of(rows, "none", "A")
     assert (row.n_seeds, row.n_incomplete) == (4, 0)
-    assert [row.iqm, row.mean, row.median, row.after_reset_iqm] == pytest.approx([0.1] * 4)
-    assert row.optimality_gap == pytest.approx(0.9)
-    assert row.mean_return == pytest.approx(10.0)
-    assert row.behind == pytest.approx(0.8)
-    assert 0.0 <= row.iqm_low <= 0.1 <= row.iqm_high <= 0.2
-    assert (row.rank_best, row.rank_worst) == (3, 3)
+    assert [row.final.iqm.value, row.summary.mean, row.summary.median, row.after.iqm.value] == pytest.approx([0.1] * 4)
+    assert row.summary.optimality_gap == pytest.approx(0.9)
+    assert row.summary.mean_return == pytest.approx(10.0)
+    assert row.final.behind.value == pytest.approx(0.8)
+    assert 0.0 <= row.final.iqm.low <= 0.1 <= row.final.iqm.high <= 0.2
+    assert (row.final.rank_best, row.final.rank_worst) == (3, 3)
 
 
 def test_a_bad_final_score_counts_only_the_last_tenth_of_the_budget(tmp_path):
@@ -51,29 +52,29 @@ def test_a_bad_final_score_counts_only_the_last_tenth_of_the_budget(tmp_path):
             line["value"] = {90: 7.0, 100: 0.25}.get(line["step"], 0.0)
     path.write_text("".join(json.dumps(line) + "\n" for line in lines))
     row = board([run])[0]
-    assert row.iqm == pytest.approx(0.25)
-    assert row.after_reset_iqm == pytest.approx((7.0 + 0.25) / 5)
+    assert row.final.iqm.value == pytest.approx(0.25)
+    assert row.after.iqm.value == pytest.approx((7.0 + 0.25) / 5)
 
 
 def test_the_mean_of_all_tasks_is_the_mean_of_the_task_means_and_returns_are_not_mixed(tmp_path):
     scores = {("A", "none"): [0.0, 0.0, 0.0], ("B", "none"): [1.0, 1.0, 1.0, 1.0, 1.0]}
     row = row_of(board([write_run(tmp_path, scores)]), "none")
-    assert row.mean == pytest.approx(0.5)
+    assert row.summary.mean == pytest.approx(0.5)
     assert row.n_seeds == 3
-    assert row.mean_return is None
+    assert row.summary.mean_return is None
 
 
 def test_equal_scores_share_a_rank(tmp_path):
     scores = {("A", "none"): [0.5] * 3, ("A", "fire"): [0.5] * 3, ("A", "full_reset"): [0.1] * 3}
     rows = board([write_run(tmp_path, scores)])
-    assert {row.method: row.rank for row in rows} == {"none": 1, "fire": 1, "full_reset": 3}
-    assert (row_of(rows, "none").rank_best, row_of(rows, "none").rank_worst) == (1, 2)
+    assert {row.method: row.final.rank for row in rows} == {"none": 1, "fire": 1, "full_reset": 3}
+    assert (row_of(rows, "none").final.rank_best, row_of(rows, "none").final.rank_worst) == (1, 2)
 
 
 def test_paired_differences_separate_methods_whose_intervals_overlap():
     seeds, values = tuple(range(5)), np.array([0.1, 0.3, 0.5, 0.7, 0.9])
     paired = standings({"x": [Runs(values + 0.01, seeds)], "y": [Runs(values, seeds)]})
-    assert paired["x"].low < paired["y"].high
+    assert paired["x"].iqm.low < paired["y"].iqm.high
     assert (paired["x"].rank_worst, paired["y"].rank_best) == (1, 2)
     unpaired = standings({"x": [Runs(values + 0.01, seeds)], "y": [Runs(values, (5, 6, 7, 8, 9))]})
     assert (unpaired["x"].rank_worst, unpaired["y"].rank_best) == (2, 1)
@@ -81,8 +82,8 @@ def test_paired_differences_separate_methods_whose_intervals_overlap():
 
 def test_two_seeds_have_no_interval_and_the_row_says_so(tmp_path):
     row = board([write_run(tmp_path, {("A", "none"): [0.0, 1.0]})])[0]
-    assert row.iqm == pytest.approx(0.5)
-    assert (row.iqm_low, row.iqm_high, row.rank_best) == (None, None, None)
+    assert row.final.iqm.value == pytest.approx(0.5)
+    assert (row.final.iqm.low, row.final.iqm.high, row.final.rank_best) == (None, None, None)
     assert row.note == "no interval: 2 seeds, 3 are needed"
 
 
@@ -90,10 +91,10 @@ def test_a_trial_without_its_final_evaluation_takes_its_method_out_of_the_rankin
     cut = write_run(tmp_path, SCORES, last_step=lambda task, method, seed: 90 if (method, seed) == ("fire", 2) else 100)
     rows = board([cut])
     row = row_of(rows, "fire")
-    assert (row.rank, row.iqm, row.n_seeds, row.n_incomplete) == (None, None, 3, 1)
+    assert (row.final.rank, row.final.iqm.value, row.n_seeds, row.n_incomplete) == (None, None, 3, 1)
     assert row.note == "not ranked: 1 of 4 trials incomplete"
     assert rows[2] is row
-    assert row_of(rows, "full_reset").rank == 1
+    assert row_of(rows, "full_reset").final.rank == 1
 
 
 def test_a_trial_without_a_record_file_is_incomplete(tmp_path):
@@ -110,7 +111,7 @@ def test_a_score_that_is_not_a_number_is_incomplete(tmp_path):
 def test_a_method_that_lacks_a_task_is_not_ranked_over_all(tmp_path):
     rows = board([write_run(tmp_path, {**SCORES, ("B", "none"): [0.0] * 3})])
     assert row_of(rows, "fire").note == "not ranked: was not run on B"
-    assert row_of(rows, "fire", "A").rank == 1
+    assert row_of(rows, "fire", "A").final.rank == 1
 
 
 def test_runs_are_compared_across_directories(tmp_path):
@@ -185,17 +186,17 @@ def test_a_last_line_that_was_cut_is_left_out(tmp_path):
 
 def test_json_and_markdown_hold_every_row(tmp_path):
     found = leaderboard.leaderboard([write_run(tmp_path, SCORES)])
-    document = json.loads(json.dumps(leaderboard.to_json(found), allow_nan=False))
+    document = json.loads(json.dumps(to_json(found), allow_nan=False))
     assert document.keys() == {"schema_version", "rows", "provenance"}
     assert document["rows"][0]["method"] == "fire"
-    markdown = leaderboard.to_markdown(found.rows)
+    markdown = to_markdown(found.rows)
     assert "| 1 | fire | dqn | 0.900 [" in markdown
     assert markdown.count("\n| ") == 5
     assert "All tasks" not in markdown
 
 
 def test_numbers_have_a_true_minus_sign_and_no_negative_zero():
-    texts = [leaderboard.number_text(value) for value in (-0.5, -0.0001, None)]
+    texts = [number_text(value) for value in (-0.5, -0.0001, None)]
     assert texts == ["\N{MINUS SIGN}0.500", "0.000", "\N{EN DASH}"]
 
 

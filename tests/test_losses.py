@@ -29,16 +29,40 @@ def test_double_target_values_the_online_choice_with_the_target_network():
     assert target.tolist() == [[4.0]]
 
 
-def test_q_learning_loss_is_quadratic_up_to_one_and_linear_beyond():
-    q = torch.tensor([[[1.0, 9.0], [0.0, 3.0]]])
-    loss = q_learning_loss(q, torch.tensor([[0, 1]]), torch.tensor([[0.5, 0.0]]))
-    assert loss.item() == pytest.approx((0.5 * 0.25 + 2.5) / 2)
+ERRORS = torch.tensor([[[1.0, 9.0], [0.0, 3.0]]]), torch.tensor([[0, 1]]), torch.tensor([[0.5, 0.0]])  # 0.5 and 3
+
+
+@pytest.mark.parametrize(
+    ("loss", "threshold", "expected"),
+    [
+        ("huber", 1.0, (0.5 * 0.25 + 2.5) / 2),
+        ("huber", 2.0, (0.5 * 0.25 + 2.0 * (3.0 - 1.0)) / 2),
+        ("huber", 10.0, (0.5 * 0.25 + 0.5 * 9.0) / 2),
+        ("squared", 1.0, (0.25 + 9.0) / 2),
+    ],
+)
+def test_q_learning_loss_is_quadratic_up_to_the_threshold_and_linear_beyond_or_the_whole_square(
+    loss, threshold, expected
+):
+    assert q_learning_loss(*ERRORS, loss, threshold).item() == pytest.approx(expected)
+
+
+def test_the_default_loss_is_bit_equal_to_the_smooth_l1_loss_of_version_0_1():
+    generator = torch.Generator().manual_seed(0)
+    q, target = (3 * torch.randn(2, 500, generator=generator) for _ in range(2))
+    twins = [q.clone().requires_grad_() for _ in range(2)]
+    ours = q_learning_loss(twins[0].unsqueeze(-1), torch.zeros(2, 500, dtype=torch.int64), target, "huber", 1.0)
+    theirs = torch.nn.functional.smooth_l1_loss(twins[1], target, reduction="none").mean(dim=1)
+    ours.sum().backward()
+    theirs.sum().backward()
+    assert torch.equal(ours, theirs)
+    assert torch.equal(twins[0].grad, twins[1].grad)
 
 
 def test_q_learning_loss_keeps_members_apart():
     q = torch.zeros(2, 3, 2, requires_grad=True)
     targets = torch.stack((torch.ones(3), torch.zeros(3)))
-    q_learning_loss(q, torch.zeros(2, 3, dtype=torch.int64), targets).sum().backward()
+    q_learning_loss(q, torch.zeros(2, 3, dtype=torch.int64), targets, "huber", 1.0).sum().backward()
     assert q.grad is not None
     assert q.grad[0].abs().sum() > 0
     assert q.grad[1].abs().sum() == 0

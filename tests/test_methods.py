@@ -11,6 +11,7 @@ import pytest
 from small_runs import facts, prepare, run_all, small
 
 from plasticbench.agents import dqn
+from plasticbench.analysis.runs import load_run
 from plasticbench.platform.definition.parsing import to_dict
 from plasticbench.platform.definition.reading import Benchmark, BenchmarkError, from_dict
 from plasticbench.platform.planning.plan import Plan, make_plan
@@ -183,6 +184,12 @@ def test_a_treatment_at_updates_is_refused_for_an_agent_whose_updates_are_not_ou
     )
 
 
+def test_a_treatment_that_looks_at_units_is_refused_for_an_agent_that_does_not_show_them() -> None:
+    environments = [{"kind": "gymnasium", "task": "CartPole-v1", "low_return": 20.0, "high_return": 500.0}]
+    text = problem({"x": {"kind": "redo"}}, environments=environments, agent={"kind": "rllib", "algorithm": "DQN"})
+    assert "methods.x.kind: 'redo' looks at activations, which agent kind 'rllib' does not show" in text
+
+
 def test_networks_of_sac_can_be_chosen_one_by_one_or_as_critics() -> None:
     for networks in ("all", "actor", "critic1", "critics"):
         read({"x": {"kind": "l2_init", "networks": networks}}, **SAC)
@@ -274,6 +281,16 @@ def test_a_setting_that_is_younger_than_results_is_left_out_while_it_holds_its_d
 def test_an_agent_that_leaves_a_question_of_the_plan_open_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delattr(dqn.Config, "memory_bytes")
     assert "agent.kind: 'dqn' cannot be planned, because its Config has no memory_bytes" in problem(BASE["methods"])
+
+
+def test_a_report_looks_behind_the_fork_and_not_behind_each_event_of_a_treatment(tmp_path) -> None:
+    plan = plan_of({"none": {"kind": "none"}, "redo": {"kind": "redo", "every": 2_000}}, seeds=1)
+    assert [(trial.reset_steps, trial.fork_step) for trial in plan.trials] == [
+        ((5_000,), None),
+        ((2_000, 4_000, 6_000, 8_000), 5_000),
+    ]
+    (tmp_path / "plan.json").write_text(plan.to_json())
+    assert load_run(tmp_path).first_event("Acrobot-v1") == 5_000
 
 
 # -- running --------------------------------------------------------------------------------------------------------

@@ -63,7 +63,7 @@ def finished_run(path: Path) -> Path:
     question = "Which methods keep learning when CartPole's inputs are shuffled?"
     plan = run_all(path, small(name="Shuffled CartPole", description=question, methods=methods, **_LEARNING))
     mirror = Mirror(path, None)
-    mirror.pump(committed_bytes(RunDirectory(path), plan))
+    mirror.pump(committed_bytes(RunDirectory(path), plan.segments))
     mirror.finish_all({trial.id: "FINISHED" for trial in plan.trials})
     mirror.log_report(write_report(path).parent)
     return path

@@ -211,6 +211,13 @@ def test_same_operation_acts_on_the_targets_own_weights() -> None:
     assert torch.equal(target[5].weight, initial[5].weight)
 
 
+def test_same_operation_draws_fresh_weights_once_for_module_and_target() -> None:
+    online, target = mlp(), mlp()
+    plasticbench.reset(online, "full_reset", target=target, target_rule="same_operation", seed=3)
+    assert torch.equal(online[3].weight, target[3].weight)
+    assert torch.equal(online[5].bias, target[5].bias)
+
+
 # -- the optimizer ----------------------------------------------------------------------------------------------------
 
 
@@ -241,6 +248,17 @@ def test_reset_touched_zeroes_the_state_of_rewritten_parameters_alone() -> None:
         state = optimizer.state[parameter]
         steps, energy = float(state["step"]), float(state["exp_avg_sq"].sum())
         assert (steps, energy) == (0.0, 0.0) if name in report.touched else (steps == 3.0 and energy > 0.0)
+
+
+def test_reset_touched_steps_counts_updates_anew_and_keeps_the_moments() -> None:
+    module = mlp()
+    optimizer = torch.optim.Adam(module.parameters())
+    train(module, optimizer)
+    report = plasticbench.reset(module, "last_layers", optimizer=optimizer, optimizer_rule="reset_touched_steps")
+    for name, parameter in module.named_parameters():
+        state = optimizer.state[parameter]
+        assert float(state["step"]) == (0.0 if name in report.touched else 3.0)
+        assert state["exp_avg_sq"].any()
 
 
 def test_policies_see_adams_state_by_reference() -> None:

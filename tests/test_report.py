@@ -7,6 +7,7 @@ import pytest
 from run_directory import write_run
 
 from plasticbench.analysis import leaderboard
+from plasticbench.analysis.leaderboard_text import to_json
 from plasticbench.analysis.plots import palette
 from plasticbench.analysis.report import write_leaderboard_html, write_report
 from plasticbench.analysis.runs import load_run, read_table
@@ -108,7 +109,7 @@ def test_the_report_leaves_the_leaderboard_as_json_and_markdown(tmp_path):
     run = write_run(tmp_path, SCORES)
     write_report(run)
     document = json.loads((run / "report" / "leaderboard.json").read_text())
-    assert document == json.loads(json.dumps(leaderboard.to_json(leaderboard.leaderboard([run]))))
+    assert document == json.loads(json.dumps(to_json(leaderboard.leaderboard([run]))))
     assert {
         "task",
         "method",

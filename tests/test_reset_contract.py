@@ -30,7 +30,7 @@ def test_presets_exist_and_clean_is_the_default(kind) -> None:
 @pytest.mark.parametrize("kind, preset", PRESETS)
 def test_configs_are_frozen_state_their_rules_and_list_only_their_own_settings_as_inert(kind, preset) -> None:
     config = plugins.config_from("treatments", kind, {}, preset)
-    assert config.optimizer in ("keep", "reset", "reset_touched")
+    assert config.optimizer in ("keep", "reset", "reset_touched", "reset_touched_steps")
     assert config.target in ("sync", "sync_touched", "keep", "same_operation")
     assert getattr(config, "temperature", "keep") in ("keep", "reset")
     assert getattr(config, "inert", dict)().keys() <= {field.name for field in dataclasses.fields(config)}

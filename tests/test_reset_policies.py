@@ -217,7 +217,11 @@ def test_missing_originals_are_an_error_before_anything_is_written(kind, setting
         ("shrink_perturb", {"keep": 1.5}, r"keep: must lie in \[0, 1\], got 1.5"),
         ("shrink_perturb", {"noise": math.nan}, r"noise: must lie in \[0, 1\], got nan"),
         ("full_reset", {"init_source": "new"}, "init_source: must be one of fresh, original, got 'new'"),
-        ("full_reset", {"optimizer": "drop"}, "optimizer: must be one of keep, reset, reset_touched, got 'drop'"),
+        (
+            "full_reset",
+            {"optimizer": "drop"},
+            "optimizer: must be one of keep, reset, reset_touched, reset_touched_steps, got",
+        ),
         ("last_layers", {"target": "copy"}, "target: must be one of sync, sync_touched, keep, same_operation"),
         ("none", {"keep": 0.5}, "keep: 'none' has no such setting"),
         ("fire", {"iteration": 3}, "Did you mean 'iterations'"),

@@ -11,6 +11,7 @@ from treated import event, part, specs, trained
 from plasticbench import plugins
 from plasticbench.contracts.treatment import Part, Report, hooks_of
 from plasticbench.learning.trained import TrainedNetwork
+from plasticbench.seeding import Streams
 
 KINDS = [kind for kind in plugins.names("treatments") if "event" in hooks_of(part(kind).config.build())]
 
@@ -87,7 +88,7 @@ def test_fresh_draws_differ_between_events_and_repeat_for_the_same_stream():
     assert torch.equal(once["q/online/fc1.weight"], again["q/online/fc1.weight"])
 
 
-@pytest.mark.parametrize("rule", ["keep", "reset", "reset_touched"])
+@pytest.mark.parametrize("rule", ["keep", "reset", "reset_touched", "reset_touched_steps"])
 def test_optimizer_rules_clear_moments_and_steps_of_the_right_parameters(rule):
     _, before, after, report = _reset("last_layers", [0], {"optimizer": rule})
     for name in before:
@@ -99,7 +100,8 @@ def test_optimizer_rules_clear_moments_and_steps_of_the_right_parameters(rule):
     steps = after["q/adam_steps"][0].tolist()
     slots = ["fc1.weight", "fc1.bias", "fc2.weight", "fc2.bias", "fc3.weight", "fc3.bias"]
     for slot, count in zip(slots, steps, strict=True):
-        assert count == (0 if rule == "reset" or (rule == "reset_touched" and slot in report.touched) else 3)
+        touched = rule in ("reset_touched", "reset_touched_steps") and slot in report.touched
+        assert count == (0 if rule == "reset" or touched else 3)
 
 
 @pytest.mark.parametrize("rule", ["sync", "sync_touched", "keep"])
@@ -120,6 +122,46 @@ def test_same_operation_acts_on_the_targets_own_weights():
         if "/target/" in name:
             original = before[name.replace("/target/", "/original/")]
             torch.testing.assert_close(after[name][:2], (0.5 * before[name] + 0.5 * original)[:2])
+
+
+@pytest.mark.parametrize("kind", ["full_reset", "last_layers"])
+def test_same_operation_draws_fresh_weights_once_for_network_and_target(kind):
+    network, _, after, report = _reset(kind, [0, 2], {"init_source": "fresh", "target": "same_operation"})
+    for name in report.touched:
+        online, target = after[f"q/online/{name}"], after[f"q/target/{name}"]
+        assert torch.equal(online[[0, 2]], target[[0, 2]]), name
+    alone = Streams(network.streams[0].seed)
+    expected = network.online.draw([alone["init/q"]]), network.online.draw([alone["init/q"]])
+    assert torch.equal(after["q/online/fc3.weight"][0], expected[1]["fc3.weight"][0])
+    streams = network.streams[0]["init/q"].bit_generator.state
+    assert streams == alone["init/q"].bit_generator.state, "two networks were drawn: the first, and one at the event"
+
+
+def test_same_operation_repeats_the_chance_of_members_and_leaves_their_streams_as_without_a_target():
+    class Noise:
+        def on_event(self, net, state, look):
+            for m in range(len(net.layers[0].weight.value)):
+                net.layers[0].weight.value[m] = look.rng(m).random()
+            return Report(touched={"fc1.weight"})
+
+    @dataclass(frozen=True)
+    class NoiseConfig:
+        target: str
+        optimizer: str = "keep"
+
+        def build(self):
+            return Noise()
+
+    networks = {}
+    for rule in ("keep", "same_operation"):
+        part = Part(family="treatments", kind="noise", config=NoiseConfig(rule), id=rule)
+        networks[rule] = _trained(part, 2)
+        networks[rule].parts.event(0, [0, 1], 10, None)
+    twin = networks["same_operation"]
+    assert torch.equal(twin.target.parameters["fc1.weight"], twin.online.parameters["fc1.weight"])
+    assert torch.equal(twin.online.flat, networks["keep"].online.flat)
+    for mine, other in zip(twin.streams, networks["keep"].streams, strict=True):
+        assert mine.state_dict() == other.state_dict()
 
 
 def test_a_policy_that_breaks_a_network_is_caught():

@@ -8,9 +8,9 @@ import numpy as np
 import pytest
 import torch
 from small_runs import facts, prepare, run_all, small
+from treated import part
 
 from plasticbench.modules import reset
-from plasticbench.platform.definition.reading import from_dict
 from plasticbench.platform.training.segment import SegmentRun
 from plasticbench.seeding import derive_seed
 
@@ -94,12 +94,17 @@ def learner_state(agent):
     return learner.ask(agent._algorithm, learner.export)[0]
 
 
+def treat(agent, treatment, batch=None):
+    """The event of a treatment that was chosen late."""
+    agent._parts = [treatment]
+    return agent.treat([0], 0, 120, batch)
+
+
 @pytest.mark.parametrize("kind", ["full_reset", "shrink_perturb", "fire"])
 def test_after_a_reset_the_runner_acts_with_the_learners_weights(trained, kind):
     agent = trained.agent
     before = learner_state(agent)
-    config = from_dict(benchmark(methods={"m": {"kind": kind}})).method("m").policy
-    agent.reset([0], config, agent.probe_batch(np.random.default_rng(0).random((1, 8))))
+    treat(agent, part(kind), agent.probe_batch(np.random.default_rng(0).random((1, 8))))
     after = learner_state(agent)
     shared = {name: value for name, value in after.items() if f"{name}".startswith("module/")}
     runner = agent._runner.module.state_dict()
@@ -119,8 +124,7 @@ def test_a_reset_does_to_each_network_what_it_does_to_a_plain_module(trained, ki
     networks = {one.name: one for one in learner.trained(own)}
     # Optimizers hold the very parameters, so a network is copied together with its optimizer.
     copies = {name: copy.deepcopy((one.online, one.optimizer, one.target)) for name, one in networks.items()}
-    policy = from_dict(benchmark(methods={"m": {"kind": kind}})).method("m").policy
-    learner.reset(own, policy=policy, seed=7, initial=None, obs=None)
+    learner.treat(own, part=part(kind), seed=7, initial=None, obs=None)
     assert networks.keys() == ({"q"} if len(networks) == 1 else {"actor", "critic1", "critic2"})
     for name, (online, optimizer, target) in copies.items():
         reset(online, kind, optimizer=optimizer, target=target, seed=derive_seed(7, name))
@@ -139,11 +143,9 @@ def test_a_full_reset_starts_the_temperature_anew(tmp_path):
     for _ in run._trainer.advance():
         pass
     before = learner_state(run._trainer.agent)
-    methods = {"kept": {"kind": "fire"}, "anew": {"kind": "full_reset", "temperature": "reset"}}
-    data = from_dict(benchmark(SAC, methods=methods))
-    run._trainer.agent.reset([0], data.method("kept").policy, None)
+    treat(run._trainer.agent, part("fire"))
     kept = learner_state(run._trainer.agent)
-    run._trainer.agent.reset([0], data.method("anew").policy, None)
+    treat(run._trainer.agent, part("full_reset", temperature="reset"))
     anew = learner_state(run._trainer.agent)
     assert before["log_alpha"] != np.log(np.float32(0.5))
     assert kept["log_alpha"] == before["log_alpha"]
@@ -217,6 +219,34 @@ def test_a_replay_comes_back_row_by_row_with_what_was_evicted_gone():
         assert buffer.sample_rows(np.array([0.99]))["obs"][0, 0] == 31
     replay.clear()
     assert (len(replay), replay.oldest_row, replay.export(0).keys()) == (0, replay.rows, {"empty"})
+
+
+@pytest.mark.parametrize("n_step", [1, 3])
+def test_probes_see_the_transitions_that_rllib_trains_on(n_step):
+    from ray.rllib.env.single_agent_episode import SingleAgentEpisode
+    from ray.rllib.utils.replay_buffers.episode_replay_buffer import EpisodeReplayBuffer
+
+    from plasticbench.agents.rllib.replay import transitions
+
+    rng, buffer = np.random.default_rng(0), EpisodeReplayBuffer(capacity=200)
+    for length, ends in ((7, {"terminated": True}), (5, {"truncated": True}), (2, {"terminated": True}), (6, {})):
+        buffer.add(
+            SingleAgentEpisode(
+                observations=list(rng.random((length + 1, 2), np.float32)), actions=list(rng.integers(0, 2, length)),
+                rewards=list(rng.random(length)), infos=[{}] * (length + 1), len_lookback_buffer=0, **ends,
+            ).to_numpy()
+        )  # fmt: skip
+    buffer.rng = np.random.default_rng(1)
+    sampled = buffer.sample(num_items=60, n_step=n_step, gamma=0.9, sample_episodes=True)
+    indices = np.random.default_rng(1)
+    chosen = [buffer._indices[indices.integers(len(buffer._indices))] for _ in range(60)]
+    batch = transitions([(buffer.episodes[index], t) for index, t in chosen], n_step, 0.9)
+    for row, episode in enumerate(sampled):
+        np.testing.assert_array_equal(batch["obs"][row], episode.get_observations(0))
+        np.testing.assert_array_equal(batch["new_obs"][row], episode.get_observations(-1))
+        assert batch["rewards"][row] == pytest.approx(episode.get_rewards(0), rel=1e-6)
+        assert batch["terminateds"][row] == episode.is_terminated
+        assert batch["n_step"][row] == episode.get_extra_model_outputs("n_step", 0)
 
 
 def test_dqn_learns_and_a_full_reset_dents_and_recovers_its_return(tmp_path):

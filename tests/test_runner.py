@@ -129,6 +129,7 @@ def test_an_interrupted_run_resumes_to_the_same_records(tmp_path, undisturbed_lo
     code, output = _finish(process)
     assert code == 130, output
     assert "resume" in output
+    assert _mirrored(out / "mlflow.db") == _recorded(out, _plan(out))
     code, output = _finish(_start("resume", out))
     assert code == 0, output
     assert facts(out, _plan(out)) == undisturbed_long

@@ -108,8 +108,9 @@ def _plain(kind, network, member):
     return module
 
 
-def test_one_update_of_every_member_agrees_with_plain_modules_and_torchs_adamw():
-    config = replace(CONFIG, observation_norm="none", learning_starts_steps=400, temperature_start=0.2)
+@pytest.mark.parametrize("n_step", [1, 3])
+def test_one_update_of_every_member_agrees_with_plain_modules_and_torchs_adamw(n_step):
+    config = replace(CONFIG, observation_norm="none", learning_starts_steps=400, temperature_start=0.2, n_step=n_step)
     agent, _ = _train([3, 8], 60, config)
     before = [
         (
@@ -129,6 +130,7 @@ def test_one_update_of_every_member_agrees_with_plain_modules_and_torchs_adamw()
         action, reward, terminated = (
             value[member].double() for value in (batch.action, batch.reward, batch.terminated)
         )
+        discount = 0.99 if n_step == 1 else batch.discount[member].double()
         log_alpha = torch.tensor(np.log(0.2), requires_grad=True)
 
         def adamw(module):
@@ -146,7 +148,7 @@ def test_one_update_of_every_member_agrees_with_plain_modules_and_torchs_adamw()
         with torch.no_grad():
             next_action, next_log_prob = actor(next_obs, noise[1])
             next_q = torch.minimum(*(target(next_obs, next_action) for target in targets))
-            wanted = reward + 0.99 * (1 - terminated) * (next_q - log_alpha.exp() * next_log_prob)
+            wanted = reward + discount * (1 - terminated) * (next_q - log_alpha.exp() * next_log_prob)
         for critic, target in zip(critics, targets, strict=True):
             optimizer = adamw(critic)
             optimizer.zero_grad()
@@ -210,6 +212,13 @@ def test_saved_members_continue_as_themselves_also_as_forks(parents):
         for name, values in ours.items():
             torch.testing.assert_close(theirs[name], values[parents], rtol=1e-3, atol=1e-4)
     assert twin.temperature.value.tolist() == pytest.approx(agent.temperature.value[parents].tolist(), rel=1e-5)
+
+
+def test_each_networks_gradient_is_held_to_the_largest_norm():
+    agent, _ = _train([0, 1], 100, replace(CONFIG, max_gradient_norm=1e-3))
+    for network in agent.trained:
+        squares = [g.flatten(1).square().sum(1) for g in network.online.views(network.online.flat_grad).values()]
+        torch.testing.assert_close(torch.stack(squares).sum(0).sqrt(), torch.full((2,), 1e-3), rtol=1e-2, atol=0)
 
 
 # -- acting -----------------------------------------------------------------------------------------------------------

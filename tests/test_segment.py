@@ -3,16 +3,18 @@
 import itertools
 import json
 import shutil
+from dataclasses import dataclass
 
 import pytest
 import torch
-from small_runs import die_behind_the_last_commit, facts, prepare, run_all, small
+from small_runs import die_behind_the_last_commit, facts, offer, prepare, run_all, small
 
 from plasticbench.platform.rundir import RunDirectory
 from plasticbench.platform.training.checkpoint import CheckpointError, CheckpointStore
 from plasticbench.platform.training.segment import SegmentRun
 from plasticbench.records import read_records
 from plasticbench.seeding import derive_seed
+from plasticbench.settings import Settings
 
 
 @pytest.fixture(scope="module")
@@ -143,6 +145,63 @@ def test_a_trunk_without_a_fork_goes_on_as_if_never_cut(tmp_path):
     assert [fact[:2] for fact in forked] == [fact[:2] for fact in straight]
     returns = [[fact for fact in own if fact[1].startswith(("eval/", "train/"))] for own in (forked, straight)]
     assert returns[0] == returns[1]
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Decay(Settings):
+    """A treatment that shrinks all weights a little after each update."""
+
+    def build(self):
+        return self
+
+    def on_update(self, net, state, look):
+        for parameter in net.parameters.values():
+            parameter.value.mul_(0.999)
+
+
+def _as_if_alone(tmp_path, data, method):
+    """Records of a method's first seed among others and alone: the same ones, the same returns, and its own weights."""
+    plan = run_all(tmp_path / "together", data)
+    alone = run_all(tmp_path / method, data | {"methods": {method: data["methods"][method]}})
+    ours, theirs = facts(tmp_path / "together", plan)[method, 0], facts(tmp_path / method, alone)[method, 0]
+    assert [fact[:2] for fact in ours] == [fact[:2] for fact in theirs]
+    returns = [[fact for fact in own if fact[1].startswith(("eval/", "train/"))] for own in (ours, theirs)]
+    assert returns[0] == returns[1]
+    norms = [[float(fact[2]) for fact in own if fact[1].endswith("online/weight_norm")] for own in (ours, theirs)]
+    assert norms[0] == pytest.approx(norms[1], rel=1e-3)
+    return ours
+
+
+def test_a_method_that_acts_before_others_fork_has_a_member_of_its_own_in_their_trunk(tmp_path, monkeypatch):
+    offer(monkeypatch, "treatments", decay=Decay)
+    methods = {
+        "none": {"kind": "none"},
+        "decayed": {"kind": "decay"},
+        "early": {"kind": "fire", "at": [0.4]},
+        "late": {"kind": "fire", "at": [0.7]},
+    }
+    data = small(methods=methods, seeds=1)
+    del data["resets"]
+    for method in ("decayed", "none"):
+        _as_if_alone(tmp_path / method, data, method)
+    plan = prepare(tmp_path / "cut", data)
+    assert [segment.parents for segment in plan.segments if segment.start and not segment.fork] == [(0, 1), (0,), (1,)]
+    for segment in plan.segments:
+        for _ in itertools.count():
+            rounds = itertools.count(1)
+            if SegmentRun(tmp_path / "cut", segment.id).run(lambda rounds=rounds: next(rounds) >= 23):
+                break
+    assert facts(tmp_path / "cut", plan) == facts(tmp_path / "none" / "together", plan)
+
+
+def test_a_triggered_event_that_falls_on_a_fork_is_had_by_every_method_that_shared_it(tmp_path):
+    when = {"probe": "weight_norm", "above": 0.0, "at_most_every": 150}
+    triggered = {"kind": "last_layers", "when": when}
+    methods = {"a": [{"kind": "fire"}, triggered], "b": [{"kind": "shrink_perturb"}, triggered]}
+    data = small(methods=methods, seeds=1)
+    for method in methods:
+        ours = _as_if_alone(tmp_path / method, data, method)
+        assert [step for step, name, _ in ours if name == "reset/after/online/weight_norm"] == [200]
 
 
 @pytest.fixture

@@ -133,7 +133,7 @@ def test_news_that_arrives_while_an_older_one_fails_is_what_the_next_round_sends
     tracker.committed(append(tmp_path, plan, 0, 5))
     while not failed:
         time.sleep(0.01)
-    assert tracker.finish({trial.id: "FINISHED" for trial in plan.trials}, None) is None
+    assert tracker.finish({}, {trial.id: "FINISHED" for trial in plan.trials}, None) is None
     assert rows(tmp_path / "mlflow.db", _ROWS) == recorded(tmp_path, plan)
 
 

@@ -46,7 +46,7 @@ def _main(run_dir: str, tracking_uri: str | None = None) -> None:
     for line in sys.stdin:
         tracker.committed(json.loads(line))
     trials = json.loads((Path(run_dir) / "plan.json").read_text())["trials"]
-    print(json.dumps(tracker.finish({trial["id"]: "FINISHED" for trial in trials}, None)))
+    print(json.dumps(tracker.finish({}, {trial["id"]: "FINISHED" for trial in trials}, None)))
 
 
 if __name__ == "__main__":

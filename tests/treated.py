@@ -9,8 +9,8 @@ from torch import Tensor
 
 from plasticbench import plugins
 from plasticbench.contracts.treatment import FAMILIES, Part
-from plasticbench.learning.applied import Sample
 from plasticbench.learning.layers import LayerSpec
+from plasticbench.learning.look import Sample
 from plasticbench.learning.networks import mlp
 from plasticbench.learning.optimizers import adam
 from plasticbench.learning.trained import TrainedNetwork

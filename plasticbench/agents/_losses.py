@@ -2,41 +2,57 @@
 
 from __future__ import annotations
 
+from typing import Literal
+
 import torch
 from torch import Tensor
 
+Loss = Literal["huber", "squared"]
 
-def max_target(reward: Tensor, terminated: Tensor, next_target_q: Tensor, discount: float) -> Tensor:
-    """One-step Q-learning target ``r + discount (1 - terminated) max_a Q'(s', a)`` (Mnih et al. 2015, eq. 2).
 
-    ``reward``, ``terminated``: ``[M, B]``; ``next_target_q``: ``[M, B, actions]``. Truncation still bootstraps.
+def max_target(reward: Tensor, terminated: Tensor, next_target_q: Tensor, discount: float | Tensor) -> Tensor:
+    """Q-learning target ``r + discount (1 - terminated) max_a Q'(s', a)`` (Mnih et al. 2015, eq. 2).
+
+    ``reward``, ``terminated``, and ``discount`` where it is no number: ``[M, B]``; ``next_target_q``:
+    ``[M, B, actions]``. Truncation still bootstraps. Over several steps ``r`` is their discounted sum.
     """
-    return torch.addcmul(reward, 1 - terminated, next_target_q.amax(dim=-1), value=discount)
+    return torch.addcmul(reward, discount * (1 - terminated), next_target_q.amax(dim=-1))
 
 
 def double_target(
-    reward: Tensor, terminated: Tensor, next_online_q: Tensor, next_target_q: Tensor, discount: float
+    reward: Tensor, terminated: Tensor, next_online_q: Tensor, next_target_q: Tensor, discount: float | Tensor
 ) -> Tensor:
     """Double Q-learning target: the online network chooses, the target network values (van Hasselt et al. 2016)."""
     choice = next_online_q.argmax(dim=-1, keepdim=True)
-    return torch.addcmul(reward, 1 - terminated, next_target_q.gather(-1, choice).squeeze(-1), value=discount)
+    return torch.addcmul(reward, discount * (1 - terminated), next_target_q.gather(-1, choice).squeeze(-1))
 
 
-def q_learning_loss(q: Tensor, action: Tensor, target: Tensor) -> Tensor:
-    """Huber loss (threshold 1) of the chosen actions' values, mean over the batch: ``[M]``.
+def q_learning_loss(q: Tensor, action: Tensor, target: Tensor, loss: Loss, huber_threshold: float) -> Tensor:
+    """Loss of the chosen actions' values, mean over the batch: ``[M]``.
+
+    ``huber`` is half the squared error up to the threshold and linear beyond (Huber 1964; Mnih et al. 2015 clip the
+    error to 1, which has the same gradient); ``squared`` is the whole squared error, as PyTorch's ``mse_loss``.
 
     ``q``: ``[M, B, actions]``; ``action``: ``[M, B]`` int64; ``target``: ``[M, B]``, taken as constant.
     """
     chosen = q.gather(-1, action.unsqueeze(-1)).squeeze(-1)
-    return torch.nn.functional.smooth_l1_loss(chosen, target, reduction="none").mean(dim=1)
+    if loss == "squared":
+        return (chosen - target).square().mean(dim=1)
+    return torch.nn.functional.huber_loss(chosen, target, reduction="none", delta=huber_threshold).mean(dim=1)
 
 
 def entropy_target(
-    reward: Tensor, terminated: Tensor, next_q: Tensor, next_log_prob: Tensor, temperature: Tensor, discount: float
+    reward: Tensor,
+    terminated: Tensor,
+    next_q: Tensor,
+    next_log_prob: Tensor,
+    temperature: Tensor,
+    discount: float | Tensor,
 ) -> Tensor:
-    """One-step target of SAC: ``r + discount (1 - terminated) (Q'(s', a') - alpha log pi(a'|s'))``.
+    """Target of SAC: ``r + discount (1 - terminated) (Q'(s', a') - alpha log pi(a'|s'))``.
 
-    Haarnoja et al. 2018 (arXiv 1812.05905), eq. 2 and 3. All ``[M, B]`` but ``temperature`` ``[M]``.
+    Haarnoja et al. 2018 (arXiv 1812.05905), eq. 2 and 3. All ``[M, B]`` but ``temperature`` ``[M]``. Over several steps
+    the entropies between them are left out, as in stable-baselines3.
     """
     soft_value = next_q - temperature.unsqueeze(1) * next_log_prob
     return reward + discount * (1 - terminated) * soft_value

@@ -17,7 +17,7 @@ from plasticbench.agents._value_bound import ValueBound
 from plasticbench.contracts.network import NetworkView
 from plasticbench.contracts.task import EnvStep, World
 from plasticbench.contracts.treatment import Part, Report
-from plasticbench.learning.applied import Sample
+from plasticbench.learning.look import Sample
 from plasticbench.learning.trained import TrainedNetwork
 from plasticbench.learning.views import activations_of
 from plasticbench.seeding import Streams

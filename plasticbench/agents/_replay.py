@@ -4,6 +4,12 @@ Rows are points in time, shared by all members: row t holds the newest frame tha
 t-th action, that action, and what followed. A transition is its row; the next observation ends in row t + 1. Not every
 row is a transition: the step that leads from an episode's end into the next one is none (next-step autoreset), and
 neither is the row before environments are restarted.
+
+Over n steps a transition is the same row with the discounted rewards of up to n rows (Sutton 1988; Mnih et al. 2016,
+arXiv 1602.01783); the next observation ends in the row after the last of them. Nothing more is stored for it: the rows
+of one course are those that follow each other without a row that is no transition, so fewer than n of them are the end
+of an episode, or of what was seen of it. A row can be sampled once n rows have followed it, whatever they are; so rows
+enter and leave in the order of time.
 """
 
 from __future__ import annotations
@@ -19,26 +25,46 @@ from plasticbench.contracts.task import BoxActions, EnvSpec, EnvStep
 
 
 class Batch(NamedTuple):
-    """Transitions ``[M, B]``; ``frames`` ``[M, B, stack + 1, ...]`` are observation and next one, overlapping."""
+    """Transitions ``[M, B]``; ``frames`` are those of the observation and of the next one: see ``observations``."""
 
-    frames: Tensor
+    frames: Tensor  # [M, B, stack + 1, ...] overlapping over one step, [M, B, 2 stack, ...] over several
     action: Tensor
-    reward: Tensor
+    reward: Tensor  # over several steps their discounted sum
     terminated: Tensor  # 1.0 where the next state is worth nothing, else 0.0
+    discount: float | Tensor  # what the next state's value is weighed with
+
+
+def observations(frames: Tensor, stack: int) -> tuple[Tensor, Tensor]:
+    """Observation and next one ``[M, B, *obs_shape]`` from the frames of a batch, without a dimension of one frame."""
+    if stack == 1:
+        return frames[:, :, 0], frames[:, :, 1]
+    return frames[:, :, :stack], frames[:, :, -stack:]
 
 
 class PopulationReplay:
-    """Rings of ``capacity_transitions`` per member; indices live on the host, frames on ``device``."""
+    """Rings of ``capacity_transitions`` per member; indices live on the host, frames on ``device``.
+
+    ``discount`` weighs each step's reward within ``n_step``, and what follows after them.
+    """
 
     def __init__(
-        self, spec: EnvSpec, num_members: int, num_envs: int, capacity_transitions: int, device: torch.device
+        self,
+        spec: EnvSpec,
+        num_members: int,
+        num_envs: int,
+        capacity_transitions: int,
+        device: torch.device,
+        *,
+        n_step: int = 1,
+        discount: float = 1.0,
     ) -> None:
-        self._stack = spec.frame_stack
+        self._stack, self._n_step, self._discount = spec.frame_stack, n_step, discount
+        self._weights = torch.tensor([discount**step for step in range(n_step + 1)], device=device)
         self._num_rows = capacity_transitions // num_envs
-        if self._num_rows < self._stack + 2:
+        if self._num_rows < (rows := self._stack + n_step + 1):
             raise ValueError(
-                f"capacity_transitions: must be at least {(self._stack + 2) * num_envs} for {num_envs} environments "
-                f"with {self._stack} stacked frames, got {capacity_transitions}"
+                f"capacity_transitions: must be at least {rows * num_envs} for {num_envs} environments with "
+                f"{self._stack} stacked frames and transitions over {n_step} steps, got {capacity_transitions}"
             )
         self.num_members, self.num_envs, self.device = num_members, num_envs, device
         slots = self._num_rows * num_envs
@@ -54,26 +80,38 @@ class PopulationReplay:
         self._head = np.zeros(num_members, dtype=np.int64)
         self._tail = np.zeros(num_members, dtype=np.int64)
         self._members = np.arange(num_members)[:, None]
-        self._offsets = np.arange(1 - self._stack, 2)  # rows of the frames of an observation and of the next
+        self._first_slot = np.arange(num_members) * slots  # of each member, in all of them together
         self._current_age = np.zeros((num_members, num_envs), dtype=np.uint8)
         self._ended = np.zeros((num_members, num_envs), dtype=bool)
         self.rows = 0  # written since the beginning
         self._cleared_row = 0
+        self._stored_rows = 0  # completed since the last ``clear``
 
     @property
     def steps_since_clear(self) -> int:
         """Agent steps of each member that were stored since the last ``clear``; the same for all members."""
-        return max(0, self.rows - self._cleared_row - 1) * self.num_envs
+        return self._stored_rows * self.num_envs
+
+    def has(self, steps: int) -> bool:
+        """Whether so many agent steps were stored since the last ``clear``, and every member has a transition.
+
+        The same for all members: the first step after a ``clear`` may lead out of an episode that is over.
+        """
+        return self.steps_since_clear >= steps and self._stored_rows >= self._n_step + (self._cleared_row > 0)
 
     @property
     def sizes(self) -> np.ndarray:
         """Transitions that can be sampled, ``[M]``."""
         return self._tail - self._head
 
-    def begin(self, obs: np.ndarray) -> None:
-        """Starts a new course at observations ``[M, E, *obs_shape]``: nothing before them is their past."""
+    def begin(self, obs: np.ndarray, ended: np.ndarray | None = None) -> None:
+        """Starts a new course at observations ``[M, E, *obs_shape]``: nothing before them is their past.
+
+        ``ended`` ``[M, E]``: which of them are the last of their episodes, so that the next step leads into another
+        one; by default none is.
+        """
         stacked = obs if self._stack > 1 else obs[:, :, None]
-        self._ended[:] = False
+        self._ended[:] = False if ended is None else ended
         for age in range(self._stack):
             self._current_age[:] = age
             self._write_row(stacked[:, :, age])
@@ -85,38 +123,66 @@ class PopulationReplay:
         self._action[:, now] = torch.as_tensor(action, device=self.device)
         outcome = np.stack((step.reward, step.terminated.astype(np.float32)), axis=-1)
         self._outcome[:, now] = torch.from_numpy(outcome).to(self.device)
-        is_transition = ~self._ended
-        self._valid[:, now] = is_transition
+        self._valid[:, now] = ~self._ended
         self._current_age = np.where(self._ended, 0, np.minimum(self._current_age + 1, self._stack - 1)).astype(
             np.uint8
         )
         self._ended = step.terminated | step.truncated
+        self._stored_rows += 1
         self._write_row(step.obs[:, :, -1] if self._stack > 1 else step.obs)
-        self._append(is_transition, np.arange(now.start, now.stop))
 
     def clear(self) -> None:
         """Forgets all transitions; the next call must be ``begin``."""
         self._head = self._tail.copy()
         self._valid[:] = False
         self._cleared_row = self.rows
+        self._stored_rows = 0
 
     def sample(self, uniforms: np.ndarray) -> Batch:
         """The transitions that uniforms ``[M, B]`` in [0, 1) point to."""
         slots = self._queue.shape[1]
         nth = (uniforms * self.sizes[:, None]).astype(np.int64)
         slot = self._queue[self._members, (self._head[:, None] + nth) % slots]
-        # An episode younger than the stack repeats its first frame.
+        if self._n_step > 1:
+            return self._over_several_steps(slot)
+        frames = self._taken(self._frames, self._frame_slots(slot, newest=1))
+        outcome = self._taken(self._outcome, slot)
+        return Batch(frames, self._taken(self._action, slot), outcome[..., 0], outcome[..., 1], self._discount)
+
+    def _over_several_steps(self, slot: np.ndarray) -> Batch:
+        path = self._later(slot[..., None], np.arange(self._n_step))
+        # After the first row that is no transition another episode goes on, or another course.
+        goes_on = np.logical_and.accumulate(self._valid[self._members[..., None], path], axis=-1)
+        steps = goes_on.sum(axis=-1)
+        next_frames = self._frame_slots(self._later(slot, steps), newest=0)
+        frames = np.concatenate((self._frame_slots(slot, newest=0), next_frames), axis=-1)
+        rewards = self._taken(self._outcome, path)[..., 0] * self._weights[:-1]
+        return Batch(
+            self._taken(self._frames, frames),
+            self._taken(self._action, slot),
+            torch.where(torch.from_numpy(goes_on).to(self.device), rewards, 0.0).sum(-1),
+            self._taken(self._outcome, self._later(slot, steps - 1))[..., 1],
+            self._weights[torch.from_numpy(steps).to(self.device)],
+        )
+
+    def _frame_slots(self, slot: np.ndarray, newest: int) -> np.ndarray:
+        """Slots of the frames of an observation, up to that of ``newest`` rows later.
+
+        An episode younger than the stack repeats its first.
+        """
         past = -self._age[self._members, slot].astype(np.int64)
-        frame_slot = (slot[..., None] + np.maximum(self._offsets, past[..., None]) * self.num_envs) % slots
-        base = self._members * slots
-        frame_index = torch.from_numpy(base[..., None] + frame_slot).to(self.device)
-        index = torch.from_numpy(base + slot).to(self.device).flatten()
-        shape = slot.shape
-        frames = self._frames.flatten(0, 1).index_select(0, frame_index.flatten())
-        outcome = self._outcome.flatten(0, 1).index_select(0, index).view(*shape, 2)
-        action = self._action.flatten(0, 1).index_select(0, index)
-        frames = frames.view(*shape, self._stack + 1, *frames.shape[1:])
-        return Batch(frames, action.view(*shape, *action.shape[1:]), outcome[..., 0], outcome[..., 1])
+        offsets = np.arange(1 - self._stack, newest + 1)
+        return self._later(slot[..., None], np.maximum(offsets, past[..., None]))
+
+    def _later(self, slot: np.ndarray, rows: np.ndarray) -> np.ndarray:
+        found: np.ndarray = (slot + rows * self.num_envs) % self._queue.shape[1]
+        return found
+
+    def _taken(self, stored: Tensor, slot: np.ndarray) -> Tensor:
+        """Entries of ``stored`` ``[M, slots, ...]`` at each member's slots ``[M, ...]``."""
+        index = torch.from_numpy(self._first_slot.reshape(-1, *(1,) * (slot.ndim - 1)) + slot).to(self.device)
+        values = stored.flatten(0, 1).index_select(0, index.flatten())
+        return values.view(*slot.shape, *values.shape[1:])
 
     def _write_row(self, frame: np.ndarray) -> None:
         first = (self.rows % self._num_rows) * self.num_envs
@@ -130,8 +196,11 @@ class PopulationReplay:
         self._frames[:, first : first + self.num_envs] = torch.from_numpy(np.ascontiguousarray(frame)).to(self.device)
         self._age[:, first : first + self.num_envs] = self._current_age
         self.rows += 1
+        if self.rows > self._n_step:
+            self._append(self._row_slots(self.rows - 1 - self._n_step, self.rows - self._n_step))
 
-    def _append(self, is_transition: np.ndarray, slots: np.ndarray) -> None:
+    def _append(self, slots: np.ndarray) -> None:
+        is_transition = self._valid[:, slots]
         place = (self._tail[:, None] + np.cumsum(is_transition, axis=1) - 1) % self._queue.shape[1]
         member, env = np.nonzero(is_transition)
         self._queue[member, place[member, env]] = slots[env]
@@ -142,6 +211,7 @@ class PopulationReplay:
         return {
             "rows": self.rows,
             "cleared_row": self._cleared_row,
+            "stored_rows": self._stored_rows,
             "current_age": self._current_age.tolist(),
             "ended": self._ended.tolist(),
         }
@@ -167,6 +237,8 @@ class PopulationReplay:
         Member i goes on as the saved member ``parents[i]``.
         """
         self.rows, self._cleared_row = meta["rows"], meta["cleared_row"]
+        # Version 0.1 did not save it; it counts for the first steps after a clear alone.
+        self._stored_rows = meta.get("stored_rows", max(0, self.rows - self._cleared_row - self._stack))
         self._current_age = np.array(meta["current_age"], dtype=np.uint8)[list(parents)]
         self._ended = np.array(meta["ended"], dtype=bool)[list(parents)]
         for first_row, chunk in chunks:
@@ -184,10 +256,10 @@ class PopulationReplay:
 
     def _rebuild_queue(self) -> None:
         oldest = max(self.rows - self._num_rows + self._stack - 1, self._cleared_row, 0)
-        live = self._row_slots(oldest, self.rows - 1)
         dead = np.ones(self._valid.shape[1], dtype=bool)
-        dead[live] = False
+        dead[self._row_slots(oldest, self.rows - 1)] = False
         self._valid[:, dead] = False
+        live = self._row_slots(oldest, self.rows - self._n_step)
         self._head[:] = 0
         for member in range(self.num_members):
             slots = live[self._valid[member, live]]

@@ -1,12 +1,13 @@
-"""What most agents answer alike about themselves."""
+"""What most agents answer alike about themselves, and the settings that those with a replay share."""
 
 from __future__ import annotations
 
+from dataclasses import dataclass, field
 from typing import ClassVar
 
 from plasticbench.contracts.task import Demands
 from plasticbench.contracts.treatment import Hook
-from plasticbench.settings import Settings
+from plasticbench.settings import UNHASHED_DEFAULT, PositiveFloat, PositiveInt, Settings
 
 
 class AgentSettings(Settings):
@@ -16,3 +17,16 @@ class AgentSettings(Settings):
     hooks: ClassVar[tuple[Hook, ...]] = ("event", "gradient", "update")
     has_temperature: ClassVar[bool] = False
     demands: ClassVar[Demands] = Demands()
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class ReplaySettings(AgentSettings):
+    """Settings of agents that learn from a replay.
+
+    ``n_step``: how many steps of rewards a target adds up before a value stands for the rest. ``max_gradient_norm``:
+    what the gradient of the agent's loss is held to, for each network of each member by itself and before treatments
+    see it.
+    """
+
+    n_step: PositiveInt = field(default=1, metadata=UNHASHED_DEFAULT)
+    max_gradient_norm: PositiveFloat | None = field(default=None, metadata=UNHASHED_DEFAULT)

@@ -1,4 +1,4 @@
-"""DQN (Mnih et al. 2015, Nature 518) for populations: replay, hard target copies, epsilon-greedy, Huber loss."""
+"""DQN (Mnih et al. 2015, Nature 518) for populations: replay, target copies, epsilon-greedy, Huber or squared loss."""
 
 from __future__ import annotations
 
@@ -10,10 +10,10 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from plasticbench.agents._losses import double_target, max_target, q_learning_loss
+from plasticbench.agents._losses import Loss, double_target, max_target, q_learning_loss
 from plasticbench.agents._population import PopulationAgent
-from plasticbench.agents._replay import Batch, PopulationReplay
-from plasticbench.agents._settings import AgentSettings
+from plasticbench.agents._replay import Batch, PopulationReplay, observations
+from plasticbench.agents._settings import ReplaySettings
 from plasticbench.agents._uniforms import MemberUniforms
 from plasticbench.agents._value_bound import ValueBound
 from plasticbench.contracts.task import BoxActions, EnvSpec, EnvStep
@@ -25,12 +25,17 @@ from plasticbench.learning.trained import TrainedNetwork
 from plasticbench.plugins import PluginField
 from plasticbench.schedules import LinearSchedule
 from plasticbench.seeding import Streams
-from plasticbench.settings import Fraction, PositiveFloat, PositiveInt
+from plasticbench.settings import UNHASHED_DEFAULT, Fraction, PositiveFloat, PositiveInt
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Config(AgentSettings):
-    """Settings of DQN. Every ``steps`` counts agent steps of one trial; ``replay_ratio`` is updates per agent step."""
+class Config(ReplaySettings):
+    """Settings of DQN. Every ``steps`` counts agent steps of one trial; ``replay_ratio`` is updates per agent step.
+
+    With ``exploration: shared`` one draw decides whether all environments of a member explore; each explores by an
+    action of its own. The Huber loss seeks the median of targets whose errors exceed its threshold: 1 fits rewards that
+    are clipped to [-1, 1], and no others.
+    """
 
     network: Annotated[Any, PluginField("networks")] = field(default_factory=mlp.Config)
     learning_rate: PositiveFloat = 1e-3
@@ -47,14 +52,20 @@ class Config(AgentSettings):
     exploration: Literal["per_environment", "shared"] = "per_environment"
     bootstrap: Literal["max", "double"] = "max"
     evaluation_epsilon: Fraction = 0.001
+    loss: Loss = field(default="huber", metadata=UNHASHED_DEFAULT)
+    huber_threshold: PositiveFloat = field(default=1.0, metadata=UNHASHED_DEFAULT)
 
     def __post_init__(self) -> None:
-        AgentSettings.__post_init__(self)
+        ReplaySettings.__post_init__(self)
         if self.learning_starts_steps < self.batch_rows:
             raise ValueError(
                 f"learning_starts_steps: must be at least batch_rows ({self.batch_rows}), "
                 f"got {self.learning_starts_steps}"
             )
+
+    def inert(self) -> dict[str, str]:
+        """Settings without effect under the current values, and why."""
+        return {"huber_threshold": "the loss is squared"} if self.loss == "squared" else {}
 
     @property
     def networks(self) -> tuple[str, ...]:
@@ -96,7 +107,7 @@ class Config(AgentSettings):
 
 
 PRESETS = {
-    # isaac7778/FIRE rl/dqn: constants in section 2.5 of the fact sheet; one exploration draw serves all environments.
+    # isaac7778/FIRE rl/dqn: constants in section 2.5 of the fact sheet; one draw decides for all environments.
     "fire_paper_dqn": Config(
         network=nature_cnn.Config(),
         learning_rate=6.25e-5,
@@ -141,8 +152,24 @@ class DQN(PopulationAgent):
         self.config, self.spec, self.streams, self.device, self.parts = config, spec, streams, device, parts
         self.num_members, self.num_envs = len(streams), num_envs
         base = adam.Config(learning_rate=config.learning_rate, eps=config.adam_eps, weight_decay=0.0)
-        self.q = TrainedNetwork.build("q", _layers(config, spec), base, streams, device, parts=parts)
-        self.replay = PopulationReplay(spec, self.num_members, num_envs, config.capacity_transitions, device)
+        self.q = TrainedNetwork.build(
+            "q",
+            _layers(config, spec),
+            base,
+            streams,
+            device,
+            parts=parts,
+            max_gradient_norm=config.max_gradient_norm,
+        )
+        self.replay = PopulationReplay(
+            spec,
+            self.num_members,
+            num_envs,
+            config.capacity_transitions,
+            device,
+            n_step=config.n_step,
+            discount=config.discount,
+        )
         self.value_bound = ValueBound(config.discount, self.num_members, device)
         self._exploration = MemberUniforms(streams, "exploration", (num_envs, 2))
         self._batches = MemberUniforms(streams, "replay", (config.batch_rows,))
@@ -158,15 +185,16 @@ class DQN(PopulationAgent):
         """The networks that resets and probes concern."""
         return (self.q,)
 
-    def begin(self, obs: np.ndarray) -> None:
+    def begin(self, obs: np.ndarray, ended: np.ndarray | None = None) -> None:
         """Starts a new course at ``obs``, after environments or their view of the world were changed."""
-        self.replay.begin(obs)
+        self.replay.begin(obs, ended)
 
     def act(self, obs: np.ndarray, step: int) -> np.ndarray:
         """Epsilon-greedy actions ``[M, E]`` for training."""
         uniforms = self._exploration.draw()
         if self.config.exploration == "shared":
-            uniforms = np.broadcast_to(uniforms[:, :1], uniforms.shape)
+            decision = np.broadcast_to(uniforms[:, :1, :1], (*uniforms.shape[:2], 1))
+            uniforms = np.concatenate((decision, uniforms[..., 1:]), axis=-1)
         return self._epsilon_greedy(obs, self._epsilon.value(step), uniforms)
 
     def act_in_evaluation(self, obs: np.ndarray, uniforms: np.ndarray) -> np.ndarray:
@@ -199,7 +227,7 @@ class DQN(PopulationAgent):
     def learn(self, step: int) -> Iterator[dict[str, Tensor]]:
         """Makes the updates that are due when the clock reaches ``step``; yields each one's metrics ``[M]``."""
         config, before = self.config, step - self.num_envs
-        if step > config.learning_starts_steps and self.replay.steps_since_clear >= config.batch_rows:
+        if step > config.learning_starts_steps and self.replay.has(config.batch_rows):
             for _ in range(int(step * config.replay_ratio) - int(before * config.replay_ratio)):
                 yield self.update(step)
         if step // config.target_period_steps > before // config.target_period_steps:
@@ -218,18 +246,15 @@ class DQN(PopulationAgent):
         with torch.no_grad():
             next_q = self.q.forward_target(next_obs)
             if self.config.bootstrap == "max":
-                target = max_target(batch.reward, batch.terminated, next_q, self.config.discount)
+                target = max_target(batch.reward, batch.terminated, next_q, batch.discount)
             else:
                 chosen = self.q.online.forward(next_obs)
-                target = double_target(batch.reward, batch.terminated, chosen, next_q, self.config.discount)
+                target = double_target(batch.reward, batch.terminated, chosen, next_q, batch.discount)
         q = self.q.forward(obs)
-        return q_learning_loss(q, batch.action, target), q
+        return q_learning_loss(q, batch.action, target, self.config.loss, self.config.huber_threshold), q
 
     def _observations(self, batch: Batch) -> tuple[Tensor, Tensor]:
-        frames = self._scaled(batch.frames)
-        if self.spec.frame_stack > 1:
-            return frames[:, :, :-1], frames[:, :, 1:]
-        return frames[:, :, 0], frames[:, :, 1]
+        return observations(self._scaled(batch.frames), self.spec.frame_stack)
 
     def inputs(self, batch: Batch) -> dict[str, Tensor]:
         """The observations of a batch as the network sees them: ``[M, N, *obs_shape]``, scaled."""

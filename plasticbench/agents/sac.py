@@ -17,9 +17,9 @@ from torch import Tensor
 
 from plasticbench.agents._losses import entropy_target, policy_loss, squared_loss
 from plasticbench.agents._population import PopulationAgent
-from plasticbench.agents._replay import Batch, PopulationReplay
+from plasticbench.agents._replay import Batch, PopulationReplay, observations
 from plasticbench.agents._running_norm import RunningNorm
-from plasticbench.agents._settings import AgentSettings
+from plasticbench.agents._settings import ReplaySettings
 from plasticbench.agents._tanh_gaussian import bounded_log_std, sample
 from plasticbench.agents._temperature import Temperature
 from plasticbench.agents._uniforms import MemberNormals, MemberUniforms
@@ -36,7 +36,7 @@ from plasticbench.settings import Fraction, Gt, NonNegativeFloat, PositiveFloat,
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Config(AgentSettings):
+class Config(ReplaySettings):
     """Settings of SAC. ``steps`` counts agent steps of one trial; ``replay_ratio`` is updates per agent step.
 
     ``target_entropy_coefficient`` times the number of action dimensions is the entropy aimed at, in nats. With
@@ -69,7 +69,7 @@ class Config(AgentSettings):
     has_temperature: ClassVar[bool] = True
 
     def __post_init__(self) -> None:
-        AgentSettings.__post_init__(self)
+        ReplaySettings.__post_init__(self)
         if self.log_std_min >= self.log_std_max:
             raise ValueError(f"log_std_min: must be below log_std_max ({self.log_std_max}), got {self.log_std_min}")
         if self.learning_starts_steps < self.batch_rows:
@@ -158,7 +158,7 @@ def _actions(spec: EnvSpec) -> BoxActions:
 
 
 def _actor_layers(config: Config, spec: EnvSpec) -> list[LayerSpec]:
-    """The network with two heads, so that policies see the means' weight and the deviations' apart."""
+    """The network with two heads, so that treatments see the means' weight and the deviations' apart."""
     *hidden, last = config.actor_network.layers(spec.obs_shape, len(_actions(spec).low))
     return [*hidden, last._replace(name="mean"), last._replace(name="log_std", wiring="sibling")]
 
@@ -197,10 +197,18 @@ class SAC(PopulationAgent):
         base = adam.Config(learning_rate=config.learning_rate, eps=1e-8, weight_decay=config.weight_decay)
         actor_layers, critic_layers = _actor_layers(config, spec), _critic_layers(config, spec)
         self.actor = TrainedNetwork.build(
-            "actor", actor_layers, base, streams, device, "none", parts, loss_reaches_others=True
+            "actor",
+            actor_layers,
+            base,
+            streams,
+            device,
+            "none",
+            parts,
+            config.max_gradient_norm,
+            loss_reaches_others=True,
         )
         self.critics = tuple(
-            TrainedNetwork.build(name, critic_layers, base, streams, device, parts=parts)
+            TrainedNetwork.build(name, critic_layers, base, streams, device, "copy", parts, config.max_gradient_norm)
             for name in config.critic_names
         )
         self.temperature = Temperature(
@@ -211,7 +219,15 @@ class SAC(PopulationAgent):
         self.value_bound = ValueBound(config.discount, self.num_members, device, entropy_nats)
         uses_norm = config.observation_norm == "running"
         self._norm = RunningNorm(self.num_members, spec.obs_shape, device) if uses_norm else None
-        self.replay = PopulationReplay(spec, self.num_members, num_envs, config.capacity_transitions, device)
+        self.replay = PopulationReplay(
+            spec,
+            self.num_members,
+            num_envs,
+            config.capacity_transitions,
+            device,
+            n_step=config.n_step,
+            discount=config.discount,
+        )
         self._draws = {
             "exploration": MemberNormals(streams, "exploration", (num_envs, len(low))),
             "batches": MemberUniforms(streams, "replay", (config.batch_rows,)),
@@ -223,9 +239,9 @@ class SAC(PopulationAgent):
         """The networks that resets and probes concern."""
         return (self.actor, *self.critics)
 
-    def begin(self, obs: np.ndarray) -> None:
+    def begin(self, obs: np.ndarray, ended: np.ndarray | None = None) -> None:
         """Starts a new course at ``obs``, after environments or their view of the world were changed."""
-        self.replay.begin(obs)
+        self.replay.begin(obs, ended)
         self._take_in(obs)
 
     def act(self, obs: np.ndarray, step: int) -> np.ndarray:
@@ -275,7 +291,7 @@ class SAC(PopulationAgent):
     def learn(self, step: int) -> Iterator[dict[str, Tensor]]:
         """Makes the updates that are due when the clock reaches ``step``; yields each one's metrics ``[M]``."""
         config, before = self.config, step - self.num_envs
-        if step > config.learning_starts_steps and self.replay.steps_since_clear >= config.batch_rows:
+        if step > config.learning_starts_steps and self.replay.has(config.batch_rows):
             for _ in range(int(step * config.replay_ratio) - int(before * config.replay_ratio)):
                 yield self.update(step)
 
@@ -315,7 +331,7 @@ class SAC(PopulationAgent):
             next_inputs = _joined(next_obs, next_action)
             next_q = self._smallest([critic.forward_target(next_inputs) for critic in self.critics])
             target = entropy_target(
-                batch.reward, batch.terminated, next_q, next_log_prob, self.temperature.value, self.config.discount
+                batch.reward, batch.terminated, next_q, next_log_prob, self.temperature.value, batch.discount
             )
         inputs = _joined(obs, batch.action)
         return [squared_loss(critic.forward(inputs).squeeze(-1), target) for critic in self.critics]
@@ -326,9 +342,8 @@ class SAC(PopulationAgent):
         return (values[0] if len(values) == 1 else torch.minimum(*values)).squeeze(-1)
 
     def _observations(self, batch: Batch) -> tuple[Tensor, Tensor]:
-        if self.spec.frame_stack > 1:
-            return self._scaled(batch.frames[:, :, :-1]), self._scaled(batch.frames[:, :, 1:])
-        return self._scaled(batch.frames[:, :, 0]), self._scaled(batch.frames[:, :, 1])
+        obs, next_obs = observations(batch.frames, self.spec.frame_stack)
+        return self._scaled(obs), self._scaled(next_obs)
 
     def inputs(self, batch: Batch) -> dict[str, Tensor]:
         """What the actor reads, normalised observations, and the critics, joined with actions: ``[M, N, ...]``."""

@@ -2,49 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import NamedTuple
+from collections.abc import Mapping, Sequence
 
 from plasticbench.analysis.aggregate import MIN_SEEDS
-from plasticbench.analysis.leaderboard import Row, number_text
+from plasticbench.analysis.leaderboard import Row, Standing
+from plasticbench.analysis.leaderboard_text import number_text
 
 _MAX_NAMED = 6  # methods that a sentence lists
 
 
-class _Claim(NamedTuple):
-    method: str
-    iqm: float
-    behind: float
-    behind_low: float | None
-    behind_high: float | None
-
-    @property
-    def is_separated(self) -> bool:
-        return self.behind_low is not None and self.behind_low > 0
-
-
 def answer(rows: Sequence[Row]) -> list[str]:
     """Sentences about the rows of one board: the final score, then the score after the first reset or change."""
-    ranked = [row for row in rows if row.rank is not None]
+    ranked = [row for row in rows if row.final.rank is not None]
     if not ranked:
         return ["No method has the final evaluation of all its trials, so nothing is ranked."]
     num_seeds = min(row.n_seeds for row in ranked)
-    final = [
-        _Claim(row.method, row.iqm, row.behind, row.behind_low, row.behind_high)
-        for row in ranked
-        if row.iqm is not None and row.behind is not None
-    ]
-    after = [
-        _Claim(
-            row.method,
-            row.after_reset_iqm,
-            row.after_reset_behind,
-            row.after_reset_behind_low,
-            row.after_reset_behind_high,
-        )
-        for row in sorted(ranked, key=lambda row: row.after_reset_rank or 0)
-        if row.after_reset_iqm is not None and row.after_reset_behind is not None
-    ]
+    final = {row.method: row.final for row in ranked}
+    after = {row.method: row.after for row in sorted(ranked, key=lambda row: row.after.rank or 0) if row.after.rank}
     sentences = [_verdict("At the end of training", final, num_seeds)]
     if after:
         sentences.append(_verdict("Over all evaluations after the first reset or change", after, num_seeds))
@@ -65,28 +39,24 @@ def warning(rows: Sequence[Row]) -> str | None:
     return f"Values diverged in {where}: this measures divergence, not plasticity."
 
 
-def _verdict(when: str, claims: Sequence[_Claim], num_seeds: int) -> str:
-    leader, others = claims[0], claims[1:]
-    highest = f"{leader.method} has the highest score (IQM {number_text(leader.iqm)})"
+def _verdict(when: str, standings: Mapping[str, Standing], num_seeds: int) -> str:
+    (leader, best), *others = standings.items()
+    score = number_text(best.iqm.value)
+    highest = f"{leader} has the highest score (IQM {score})"
     if not others:
-        return f"{when}, {leader.method} scores {number_text(leader.iqm)} (IQM); there is nothing to compare it with."
+        return f"{when}, {leader} scores {score} (IQM); there is nothing to compare it with."
     if num_seeds < MIN_SEEDS:
         seeds = "one seed" if num_seeds == 1 else f"{num_seeds} seeds"
         return f"{when}, {highest}; {seeds} per method cannot show that it is better."
-    beaten = [claim.method for claim in others if claim.is_separated]
-    open_ = [claim.method for claim in others if not claim.is_separated]
-    lead = f"{_gap(others[0])} over {others[0].method}"
+    beaten = [method for method, standing in others if standing.is_separated]
+    open_ = [method for method, standing in others if not standing.is_separated]
+    second, behind = others[0][0], others[0][1].behind
+    bounds = f"95% interval {number_text(behind.low)} to {number_text(behind.high)}"
+    lead = f"{number_text(behind.value)} ({bounds}) over {second}"
     if not open_:
-        return (
-            f"{when}, {highest}, clearly ahead of {'every other method' if others[1:] else others[0].method}: {lead}."
-        )
+        return f"{when}, {highest}, clearly ahead of {'every other method' if others[1:] else second}: {lead}."
     ahead = f", and is clearly ahead of {_listed(beaten)}" if beaten else ""
     return f"{when}, {highest}{ahead}, but is not separated from {_listed(open_)}: {lead}."
-
-
-def _gap(claim: _Claim) -> str:
-    bounds = f"{number_text(claim.behind_low)} to {number_text(claim.behind_high)}"
-    return f"{number_text(claim.behind)} (95% interval {bounds})"
 
 
 def _listed(names: Sequence[str]) -> str:

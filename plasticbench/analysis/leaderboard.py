@@ -9,7 +9,6 @@ the runs that are missing may be the bad ones.
 
 from __future__ import annotations
 
-import dataclasses
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
@@ -26,44 +25,54 @@ from plasticbench.storage import Location
 ALL = "all"
 """The row's task when all tasks are taken together."""
 BOOTSTRAP_SEED = 20210831
-_COLUMNS = (
-    "rank",
-    "method",
-    "agent",
-    "IQM [95% interval]",
-    "after the reset",
-    "mean",
-    "median",
-    "optimality gap",
-    "return",
-    "seeds",
-    "diverged",
-)
-SCHEMA_VERSION = 1
-"""Of what ``to_json`` gives; raised when a name of it goes or begins to mean something else."""
+
+
+@dataclass(frozen=True, slots=True)
+class Estimate:
+    """A number and its 95% interval; ``None`` where there is none."""
+
+    value: float | None = None
+    low: float | None = None
+    high: float | None = None
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Standing:
-    """Where one method stands among the ranked ones; ``behind`` is the leader's IQM minus its own, paired by seed."""
+    """Where one method stands among the ranked ones; without values if it is not ranked.
 
-    iqm: float
-    low: float | None = None
-    high: float | None = None
-    rank: int
+    ``behind`` is the leader's IQM minus its own, paired by seed; the intervals of such differences leave open the ranks
+    from ``rank_best`` to ``rank_worst``.
+    """
+
+    iqm: Estimate = Estimate()
+    rank: int | None = None
     rank_best: int | None = None
     rank_worst: int | None = None
-    behind: float
-    behind_low: float | None = None
-    behind_high: float | None = None
+    behind: Estimate = Estimate()
+
+    @property
+    def is_separated(self) -> bool:
+        """Whether the interval of the difference shows that the leader is better."""
+        return self.behind.low is not None and self.behind.low > 0
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Summary:
+    """Other summaries of the final scores, and the mean final return, which tasks do not share."""
+
+    mean: float | None = None
+    median: float | None = None
+    optimality_gap: float | None = None
+    mean_return: float | None = None
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Row:
-    """One method on one task, or on all. ``None`` where there is no such number; ``note`` says why.
+    """One method on one task, or on all; ``note`` says why where there are no values.
 
-    ``agent`` says what trained it, so that methods of different backends can stand in one table. ``diverged_trials``
-    are those marked ``overvalued``; ``None`` where no trial recorded how large its values are.
+    ``agent`` says what trained it, so that methods of different backends can stand in one table. ``final`` ranks the
+    final scores, ``after`` the means of all scores after the first reset or change. ``diverged_trials`` are those
+    marked ``overvalued``; ``None`` where no trial recorded how large its values are.
     """
 
     task: str
@@ -73,26 +82,9 @@ class Row:
     n_incomplete: int
     n_trials: int = 0
     diverged_trials: int | None = None
-    iqm: float | None = None
-    iqm_low: float | None = None
-    iqm_high: float | None = None
-    mean: float | None = None
-    median: float | None = None
-    optimality_gap: float | None = None
-    mean_return: float | None = None
-    rank: int | None = None
-    rank_best: int | None = None
-    rank_worst: int | None = None
-    behind: float | None = None
-    behind_low: float | None = None
-    behind_high: float | None = None
-    after_reset_iqm: float | None = None
-    after_reset_low: float | None = None
-    after_reset_high: float | None = None
-    after_reset_rank: int | None = None
-    after_reset_behind: float | None = None
-    after_reset_behind_low: float | None = None
-    after_reset_behind_high: float | None = None
+    final: Standing = Standing()
+    after: Standing = Standing()
+    summary: Summary = Summary()
     note: str = ""
 
 
@@ -132,8 +124,7 @@ def _rows(label: str, tasks: Sequence[str], found: Sequence[Outcome]) -> list[Ro
     finals = complete_scores(tasks, found)
     after = {method: scores_by_task(tasks, own, after_score) for method, own in whole.items()}
     is_after_known = all(np.isfinite(runs.values).all() for own in after.values() for runs in own)
-    final_standings = standings(finals)
-    after_standings = standings(after) if is_after_known else {}
+    by_final, by_after = standings(finals), standings(after) if is_after_known else {}
     rows = []
     for method, own in by_method.items():
         counts = [sum(outcome.is_complete for outcome in own if outcome.task == task) for task in tasks]
@@ -145,28 +136,22 @@ def _rows(label: str, tasks: Sequence[str], found: Sequence[Outcome]) -> list[Ro
             n_incomplete=sum(not outcome.is_complete for outcome in own),
             n_trials=len(own),
             diverged_trials=_diverged(own),
+            final=by_final.get(method, Standing()),
+            after=by_after.get(method, Standing()),
+            summary=_summary(label, finals[method], own) if method in finals else Summary(),
             note=notes[method] or ("" if min(counts) >= aggregate.MIN_SEEDS else _too_few(min(counts))),
         )
-        if method in whole:
-            row = _filled(row, finals[method], own, final_standings[method], after_standings.get(method))
         rows.append(row)
-    return sorted(rows, key=lambda row: (row.rank is None, row.rank or 0))
+    return sorted(rows, key=lambda row: (row.final.rank is None, row.final.rank or 0))
 
 
-def _filled(row: Row, scores: Sequence[Runs], own: Sequence[Outcome], final: Standing, after: Standing | None) -> Row:
+def _summary(label: str, scores: Sequence[Runs], own: Sequence[Outcome]) -> Summary:
     values = [runs.values for runs in scores]
-    named = dataclasses.asdict(final)
-    named["iqm_low"], named["iqm_high"] = named.pop("low"), named.pop("high")
-    if after is not None:
-        kept = ("iqm", "low", "high", "rank", "behind", "behind_low", "behind_high")
-        named |= {f"after_reset_{name}": getattr(after, name) for name in kept}
-    return dataclasses.replace(
-        row,
+    return Summary(
         mean=float(aggregate.mean(values)),
         median=float(aggregate.median(values) if len(values) > 1 else np.median(values[0])),
         optimality_gap=float(aggregate.optimality_gap(values)),
-        mean_return=float(np.mean([outcome.final_return for outcome in own])) if row.task != ALL else None,
-        **named,
+        mean_return=float(np.mean([outcome.final_return for outcome in own])) if label != ALL else None,
     )
 
 
@@ -208,84 +193,30 @@ def standings(scores: Mapping[str, Sequence[Runs]]) -> dict[str, Standing]:
     point = {method: float(aggregate.iqm([runs.values for runs in tasks])) for method, tasks in scores.items()}
     leader = max(point, key=lambda method: point[method])
     order = {m: 1 + sum(other > point[m] for other in point.values()) for m in point}
-    plain = {m: Standing(iqm=point[m], rank=order[m], behind=point[leader] - point[m]) for m in point}
+    behind = {m: point[leader] - point[m] for m in point}
     if not all(aggregate.has_interval(tasks) for tasks in scores.values()):
-        return plain
+        return {m: Standing(iqm=Estimate(point[m]), rank=order[m], behind=Estimate(behind[m])) for m in point}
     rng = np.random.Generator(np.random.PCG64(BOOTSTRAP_SEED))
     samples = aggregate.bootstrap(scores, aggregate.iqm, rng)
-    return {m: _with_intervals(standing, m, leader, samples) for m, standing in plain.items()}
-
-
-def _with_intervals(standing: Standing, method: str, leader: str, samples: Mapping[str, np.ndarray]) -> Standing:
-    own = samples[method]
-    gains = [aggregate.interval(own - sample) for other, sample in samples.items() if other != method]
-    low, high = aggregate.interval(own)
-    behind_low, behind_high = aggregate.interval(samples[leader] - own)
-    return dataclasses.replace(
-        standing,
-        low=float(low),
-        high=float(high),
-        rank_best=1 + sum(bool(gain_high < 0) for _, gain_high in gains),
-        rank_worst=len(samples) - sum(bool(gain_low > 0) for gain_low, _ in gains),
-        behind_low=float(behind_low),
-        behind_high=float(behind_high),
-    )
-
-
-def to_json(board: Leaderboard) -> dict[str, Any]:
-    """The content of ``leaderboard.json``; missing numbers are null."""
-    rows = [dataclasses.asdict(row) for row in board.rows]
-    return {"schema_version": SCHEMA_VERSION, "rows": rows, "provenance": board.provenance}
-
-
-def to_markdown(rows: Sequence[Row]) -> str:
-    """One Markdown table per task; all tasks together only where there are several."""
-    tasks = list(dict.fromkeys(row.task for row in rows))
-    parts = []
-    for task in tasks if len(tasks) != 2 else tasks[1:]:
-        own = [row for row in rows if row.task == task]
-        parts.append(
-            f"### {'All tasks' if task == ALL else task}\n\n"
-            f"| {' | '.join(_COLUMNS)} |\n{'| --- ' * len(_COLUMNS)}|\n" + "\n".join(map(_markdown_row, own))
+    ranks = {m: _open_ranks(m, samples) for m in point}
+    return {
+        m: Standing(
+            iqm=_estimate(point[m], samples[m]),
+            rank=order[m],
+            rank_best=ranks[m][0],
+            rank_worst=ranks[m][1],
+            behind=_estimate(behind[m], samples[leader] - samples[m]),
         )
-    return "\n\n".join(parts) + "\n"
+        for m in point
+    }
 
 
-def _markdown_row(row: Row) -> str:
-    cells = [
-        rank_text(row),
-        row.method.replace("|", "\\|") + (f" ({row.note})" if row.note else ""),
-        row.agent,
-        interval_text(row.iqm, row.iqm_low, row.iqm_high),
-        interval_text(row.after_reset_iqm, row.after_reset_low, row.after_reset_high),
-        *(number_text(value) for value in (row.mean, row.median, row.optimality_gap)),
-        number_text(row.mean_return, digits=1),
-        str(row.n_seeds),
-        diverged_text(row),
-    ]
-    return f"| {' | '.join(cells)} |"
+def _estimate(value: float, samples: np.ndarray) -> Estimate:
+    low, high = aggregate.interval(samples)
+    return Estimate(value, float(low), float(high))
 
 
-def rank_text(row: Row) -> str:
-    """The rank, and the ranks that the intervals leave open where there are several: ``1 (1-3)``."""
-    if row.rank is None:
-        return "–"  # noqa: RUF001
-    if row.rank_best is None or row.rank_best == row.rank_worst:
-        return str(row.rank)
-    return f"{row.rank} ({row.rank_best}–{row.rank_worst})"  # noqa: RUF001
-
-
-def diverged_text(row: Row) -> str:
-    """How many of the trials diverged, ``3 of 5``, or a dash where none recorded it."""
-    return "–" if row.diverged_trials is None else f"{row.diverged_trials} of {row.n_trials}"  # noqa: RUF001
-
-
-def interval_text(value: float | None, low: float | None, high: float | None) -> str:
-    """``0.91 [0.85, 0.96]``, without brackets where there is no interval."""
-    bounds = f" [{number_text(low)}, {number_text(high)}]" if low is not None else ""
-    return number_text(value) + bounds
-
-
-def number_text(value: float | None, digits: int = 3) -> str:
-    """A number with a true minus sign and no negative zero, or a dash for none."""
-    return "–" if value is None else f"{value:z.{digits}f}".replace("-", "\N{MINUS SIGN}")  # noqa: RUF001
+def _open_ranks(method: str, samples: Mapping[str, np.ndarray]) -> tuple[int, int]:
+    gains = [aggregate.interval(samples[method] - sample) for other, sample in samples.items() if other != method]
+    best = 1 + sum(bool(high < 0) for _, high in gains)
+    return best, len(samples) - sum(bool(low > 0) for low, _ in gains)

@@ -144,11 +144,9 @@ class Panels:
             for method in self.run.methods:
                 if (task, method) in finals:
                     values = np.array(finals[task, method])
-                    row = by_cell[task, method]
+                    iqm = by_cell[task, method].final.iqm
                     centre = float(aggregate.iqm([values]))
-                    strips.append(
-                        plots.Strip(method=method, values=values, centre=centre, low=row.iqm_low, high=row.iqm_high)
-                    )
+                    strips.append(plots.Strip(method=method, values=values, centre=centre, low=iqm.low, high=iqm.high))
             if strips:
                 label = f"Final scores of all runs on {task}: " + _summary([(s.method, s.centre) for s in strips])
                 key = f"d{len(panels)}"
@@ -212,7 +210,7 @@ def _events(run: Run) -> dict[str, list[plots.Event]]:
     resets: dict[str, set[int]] = {task: set() for task in run.tasks}
     changes: dict[str, set[int]] = {task: set() for task in run.tasks}
     for trial in run.trials:
-        resets[trial.task].update(trial.reset_steps)
+        resets[trial.task].update(trial.events)
         changes[trial.task].update(trial.change_steps)
     labels = {(True, False): "reset", (False, True): "change", (True, True): "change and reset"}
     return {

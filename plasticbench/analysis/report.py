@@ -22,15 +22,8 @@ from plasticbench.analysis import aggregate, leaderboard
 from plasticbench.analysis.divergence import LIMIT, NUM_RECORDS, RATIO
 from plasticbench.analysis.films import films_by_task
 from plasticbench.analysis.headline import answer, warning
-from plasticbench.analysis.leaderboard import (
-    ALL,
-    Leaderboard,
-    Row,
-    diverged_text,
-    interval_text,
-    number_text,
-    rank_text,
-)
+from plasticbench.analysis.leaderboard import ALL, Leaderboard, Row
+from plasticbench.analysis.leaderboard_text import diverged_text, number_text, rank_text, to_json, to_markdown
 from plasticbench.analysis.outcomes import RECORD_NAMES, Outcome, outcomes
 from plasticbench.analysis.panels import MAX_DETAILED_TASKS, Panels
 from plasticbench.analysis.plots import palette
@@ -66,10 +59,9 @@ def write_report(run_dir: Location) -> Location:
     found = outcomes([run], [own])
     rows = leaderboard.rank(found)
     folder = run.path / "report"
-    board = Leaderboard(rows, provenance([run], [own]))
-    ranking = json.dumps(leaderboard.to_json(board), indent=1) + "\n"
+    ranking = json.dumps(to_json(Leaderboard(rows, provenance([run], [own]))), indent=1) + "\n"
     storage.write_atomically(folder / "leaderboard.json", ranking.encode())
-    storage.write_atomically(folder / "leaderboard.md", leaderboard.to_markdown(rows).encode())
+    storage.write_atomically(folder / "leaderboard.md", to_markdown(rows).encode())
     page = _template("report.html.j2").render(_context(run, table, found, rows))
     storage.write_atomically(folder / "index.html", page.encode())
     return folder / "index.html"
@@ -93,7 +85,6 @@ def _template(name: str) -> Any:
     )
     environment.filters |= {"number": number_text, "steps": "{:,}".format}
     environment.globals |= {
-        "interval": interval_text,
         "rank": rank_text,
         "diverged": diverged_text,
         "css": Markup((folder / "report.css").read_text(encoding="utf-8")),
@@ -138,7 +129,8 @@ def _boards(rows: Sequence[Row]) -> list[Board]:
     boards = []
     for task in tasks if len(tasks) != 2 else tasks[1:]:  # "all" says nothing new about a single task
         own = [row for row in rows if row.task == task]
-        ends = [end for row in own for end in (row.iqm, row.iqm_low, row.iqm_high) if end is not None]
+        iqms = [row.final.iqm for row in own]
+        ends = [end for iqm in iqms for end in (iqm.value, iqm.low, iqm.high) if end is not None]
         low, high = min([0.0, *ends]), max([1.0, *ends])
         boards.append(Board(title="All tasks" if task == ALL else task, rows=own, low=low, high=high))
     return boards

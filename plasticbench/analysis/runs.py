@@ -31,6 +31,12 @@ class Trial:
     change_steps: tuple[int, ...]
     score_source: str
     settings: Mapping[str, Any]
+    fork_step: int | None = None
+
+    @property
+    def events(self) -> tuple[int, ...]:
+        """The steps from which on methods are told apart: where they fork, and not each of a treatment's own events."""
+        return self.reset_steps if self.fork_step is None else (self.fork_step,)
 
     @property
     def agent(self) -> str:
@@ -82,7 +88,7 @@ class Run:
     def _first_events(self) -> dict[str, int]:
         first: dict[str, int] = {}
         for trial in self.trials:
-            for step in (*trial.reset_steps, *trial.change_steps):
+            for step in (*trial.events, *trial.change_steps):
                 first[trial.task] = min(step, first.get(trial.task, step))
         return first
 
@@ -119,6 +125,7 @@ def _trial(fields: Mapping[str, Any]) -> Trial:
         change_steps=tuple(fields["change_steps"]),
         score_source=fields["score_source"],
         settings=fields["settings"],
+        fork_step=fields.get("fork_step"),
     )
 
 

@@ -97,8 +97,12 @@ class Learner(Protocol):
 class Agent(Learner, Protocol):
     """A learner that acts: ``agents/<kind>.py``; arrays are shaped ``[M, E, ...]``."""
 
-    def begin(self, obs: np.ndarray) -> None:
-        """Starts a new course at ``obs``, after environments or their view of the world were changed."""
+    def begin(self, obs: np.ndarray, ended: np.ndarray | None = None) -> None:
+        """Starts a new course at ``obs``, after environments or their view of the world were changed.
+
+        Episodes that have ``ended`` ``[M, E]`` are over: the next step ignores its action and begins others. By
+        default none has.
+        """
         ...
 
     def advance(self, world: World, step: int) -> Iterator[dict[str, Tensor]]:

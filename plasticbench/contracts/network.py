@@ -59,8 +59,9 @@ class LayerState:
     """A linear ``[m, out, in]`` or convolutional ``[m, out, in, kh, kw]`` layer, or a normalisation ``[m, units]``.
 
     ``activation`` names the nonlinearity through which its units are read, be a normalisation in between or not;
-    identity for outputs and for units that enter a residual stream. ``redraw`` makes new initial values of one member,
-    weight and bias, without the member dimension.
+    identity for outputs and for units that enter a residual stream. ``norms`` are the normalisations on the way to the
+    readers that scale and shift each of its units by itself. ``redraw`` makes new initial values of one member, weight
+    and bias, without the member dimension.
     ``initial_bound`` is how large a weight can be drawn, where the initialiser is known, as ``weight_bound`` in
     ``learning/layers.py`` says; normalisations have none.
     """
@@ -72,6 +73,7 @@ class LayerState:
     bias: ParameterState | None = None
     activation: str = "identity"
     readers: tuple[Reader, ...] = ()
+    norms: tuple[LayerState, ...] = ()
     redraw: Callable[[np.random.Generator], tuple[Tensor, Tensor | None]] | None = None
     initial_bound: float | None = None
 

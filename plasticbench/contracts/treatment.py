@@ -24,7 +24,9 @@ FAMILIES: tuple[Family, ...] = ("treatments", "structures", "optimizers")
 State = dict[str, "Tensor"]
 """What a treatment keeps: named tensors ``[m, ...]``, which the machinery forks, saves and restores."""
 
-OptimizerRule = Literal["keep", "reset", "reset_touched"]
+OptimizerRule = Literal["keep", "reset", "reset_touched", "reset_touched_steps"]
+"""What a reset does to the optimizer's state: leave it alone, start it anew, for the rewritten parameters alone, or
+only count the updates of those anew."""
 TargetRule = Literal["sync", "sync_touched", "keep", "same_operation"]
 """What a reset does to the target network: copy all of the online network, copy only the rewritten parameters,
 leave it alone, or apply the same operation to the target's own weights."""
@@ -41,7 +43,11 @@ class Report:
 
 
 class Look(Protocol):
-    """What a treatment may look at besides the network; lazy, so that nothing is computed that nobody reads."""
+    """What a treatment may look at besides the network; lazy, so that nothing is computed that nobody reads.
+
+    Plain modules and the networks of other libraries offer neither activations nor gradients. A treatment whose events
+    need them names them in its ``Config`` (``looks_at: ClassVar[tuple[str, ...]]``), so that it is refused beforehand.
+    """
 
     @property
     def step(self) -> int:

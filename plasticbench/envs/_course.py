@@ -67,7 +67,7 @@ class RLCourse:
 
     def begin(self) -> None:
         """The agent meets its first observations."""
-        self._agent.begin(self.world.obs)
+        self._agent.begin(self.world.obs, self.world.ended)
 
     def restart(self, step: int) -> None:
         """New episodes with new seeds."""
@@ -138,9 +138,7 @@ class RLCourse:
         self, state: Mapping[str, np.ndarray], parents: Sequence[int], *, phase: int, restarts: bool
     ) -> None:
         """Goes on as saved; with ``restarts`` the past of the environments is not stepped through first."""
-        self.world.phase = phase
-        own = {name: value for name, value in state.items() if name.startswith(("environment/", "episodes/"))}
-        self.world.load_state_dict(own, parents, replay=not restarts)
+        self.world.load_state_dict(state, parents, phase=phase, replay=not restarts)
 
     def close(self) -> None:
         """Frees the environments."""

@@ -67,9 +67,10 @@ class JournaledEnv:
         """``seeds`` [N] and ``actions`` [T, N] or [T, N, dimensions]."""
         return {"seeds": self._seeds.copy(), "actions": self._journal[: self._length].copy()}
 
-    def load_state_dict(self, state: Mapping[str, np.ndarray]) -> np.ndarray:
-        """Builds the environments anew, replays the actions and returns the current observation."""
+    def load_state_dict(self, state: Mapping[str, np.ndarray], config: EnvConfig | None = None) -> np.ndarray:
+        """Builds the environments anew (of ``config``, if given), replays the actions, returns the observation."""
         self._env.close()
+        self._config = config or self._config
         self._start(state["seeds"].copy())
         self.reset()
         for actions in state["actions"]:

@@ -8,7 +8,7 @@ import numpy as np
 
 from plasticbench.contracts.task import EnvConfig, EnvStep, Scenario
 from plasticbench.envs._episodes import EpisodeStatistics
-from plasticbench.envs._journal import JournaledEnv
+from plasticbench.envs._journal import JournaledEnv, select_envs
 from plasticbench.seeding import derive_seed
 
 
@@ -26,9 +26,12 @@ class World:
     def _build(self, at_step: int) -> JournaledEnv:
         num_envs = self._config.num_envs
         seeds = [derive_seed(seed, "environment", at_step, i) for seed in self._seeds for i in range(num_envs)]
-        env = JournaledEnv(self._scenario.env(self._config, self.phase), seeds, self._num_threads)
+        env = JournaledEnv(self._env_config(self.phase), seeds, self._num_threads)
         env.reset()
         return env
+
+    def _env_config(self, phase: int) -> EnvConfig:
+        return self._scenario.env(self._config, phase)
 
     @property
     def obs(self) -> np.ndarray:
@@ -58,7 +61,7 @@ class World:
     def change(self, phase: int, at_step: int) -> None:
         """The task of another phase; its environments start new episodes if they are others than before."""
         before, self.phase = self.phase, phase
-        if self._scenario.env(self._config, phase) != self._scenario.env(self._config, before):
+        if phase != before and self._env_config(phase) != self._env_config(before):
             self.restart(at_step)
 
     def restart(self, at_step: int) -> None:
@@ -72,16 +75,19 @@ class World:
         arrays = {f"environment/{name}": value for name, value in self._env.state_dict().items()}
         return arrays | {f"episodes/{name}": value for name, value in self.episodes.state_dict().items()}
 
-    def load_state_dict(self, state: Mapping[str, np.ndarray], parents: Sequence[int], *, replay: bool) -> None:
-        """Restores what ``state_dict`` returned, member i as the saved member ``parents[i]``.
+    def load_state_dict(
+        self, state: Mapping[str, np.ndarray], parents: Sequence[int], *, phase: int, replay: bool
+    ) -> None:
+        """Restores what ``state_dict`` returned in ``phase``, member i as the saved member ``parents[i]``.
 
         Without ``replay`` only the sums over episodes: the environments are about to restart.
         """
-        num_envs = self._config.num_envs
+        self.phase, num_envs = phase, self._config.num_envs
+        chosen = [parent * num_envs + i for parent in parents for i in range(num_envs)]
         self.episodes.load_state_dict(_below(state, "episodes/"))
-        self.episodes.select([parent * num_envs + i for parent in parents for i in range(num_envs)])
+        self.episodes.select(chosen)
         if replay:
-            self._env.load_state_dict(_below(state, "environment/"))
+            self._env.load_state_dict(select_envs(_below(state, "environment/"), chosen), self._env_config(phase))
 
     def close(self) -> None:
         """Frees the environments."""

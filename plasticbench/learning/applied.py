@@ -2,95 +2,76 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from functools import cached_property
-from typing import TYPE_CHECKING, Any
+from typing import Any, Literal, Protocol
 
-import numpy as np
 import torch
 from torch import Tensor
 
 from plasticbench.contracts.network import NetworkState
 from plasticbench.contracts.treatment import Part, Report, State, hooks_of
 from plasticbench.learning.event import apply_event
+from plasticbench.learning.look import MemberLook, Sample
 from plasticbench.learning.members import members_of, regular_slices, shared_settings, stacked
-
-if TYPE_CHECKING:
-    from plasticbench.learning.trained import TrainedNetwork
-
-
-class Sample:
-    """Rows ``[M, N, ...]`` that a network reads, and what it makes of them, computed when somebody asks."""
-
-    def __init__(
-        self,
-        inputs: Tensor,
-        activations: Callable[[], Mapping[str, Tensor]],
-        gradients: Callable[[], Mapping[str, Tensor]],
-    ) -> None:
-        self.inputs, self._activations, self._gradients = inputs, activations, gradients
-
-    @cached_property
-    def activations(self) -> Mapping[str, Tensor]:
-        """What the units of hidden layers pass on, by layer."""
-        return self._activations()
-
-    @cached_property
-    def gradients(self) -> Mapping[str, Tensor]:
-        """Of the agent's loss, by parameter."""
-        return self._gradients()
+from plasticbench.learning.network import PopulationNetwork
+from plasticbench.learning.views import LazyDraw
+from plasticbench.seeding import Streams
 
 
-class MemberLook:
-    """A sample as the treatment of some members sees it; see ``contracts.treatment.Look``."""
+class Treated(Protocol):
+    """A trained network as its treatments need it; ``TrainedNetwork`` is one."""
 
-    def __init__(self, trained: TrainedNetwork, kind: str, members: slice, step: int, sample: Sample | None) -> None:
-        self._trained, self._stream, self._members = trained, f"treatment/{trained.name}/{kind}", members
-        self.step = step
-        self._rows = sample
+    name: str
+    streams: Sequence[Streams]
+    online: PopulationNetwork
+    target: PopulationNetwork | None
 
-    @property
-    def _sample(self) -> Sample:
-        if self._rows is None:
-            raise LookupError(f"{self._stream}: there is no sample to look at before anything was stored")
-        return self._rows
+    def fresh(self, members: slice) -> LazyDraw:
+        """New initial values of some members, drawn when they are read."""
+        ...
 
-    @property
-    def inputs(self) -> Tensor:
-        """What this network reads ``[m, N, ...]``."""
-        return self._sample.inputs[self._members]
+    def state_of(
+        self, members: slice, *, of: Literal["online", "target"] = "online", fresh: LazyDraw | None = None
+    ) -> NetworkState:
+        """The network of some members as treatments see it."""
+        ...
 
-    @property
-    def activations(self) -> Mapping[str, Tensor]:
-        """What the units of hidden layers pass on, by layer."""
-        return {name: value[self._members] for name, value in self._sample.activations.items()}
+    def clear_moments(self, members: slice, names: set[str] | None) -> None:
+        """The optimizer's state of these parameters (or all) of these members becomes that of a new optimizer."""
+        ...
 
-    @property
-    def gradients(self) -> Mapping[str, Tensor]:
-        """Of the agent's loss, by parameter."""
-        return {name: value[self._members] for name, value in self._sample.gradients.items()}
+    def clear_steps(self, members: slice, names: set[str]) -> None:
+        """Updates of these parameters of these members are counted anew."""
+        ...
 
-    def rng(self, member: int) -> np.random.Generator:
-        """The treatment's own stream of one of the m members."""
-        return self._trained.streams[members_of(self._members)[member]][self._stream]
+    def last_sample(self) -> Sample:
+        """The rows of the update under way."""
+        ...
 
 
 class _PopulationSubject:
-    """Some members of a population as a reset event sees them."""
+    """Some members of a population as a reset event sees them: one draw of fresh values serves network and target."""
 
-    def __init__(self, trained: TrainedNetwork, members: slice) -> None:
+    def __init__(self, trained: Treated, members: slice) -> None:
         self._trained, self._members = trained, members
+        self._fresh = trained.fresh(members)
 
     @cached_property
     def online(self) -> NetworkState:
-        return self._trained.state_of(self._members)
+        return self._trained.state_of(self._members, fresh=self._fresh)
 
     @cached_property
     def target(self) -> NetworkState | None:
-        return self._trained.state_of(self._members, of="target") if self._trained.target is not None else None
+        if self._trained.target is None:
+            return None
+        return self._trained.state_of(self._members, of="target", fresh=self._fresh)
 
     def clear_moments(self, names: set[str] | None) -> None:
         self._trained.clear_moments(self._members, names)
+
+    def clear_steps(self, names: set[str]) -> None:
+        self._trained.clear_steps(self._members, names)
 
     def sync_target(self, names: set[str] | None) -> None:
         assert self._trained.target is not None
@@ -107,7 +88,7 @@ class _PopulationSubject:
 class Application:
     """One part of the methods of members ``first::step``; their settings differ at most where ``PerMember`` allows."""
 
-    def __init__(self, trained: TrainedNetwork, index: int, parts: Sequence[Part], members: slice) -> None:
+    def __init__(self, trained: Treated, index: int, parts: Sequence[Part], members: slice) -> None:
         self.index, self.parts, self.members = index, parts, members
         self._trained, self._device = trained, trained.online.flat.device
         self._treatment = self._built(range(len(parts)))[1]
@@ -157,7 +138,8 @@ class Application:
         self._net.renew()
 
     def _look(self, step: int, members: slice, sample: Sample | None) -> MemberLook:
-        return MemberLook(self._trained, self.parts[0].kind, members, step, sample)
+        stream = f"treatment/{self._trained.name}/{self.parts[0].kind}"
+        return MemberLook(self._trained.streams, stream, members, step, sample)
 
     def on_event(self, positions: slice, step: int, sample: Sample | None) -> Report:
         """The event of those of its members that stand at ``positions``."""
@@ -172,7 +154,7 @@ class Application:
 class AppliedParts:
     """All treatments of one trained network, each member's in the order of its method."""
 
-    def __init__(self, trained: TrainedNetwork, parts: Sequence[Sequence[Part]]) -> None:
+    def __init__(self, trained: Treated, parts: Sequence[Sequence[Part]]) -> None:
         self._trained = trained
         self.applications = [
             Application(trained, index, [parts[member][index] for member in members_of(members)], members)

@@ -12,7 +12,14 @@ import torch
 
 from plasticbench.contracts.network import NetworkState
 from plasticbench.contracts.treatment import Look, Report, State
+from plasticbench.learning.chance import Chance
 from plasticbench.learning.invariants import check_reset
+
+
+class EventLook(Look, Protocol):
+    """What a treatment may look at, with chance that can be had again for the target network."""
+
+    rng: Chance
 
 
 class Subject(Protocol):
@@ -25,11 +32,15 @@ class Subject(Protocol):
 
     @property
     def target(self) -> NetworkState | None:
-        """The target network, which has no moments."""
+        """The target network, which has no moments; its ``fresh`` values are those of the online network."""
         ...
 
     def clear_moments(self, names: set[str] | None) -> None:
         """Starts the optimizer's state anew for these parameters, or for all."""
+        ...
+
+    def clear_steps(self, names: set[str]) -> None:
+        """Has the optimizer count the updates of these parameters anew; its moments stay."""
         ...
 
     def sync_target(self, names: set[str] | None) -> None:
@@ -42,7 +53,7 @@ class Subject(Protocol):
 
 
 @torch.no_grad()
-def apply_event(treatment: Any, config: Any, subject: Subject, state: State, look: Look) -> Report:
+def apply_event(treatment: Any, config: Any, subject: Subject, state: State, look: EventLook) -> Report:
     """Carries out ``on_event`` and the rules ``optimizer`` and ``target`` of its ``config``, which by default keep.
 
     Raises ``RuntimeError`` if anything is not finite afterwards, or a parameter was moved in memory.
@@ -50,10 +61,13 @@ def apply_event(treatment: Any, config: Any, subject: Subject, state: State, loo
     addresses = {name: tensor.data_ptr() for name, tensor in subject.tensors().items()}
     report: Report = treatment.on_event(subject.online, state, look)
     optimizer_rule, target_rule = getattr(config, "optimizer", "keep"), getattr(config, "target", "keep")
-    if optimizer_rule != "keep":
+    if optimizer_rule == "reset_touched_steps":
+        subject.clear_steps(report.touched)
+    elif optimizer_rule != "keep":
         subject.clear_moments(None if optimizer_rule == "reset" else report.touched)
     if subject.target is not None and target_rule == "same_operation":
-        treatment.on_event(subject.target, state, look)
+        with look.rng.again():
+            treatment.on_event(subject.target, state, look)
     elif subject.target is not None and target_rule != "keep":
         subject.sync_target(None if target_rule == "sync" else report.touched)
     check_reset(addresses, subject.tensors())

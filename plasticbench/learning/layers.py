@@ -13,6 +13,8 @@ Initializer = Literal["xavier_uniform", "torch_default", "orthogonal", "he_norma
 Wiring = Literal["chain", "opens_residual", "closes_residual", "sibling"]
 """What a layer reads, and where its values go: from the layer before to the next; the same, and its input is kept;
 its values are added to the input last kept; or, for a further output, what the layer before reads, side by side."""
+Over = Literal["map", "channels"]
+"""What one mean and variance are of: all channels and positions of a row, or the channels at each position."""
 
 _CUT_DEVIATION = 0.87962566  # what a cut at two standard deviations leaves of a normal's 1
 
@@ -21,7 +23,7 @@ class LayerSpec(NamedTuple):
     """One layer: ``weight_shape`` is ``(out, in)``, ``(out, in, kh, kw)``, or ``(units,)`` of a layer normalisation.
 
     The activation, by its name in ``activations.py``, follows after the residual connection, if there is one. The last
-    layer and its siblings are the outputs, which have no activation.
+    layer and its siblings are the outputs, which have no activation. ``over`` concerns normalisations of maps alone.
     """
 
     name: str
@@ -32,6 +34,7 @@ class LayerSpec(NamedTuple):
     gain: float = 1.0
     activation: str = "relu"
     wiring: Wiring = "chain"
+    over: Over = "map"
 
     @property
     def is_norm(self) -> bool:

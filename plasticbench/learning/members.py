@@ -51,9 +51,12 @@ def _marked(config_class: Any) -> tuple[str, ...]:
 
 
 def shared_settings(config: Any) -> tuple[Any, ...]:
-    """What must be equal for two configs to act together, hashable: all but the settings marked ``PerMember``."""
-    free = per_member_names(config)
-    return (type(config), *(getattr(config, f.name) for f in fields(config) if f.name not in free))
+    """What must be equal for two configs to act together, hashable: all but the numbers marked ``PerMember``.
+
+    A number and its absence have no tensor in common, so they do not act together.
+    """
+    free = [name for name in per_member_names(config) if getattr(config, name) is not None]
+    return (type(config), *free, *(getattr(config, f.name) for f in fields(config) if f.name not in free))
 
 
 def stacked(configs: Sequence[Any], device: torch.device) -> Any:
@@ -64,6 +67,7 @@ def stacked(configs: Sequence[Any], device: torch.device) -> Any:
     together = copy.copy(configs[0])
     for name in per_member_names(together):
         values = [getattr(config, name) for config in configs]
+        assert values.count(None) in (0, len(values)), "a number and none at all do not act together"
         if None not in values:
             object.__setattr__(together, name, torch.tensor(values, dtype=torch.float32, device=device))
     return together

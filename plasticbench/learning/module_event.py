@@ -7,13 +7,13 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
 
-import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
 from plasticbench.contracts.network import NetworkState
 from plasticbench.contracts.treatment import Report, hooks_of
+from plasticbench.learning.chance import Chance
 from plasticbench.learning.event import apply_event
 from plasticbench.learning.module_state import Fresh, clear_optimizer, copy_to_target, module_state
 from plasticbench.plugins import inert
@@ -32,24 +32,29 @@ class ModuleSubject:
     outputs: Collection[str] = ()
     fresh: Fresh | None = None
 
-    def _state(self, module: nn.Module, name: str, optimizer: Optimizer | None) -> NetworkState:
-        seed = derive_seed(self.seed, "reset", name)
+    def _state(self, module: nn.Module, optimizer: Optimizer | None) -> NetworkState:
+        seed = derive_seed(self.seed, "reset", "online")  # the target's too: one draw serves both
         return module_state(module, seed, self.initial, optimizer, outputs=self.outputs, fresh=self.fresh)
 
     @cached_property
     def online(self) -> NetworkState:
         """What is trained."""
-        return self._state(self.module, "online", self.optimizer)
+        return self._state(self.module, self.optimizer)
 
     @cached_property
     def target(self) -> NetworkState | None:
         """The target network, where there is one."""
-        return self._state(self.target_module, "target", None) if self.target_module is not None else None
+        return self._state(self.target_module, None) if self.target_module is not None else None
 
     def clear_moments(self, names: set[str] | None) -> None:
         """Zeroes the optimizer's state, where there is an optimizer."""
         if self.optimizer is not None:
             clear_optimizer(self.optimizer, self.module, names)
+
+    def clear_steps(self, names: set[str]) -> None:
+        """Zeroes the optimizer's counts of updates, where there is an optimizer that counts them."""
+        if self.optimizer is not None:
+            clear_optimizer(self.optimizer, self.module, names, kinds={"step"})
 
     def sync_target(self, names: set[str] | None) -> None:
         """Copies into the target."""
@@ -69,7 +74,9 @@ class ModuleLook:
 
     def __init__(self, seed: int, kind: str, inputs: Tensor | None) -> None:
         self.step = 0
-        self._rng, self._kind, self._inputs = Streams(seed)[f"treatment/module/{kind}"], kind, inputs
+        self._kind, self._inputs = kind, inputs
+        rng = Streams(seed)[f"treatment/module/{kind}"]
+        self.rng = Chance(lambda member: rng)
 
     @property
     def inputs(self) -> Tensor:
@@ -87,10 +94,6 @@ class ModuleLook:
     def gradients(self) -> Mapping[str, Tensor]:
         """Unknown."""
         raise self._missing("gradients of a replay sample")
-
-    def rng(self, member: int) -> np.random.Generator:
-        """The one stream."""
-        return self._rng
 
     def _missing(self, what: str) -> ValueError:
         return ValueError(f"kind: {self._kind!r} looks at {what}, which a plain module does not offer")
@@ -112,11 +115,16 @@ def reset_module(kind: str, config: Any, subject: ModuleSubject, *, inputs: Tens
 
 
 def require_event_alone(kind: str, config: Any) -> None:
-    """Raises ``ValueError`` for a treatment that acts at updates, which are somebody else's here."""
+    """Raises ``ValueError`` for a treatment that acts at updates or looks at units, which are somebody else's here."""
     if (hooks := hooks_of(config.build())) != ("event",):
         raise ValueError(
             f"kind: {kind!r} acts at {' and '.join(f'each {hook}' for hook in hooks)}, but outside a benchmark file "
             "only events can be carried out. Choose a treatment that acts at events alone"
+        )
+    if looks_at := getattr(config, "looks_at", ()):
+        raise ValueError(
+            f"kind: {kind!r} looks at {' and '.join(looks_at)}, which are unknown outside a benchmark file. Choose a "
+            "treatment that is about weights alone"
         )
 
 

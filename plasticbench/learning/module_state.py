@@ -140,12 +140,14 @@ def require_optimizer_of(module: nn.Module, optimizer: Optimizer) -> None:
             raise ValueError(f"optimizer: must hold every trainable parameter of the module, but lacks {name}")
 
 
-def clear_optimizer(optimizer: Optimizer, module: nn.Module, names: set[str] | None) -> None:
-    """Zeroes moments and step counts in place: of these parameters, or of all the module's."""
+def clear_optimizer(
+    optimizer: Optimizer, module: nn.Module, names: set[str] | None, *, kinds: Collection[str] | None = None
+) -> None:
+    """Zeroes moments and step counts, or those of these ``kinds``, in place: of these parameters, or of the module."""
     chosen = module.parameters() if names is None else {module.get_parameter(name) for name in names}
     for parameter in chosen:
-        for value in optimizer.state.get(parameter, {}).values():
-            if isinstance(value, Tensor):
+        for kind, value in optimizer.state.get(parameter, {}).items():
+            if isinstance(value, Tensor) and (kinds is None or kind in kinds):
                 value.zero_()
 
 

@@ -17,7 +17,7 @@ import torch
 from torch import Tensor, nn
 
 from plasticbench.learning.activations import ACTIVATIONS
-from plasticbench.learning.layers import LayerSpec, draw_bias, draw_weight
+from plasticbench.learning.layers import LayerSpec, Over, draw_bias, draw_weight
 from plasticbench.learning.wiring import wiring
 
 NORM_EPSILON = 1e-6  # Flax's default, with which the residual networks of SimBa were published
@@ -60,10 +60,17 @@ def population_conv2d(x: Tensor, weight: Tensor, bias: Tensor, stride: int) -> T
     return grouped.view(rows, members, -1, *grouped.shape[2:]).transpose(0, 1)
 
 
-def population_layer_norm(x: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
-    """Layer normalisation (Ba et al. 2016, arXiv 1607.06450) of ``[M, B, units]`` with each member's ``[M, units]``."""
-    normalized = nn.functional.layer_norm(x, x.shape[-1:], eps=NORM_EPSILON)
-    return torch.addcmul(bias.unsqueeze(1), normalized, weight.unsqueeze(1))
+def population_layer_norm(x: Tensor, weight: Tensor, bias: Tensor, over: Over = "map") -> Tensor:
+    """Layer normalisation (Ba et al. 2016, arXiv 1607.06450) with each member's gain and bias ``[M, units]``.
+
+    Of ``[M, B, units]``, or of ``[M, B, c, h, w]`` over whole maps or over the channels at each position.
+    """
+    if over == "channels":
+        normalized = nn.functional.layer_norm(x.movedim(2, -1), weight.shape[1:], eps=NORM_EPSILON).movedim(-1, 2)
+    else:
+        normalized = nn.functional.layer_norm(x, x.shape[2:], eps=NORM_EPSILON)
+    by_unit = (x.shape[0], 1, -1, *(1,) * (x.ndim - 3))
+    return torch.addcmul(bias.view(by_unit), normalized, weight.view(by_unit))
 
 
 class PopulationNetwork:
@@ -135,7 +142,7 @@ class PopulationNetwork:
             case 4:
                 return population_conv2d(x, weight, bias, spec.stride)
             case 1:
-                return population_layer_norm(x, weight, bias)
+                return population_layer_norm(x, weight, bias, spec.over)
         return population_linear(x.flatten(2), weight, bias)
 
 

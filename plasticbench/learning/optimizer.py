@@ -7,7 +7,7 @@ from typing import Protocol
 
 from torch import Tensor
 
-from plasticbench.learning.network import ParameterSlot
+from plasticbench.learning.network import ParameterSlot, PopulationNetwork
 
 
 class FlatParameters(Protocol):
@@ -55,8 +55,11 @@ class PopulationOptimizer(Protocol):
 class OptimizerConfig(Protocol):
     """``Config`` of an optimizer; settings left at ``None`` are the agent's own."""
 
-    def build(self, network: FlatParameters, base: BaseSettings) -> PopulationOptimizer:
-        """The optimizer of a network's parameters; settings marked ``PerMember`` may be tensors ``[M]``."""
+    def build(self, network: PopulationNetwork, base: BaseSettings) -> PopulationOptimizer:
+        """The optimizer of a network's parameters; settings marked ``PerMember`` may be tensors ``[M]``.
+
+        Raises ``ValueError`` if the network has nothing that it is for.
+        """
         ...
 
 

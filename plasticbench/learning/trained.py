@@ -10,8 +10,10 @@ from torch import Tensor, nn
 
 from plasticbench.contracts.network import NetworkState, NetworkView
 from plasticbench.contracts.treatment import Part
-from plasticbench.learning.applied import AppliedParts, Sample
+from plasticbench.learning.applied import AppliedParts
+from plasticbench.learning.clipping import MemberClipping
 from plasticbench.learning.layers import LayerSpec
+from plasticbench.learning.look import Sample
 from plasticbench.learning.members import members_of, stacked
 from plasticbench.learning.network import PopulationNetwork
 from plasticbench.learning.optimizer import BaseSettings, OptimizerConfig, PopulationOptimizer
@@ -42,6 +44,7 @@ class TrainedNetwork:
         self._descended: list[nn.Parameter] | None = None  # naming them costs a thirtieth of a small update
         self.streams: Sequence[Streams] = ()
         self.parts = AppliedParts(self, ())
+        self._clip: MemberClipping | None = None
         self._last: _Pass | None = None
 
     @classmethod
@@ -54,12 +57,15 @@ class TrainedNetwork:
         device: torch.device,
         target: Literal["copy", "none"] = "copy",
         parts: Parts = (),
+        max_gradient_norm: float | None = None,
+        *,
         loss_reaches_others: bool = False,
     ) -> TrainedNetwork:
         """Initialises each member from its own ``init/<name>`` stream; a target starts as a copy.
 
-        ``parts`` are those of each member; all members have the same structures and kind of optimizer. With
-        ``loss_reaches_others`` the loss depends on other networks' weights as well, which get no gradient.
+        ``parts`` are those of each member; all members have the same structures and kind of optimizer. Each member's
+        gradient of the agent's loss is held to ``max_gradient_norm``. With ``loss_reaches_others`` that loss depends on
+        other networks' weights as well, which get no gradient.
         """
         concerned = [[part for part in member if part.concerns(name)] for member in parts]
         for part in concerned[0] if parts else ():
@@ -72,6 +78,8 @@ class TrainedNetwork:
         trained = cls(name, online, chosen.build(online, base), twin)
         trained._descended = trained._parameters if loss_reaches_others else None
         trained.streams = streams
+        if max_gradient_norm is not None:
+            trained._clip = MemberClipping(online.slots, max_gradient_norm)
         online.load(trained._draw(range(len(streams))))
         trained.original.copy_(online.flat)
         trained.sync_target()
@@ -104,9 +112,15 @@ class TrainedNetwork:
         return self.online.forward(x, hidden)
 
     def descend(self, loss: Tensor, step: int) -> None:
-        """One step of every member down ``loss`` ``[M]`` at clock ``step``, and what its treatments do around it."""
+        """One step of every member down ``loss`` ``[M]`` at clock ``step``, and what its treatments do around it.
+
+        The agent's gradient is clipped before treatments see it: what they add is not scaled down because the agent's
+        loss happens to be steep, nor does it push the agent's share aside.
+        """
         self.online.flat_grad.zero_()
         torch.autograd.backward(loss.sum(), inputs=self._descended)
+        if self._clip is not None:
+            self._clip(self.online.flat_grad)
         acting = self.parts.due(step)
         for part in acting:
             part.on_gradient(step)
@@ -132,9 +146,15 @@ class TrainedNetwork:
 
     # -- resets --------------------------------------------------------------------------------------------------
 
-    def state_of(self, members: slice, *, of: Literal["online", "target"] = "online") -> NetworkState:
-        """The network of some members as treatments see it; ``fresh`` values are one draw of its own."""
-        fresh = LazyDraw(lambda: self._draw(members_of(members)))
+    def fresh(self, members: slice) -> LazyDraw:
+        """New initial values of some members, drawn when they are read."""
+        return LazyDraw(lambda: self._draw(members_of(members)))
+
+    def state_of(
+        self, members: slice, *, of: Literal["online", "target"] = "online", fresh: LazyDraw | None = None
+    ) -> NetworkState:
+        """The network of some members as treatments see it; ``fresh`` values are a draw of its own, or a given one."""
+        fresh = fresh or self.fresh(members)
         if of == "target":
             assert self.target is not None
             return network_state(self.target, members, fresh=fresh, buffers={"original": self.original}, moments={})
@@ -149,11 +169,17 @@ class TrainedNetwork:
 
     def clear_moments(self, members: slice, names: set[str] | None) -> None:
         """The optimizer's state of these parameters (or all) of these members becomes that of a new optimizer."""
-        views = [self.online.views(moment) for moment in self.optimizer.moments.values()]
+        cleared = {slot.name for slot in self.online.slots} if names is None else names
+        for moment in self.optimizer.moments.values():
+            for name, view in self.online.views(moment).items():
+                if name in cleared:
+                    view[members] = 0.0
+        self.clear_steps(members, cleared)
+
+    def clear_steps(self, members: slice, names: set[str]) -> None:
+        """The optimizer counts the updates of these parameters of these members anew."""
         for row, slot in enumerate(self.online.slots):
-            if names is None or slot.name in names:
-                for view in views:
-                    view[slot.name][members] = 0.0
+            if slot.name in names:
                 self.optimizer.steps[row, members] = 0
         self.optimizer.rebuild()
 
@@ -190,13 +216,16 @@ class TrainedNetwork:
     def view(self, name: str, obs: Tensor, gradients: Tensor, previous: Tensor | None) -> NetworkView:
         """What probes see, under ``name``, of the online network on its inputs ``[M, N, ...]``.
 
-        ``gradients`` is flat; ``previous``, flat, holds the weights before the reset that is being measured.
+        ``gradients`` is flat and not clipped, as the step is that they would lead to; ``previous``, flat, holds the
+        weights before the reset that is being measured.
         """
-        views = self.online.views
+        views, followed = self.online.views, gradients
+        if self._clip is not None:
+            self._clip(followed := gradients.clone())
         captured = {
             "initial": views(self.original),
             "gradient": views(gradients),
-            "update": views(self.optimizer.preview(gradients)),
+            "update": views(self.optimizer.preview(followed)),
         }
         if previous is not None:
             captured["previous"] = views(previous)

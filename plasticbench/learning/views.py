@@ -68,6 +68,7 @@ def network_state(
     for name, wire in network.wires.items():
         layers[name].activation = wire.activation
         layers[name].readers = tuple(Reader(layers[r.layer], r.blocks, r.positions) for r in wire.readings)
+        layers[name].norms = tuple(layers[norm] for norm in wire.norms)
     return NetworkState(
         layers=[layers[spec.name] for spec in network.specs if not spec.is_norm],
         norms=[layers[spec.name] for spec in network.specs if spec.is_norm],

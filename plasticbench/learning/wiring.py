@@ -22,11 +22,13 @@ class Wire(NamedTuple):
 
     ``activation`` names the nonlinearity in between, and ``active_at`` the layer (perhaps a normalisation) after which
     it stands: identity and ``None`` for outputs and for units that enter a residual stream, which several layers write.
+    ``norms`` are the normalisations on the way, each with a scale and a shift for every unit of this layer alone.
     """
 
     activation: str = "identity"
     active_at: str | None = None
     readings: tuple[Reading, ...] = ()
+    norms: tuple[str, ...] = ()
 
 
 class _Flow(NamedTuple):
@@ -38,6 +40,7 @@ class _Flow(NamedTuple):
     activation: str = "identity"
     active_at: str | None = None
     in_stream: bool = False
+    norms: tuple[str, ...] = ()
 
 
 def wiring(specs: Sequence[LayerSpec]) -> dict[str, Wire]:
@@ -55,6 +58,8 @@ def wiring(specs: Sequence[LayerSpec]) -> dict[str, Wire]:
             for flow in source:
                 wires[flow.layer] = _read(wires[flow.layer], flow, spec)
             flows = [_Flow(spec.name, spec.weight_shape[0])]
+        else:
+            flows = [_normalised(flow, spec) for flow in flows]
         if spec.wiring == "closes_residual":
             flows = [*_streamed(flows), *kept]
         if spec.activation != "identity":
@@ -66,6 +71,11 @@ def _streamed(flows: list[_Flow]) -> list[_Flow]:
     return [flow._replace(activation="identity", active_at=None, in_stream=True) for flow in flows]
 
 
+def _normalised(flow: _Flow, norm: LayerSpec) -> _Flow:
+    is_own = not flow.in_stream and norm.weight_shape[0] == flow.units
+    return flow._replace(norms=(*flow.norms, norm.name)) if is_own else flow
+
+
 def _activated(flow: _Flow, spec: LayerSpec) -> _Flow:
     flow = flow._replace(blocks=flow.blocks * ACTIVATIONS[spec.activation].width_factor)
     return flow if flow.in_stream else flow._replace(activation=spec.activation, active_at=spec.name)
@@ -75,4 +85,4 @@ def _read(wire: Wire, flow: _Flow, reader: LayerSpec) -> Wire:
     is_flattened = len(reader.weight_shape) == 2
     positions = reader.weight_shape[1] // (flow.blocks * flow.units) if is_flattened else 1
     reading = Reading(reader.name, flow.blocks, positions)
-    return Wire(flow.activation, flow.active_at, (*wire.readings, reading))
+    return Wire(flow.activation, flow.active_at, (*wire.readings, reading), flow.norms)

@@ -174,14 +174,15 @@ def leaderboard(
 ) -> None:
     """Ranks methods over one or more runs."""
     with _people_errors():
-        from plasticbench.analysis import leaderboard as board
+        from plasticbench.analysis.leaderboard import leaderboard as rank
+        from plasticbench.analysis.leaderboard_text import to_json, to_markdown
 
-        found = board.leaderboard([connect(run_dir) for run_dir in run_dirs])
+        board = rank([connect(run_dir) for run_dir in run_dirs])
         if html is not None:
             from plasticbench.analysis.report import write_leaderboard_html
 
-            write_leaderboard_html(found.rows, html)
-        typer.echo(json.dumps(board.to_json(found), indent=2) if as_json else board.to_markdown(found.rows))
+            write_leaderboard_html(board.rows, html)
+        typer.echo(json.dumps(to_json(board), indent=2) if as_json else to_markdown(board.rows))
 
 
 @app.command("list")

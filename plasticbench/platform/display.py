@@ -4,61 +4,158 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterator, Sequence
-from typing import Protocol
 
 from rich.console import Console
-from rich.live import Live
-from rich.progress_bar import ProgressBar
-from rich.table import Table
+from rich.progress import BarColumn, TaskID, TextColumn, TimeRemainingColumn
+from rich.progress import Progress as Bars
+from rich.table import Column, Table
 
-from plasticbench.analysis.leaderboard import ALL, Row, diverged_text
+from plasticbench.analysis.leaderboard import ALL, Estimate, Row
+from plasticbench.analysis.leaderboard_text import diverged_text
 from plasticbench.platform.training.segment import Progress
 
 _PLAIN_PERIOD_S = 15.0
+_SPEED_PERIOD_S = 300.0  # the time that is left should not jump with every evaluation
 _MAX_ROWS = 20  # populations that fit a screen
 
 
-class Display(Protocol):
-    """Shows running segments; ``message`` is for what must not be missed."""
+class Display:
+    """Shows running segments. This one shows nothing, as ``--quiet`` asks."""
 
     def start(self) -> None:
         """Takes over the terminal."""
-        ...
 
     def update(self, running: Sequence[Progress], member_steps_left: int) -> None:
         """Shows the segments that run now; ``member_steps_left`` counts those and all that wait."""
-        ...
 
     def message(self, text: str) -> None:
-        """A line that stays."""
-        ...
+        """A line that stays and must not be missed."""
 
     def stop(self) -> None:
         """Gives the terminal back."""
-        ...
 
 
 def make_display(console: Console, quiet: bool) -> Display:
     """The display that suits where output goes."""
     if quiet:
-        return QuietDisplay()
+        return Display()
     return LiveDisplay(console) if console.is_terminal else PlainDisplay(console)
 
 
-class _Speed:
-    """Member-steps per second over the whole run, for the time that is left."""
+class LiveDisplay(Display):
+    """A line for everything and one for each population, redrawn in place and never wider than the terminal."""
 
-    def __init__(self) -> None:
+    def __init__(self, console: Console) -> None:
+        self._console = console
+        self._bars = Bars(
+            TextColumn("{task.description}", markup=False),
+            BarColumn(bar_width=None, table_column=Column(ratio=1)),
+            TextColumn("{task.fields[speed]}", justify="right", table_column=Column(width=14, no_wrap=True)),
+            TextColumn("{task.fields[evaluation]}", justify="right", table_column=Column(width=16, no_wrap=True)),
+            TimeRemainingColumn(table_column=Column(width=9, justify="right", no_wrap=True)),
+            TextColumn("left", style="progress.remaining"),
+            console=console,
+            auto_refresh=False,
+            transient=True,
+            expand=True,
+            speed_estimate_period=_SPEED_PERIOD_S,
+        )
+        self._all = self._bars.add_task(self._name("all populations"), total=None, speed="", evaluation="")
+        self._populations: dict[str, TaskID] = {}
+        self._total: int | None = None
+
+    def start(self) -> None:
+        """Takes over the terminal."""
+        self._bars.start()
+
+    def update(self, running: Sequence[Progress], member_steps_left: int) -> None:
+        """Redraws all lines at once."""
+        shown = running[: min(_MAX_ROWS, max(self._console.height - 2, 0))]
+        self._show_all(len(running) - len(shown), member_steps_left)
+        for progress in shown:
+            if progress.segment not in self._populations:
+                self._populations[progress.segment] = self._add(progress)
+        for segment in self._populations.keys() - {progress.segment for progress in shown}:
+            self._bars.remove_task(self._populations.pop(segment))
+        for progress in shown:
+            self._show(progress)
+        self._bars.refresh()
+
+    def _add(self, progress: Progress) -> TaskID:
+        """A line that is not seen yet, as this draws at once; what was done before is no measure of its speed."""
+        span, done = progress.to_step - progress.from_step, progress.step - progress.from_step
+        return self._bars.add_task("", total=span, completed=done, visible=False)
+
+    def _show_all(self, num_hidden: int, member_steps_left: int) -> None:
+        self._total = total = member_steps_left if self._total is None else self._total
+        done = total - member_steps_left
+        self._bars.update(
+            self._all,
+            total=total,
+            completed=done,
+            description=self._name(f"all, {num_hidden} not shown" if num_hidden else "all populations"),
+            speed=f"{done / max(total, 1):.0%}",
+        )
+
+    def _show(self, progress: Progress) -> None:
+        self._bars.update(
+            self._populations[progress.segment],
+            completed=progress.step - progress.from_step,
+            visible=True,
+            description=self._name(progress.segment.rpartition("--")[0]),  # without its steps, which the bar shows
+            speed=f"{progress.steps_per_s:,.0f} steps/s",
+            evaluation=_outcome(progress),
+        )
+
+    def _name(self, name: str) -> str:
+        """Three tenths of the terminal; what is too long loses its middle, as its ends tell task and seed."""
+        width = self._console.width * 3 // 10
+        return name.ljust(width) if len(name) <= width else f"{name[: (width - 1) // 2]}…{name[-(width // 2) :]}"
+
+    def message(self, text: str) -> None:
+        """Prints above the lines."""
+        self._console.print(text, highlight=False)
+
+    def stop(self) -> None:
+        """Removes the lines."""
+        self._bars.stop()
+
+
+class PlainDisplay(Display):
+    """One line per population every few seconds, for logs."""
+
+    def __init__(self, console: Console) -> None:
+        self._console = console
         self._first: tuple[float, int] | None = None
+        self._last_print = 0.0
 
-    def seconds_left(self, member_steps_left: int) -> float | None:
-        """``None`` until something can be said."""
+    def update(self, running: Sequence[Progress], member_steps_left: int) -> None:
+        """Prints if the last lines are old enough."""
+        left = _duration(self._seconds_left(member_steps_left))
+        if time.monotonic() - self._last_print < _PLAIN_PERIOD_S:
+            return
+        self._last_print = time.monotonic()
+        if len(running) > _MAX_ROWS:
+            self.message(f"{len(running)} populations run: {member_steps_left:,} member-steps to go, about {left}")
+            return
+        for p in running:
+            diverged = f", values diverged in {p.num_overvalued} of {p.num_members} members" if p.num_overvalued else ""
+            self.message(
+                f"{p.segment}: step {p.step:,} of {p.to_step:,}, {p.num_members} members, {p.steps_per_s:,.0f} steps/s,"
+                f" last return {_evaluation(p)}{diverged}, all done in about {left}"
+            )
+
+    def _seconds_left(self, member_steps_left: int) -> float | None:
+        """By the speed over the whole run; ``None`` until something can be said."""
         now = time.monotonic()
         if self._first is None:
             self._first = (now, member_steps_left)
-            return None
         done, seconds = self._first[1] - member_steps_left, now - self._first[0]
         return member_steps_left * seconds / done if done > 0 and seconds > 3 else None
+
+    def message(self, text: str) -> None:
+        """Prints a line at once."""
+        self._console.print(text, highlight=False, soft_wrap=True)
 
 
 def _duration(seconds: float | None) -> str:
@@ -69,96 +166,15 @@ def _duration(seconds: float | None) -> str:
     return f"{hours}h{minutes:02d}m" if hours else f"{minutes}m{rest:02d}s"
 
 
-def _segment_seconds_left(progress: Progress) -> float | None:
-    return (progress.to_step - progress.step) / progress.steps_per_s if progress.steps_per_s > 0 else None
-
-
 def _evaluation(progress: Progress) -> str:
-    shown = "-" if progress.last_evaluation is None else f"{progress.last_evaluation:.1f}"
-    diverged = f", values diverged in {progress.num_overvalued} of {progress.num_members} members"
-    return shown + (diverged if progress.num_overvalued else "")
+    return "-" if progress.last_evaluation is None else f"{progress.last_evaluation:.1f}"
 
 
-def _others(running: Sequence[Progress]) -> str:
-    hidden = len(running) - _MAX_ROWS
-    return f"and {hidden} more populations; " if hidden > 0 else ""
-
-
-class LiveDisplay:
-    """A table that is redrawn in place."""
-
-    def __init__(self, console: Console) -> None:
-        self._console = console
-        self._live = Live(console=console, refresh_per_second=4, transient=True)
-        self._speed = _Speed()
-
-    def start(self) -> None:
-        """Takes over the terminal."""
-        self._live.start()
-
-    def update(self, running: Sequence[Progress], member_steps_left: int) -> None:
-        """Redraws the table."""
-        table = Table(box=None, pad_edge=False, expand=True)
-        for heading in ("population", "members", "progress", "step", "steps/s", "left", "last return"):
-            table.add_column(heading, justify="left" if heading in ("population", "progress") else "right")
-        for p in running[:_MAX_ROWS]:
-            span, done = p.to_step - p.from_step, p.step - p.from_step
-            table.add_row(
-                p.segment,
-                str(p.num_members),
-                ProgressBar(total=span, completed=done, width=24),
-                f"{p.step:,}/{p.to_step:,}",
-                f"{p.steps_per_s:,.0f}",
-                _duration(_segment_seconds_left(p)),
-                _evaluation(p),
-            )
-        left = _duration(self._speed.seconds_left(member_steps_left))
-        table.caption = f"{_others(running)}{member_steps_left:,} member-steps to go, about {left}"
-        self._live.update(table)
-
-    def message(self, text: str) -> None:
-        """Prints above the table."""
-        self._live.console.print(text, highlight=False)
-
-    def stop(self) -> None:
-        """Removes the table."""
-        self._live.stop()
-
-
-class PlainDisplay:
-    """One line per population every few seconds, for logs."""
-
-    def __init__(self, console: Console) -> None:
-        self._console = console
-        self._speed = _Speed()
-        self._last_print = 0.0
-
-    def start(self) -> None:
-        """Nothing to take over."""
-
-    def update(self, running: Sequence[Progress], member_steps_left: int) -> None:
-        """Prints if the last lines are old enough."""
-        left = self._speed.seconds_left(member_steps_left)
-        if time.monotonic() - self._last_print < _PLAIN_PERIOD_S:
-            return
-        self._last_print = time.monotonic()
-        if len(running) > _MAX_ROWS:
-            self.message(
-                f"{len(running)} populations run: {member_steps_left:,} member-steps to go, about {_duration(left)}"
-            )
-            return
-        for p in running:
-            self.message(
-                f"{p.segment}: step {p.step:,} of {p.to_step:,}, {p.num_members} members, {p.steps_per_s:,.0f} steps/s,"
-                f" last return {_evaluation(p)}, all done in about {_duration(left)}"
-            )
-
-    def message(self, text: str) -> None:
-        """Prints a line at once."""
-        self._console.print(text, highlight=False, soft_wrap=True)
-
-    def stop(self) -> None:
-        """Nothing to give back."""
+def _outcome(progress: Progress) -> str:
+    """What fits a line: where values diverged, a return means little."""
+    if progress.num_overvalued:
+        return f"{progress.num_overvalued}/{progress.num_members} diverged"
+    return f"return {_evaluation(progress)}"
 
 
 def standings(rows: Sequence[Row]) -> Iterator[Table]:
@@ -174,12 +190,12 @@ def standings(rows: Sequence[Row]) -> Iterator[Table]:
             table.add_column(heading, justify="left" if heading in ("method", "agent") else "right")
         for row in own:
             table.add_row(
-                "-" if row.rank is None else str(row.rank),
+                "-" if row.final.rank is None else str(row.final.rank),
                 row.method,
                 row.agent,
-                _estimate(row.iqm, row.iqm_low, row.iqm_high),
-                _estimate(row.after_reset_iqm, row.after_reset_low, row.after_reset_high),
-                "-" if row.mean_return is None else f"{row.mean_return:.1f}",
+                _estimate(row.final.iqm),
+                _estimate(row.after.iqm),
+                "-" if row.summary.mean_return is None else f"{row.summary.mean_return:.1f}",
                 str(row.n_seeds),
                 *([diverged_text(row)] if tells_divergence else []),
             )
@@ -188,23 +204,6 @@ def standings(rows: Sequence[Row]) -> Iterator[Table]:
         yield table
 
 
-def _estimate(value: float | None, low: float | None, high: float | None) -> str:
-    if value is None:
-        return "-"
-    return f"{value:.3f}" if low is None or high is None else rf"{value:.3f} \[{low:.3f}, {high:.3f}]"
-
-
-class QuietDisplay:
-    """Says nothing."""
-
-    def start(self) -> None:
-        """Nothing."""
-
-    def update(self, running: Sequence[Progress], member_steps_left: int) -> None:
-        """Nothing."""
-
-    def message(self, text: str) -> None:
-        """Nothing."""
-
-    def stop(self) -> None:
-        """Nothing."""
+def _estimate(estimate: Estimate) -> str:
+    bounds = "" if estimate.low is None else rf" \[{estimate.low:.3f}, {estimate.high:.3f}]"
+    return "-" if estimate.value is None else f"{estimate.value:.3f}{bounds}"

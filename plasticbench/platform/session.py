@@ -39,10 +39,10 @@ def execute(
     display = make_display(console, quiet)
     with connection.connected(address):
         tracker = runner.start_tracker(directory, tracking_uri)
-        scheduler = runner.Scheduler(directory, plan, display, tracker, benchmark.execution.max_concurrent)
+        scheduler = runner.Scheduler(directory, benchmark, plan, display, tracker)
         outcome = scheduler.run()
         report = _report(directory, display) if outcome != "interrupted" else None
-        behind = runner.finish_tracking(tracker, scheduler.statuses(), report.parent if report else None)
+        behind = scheduler.finish_tracking(report.parent if report else None)
     _farewell(directory, console, outcome, report, behind, tracking_uri)
     return {"complete": DONE, "failed": FAILED, "interrupted": INTERRUPTED}[outcome]
 
@@ -102,7 +102,7 @@ def mirror(directory: RunDirectory, tracking_uri: str) -> None:
     try:
         check(tracking_uri)
         target = Mirror(directory.path, tracking_uri)
-        target.pump(committed_bytes(directory, plan))
+        target.pump(committed_bytes(directory, plan.segments))
         target.log_report(directory.path / "report")
     except TrackingUnavailable as error:
         raise ValueError(f"--tracking-uri: {error}") from error

@@ -25,7 +25,7 @@ from torch import Tensor
 from plasticbench.agents.rllib import learner
 from plasticbench.agents.rllib.env import WorldEnv, WorldRunner, action_space, encode
 from plasticbench.agents.rllib.learner import ask, sync_runners
-from plasticbench.agents.rllib.replay import RowReplay
+from plasticbench.agents.rllib.replay import RowReplay, targets_of
 from plasticbench.agents.rllib.settings import MODEL_DEFAULTS, Settings
 from plasticbench.contracts.network import NetworkView
 from plasticbench.contracts.task import BoxActions, EnvSpec, World
@@ -95,6 +95,7 @@ class RLlibAgent:
         self.replay = self._algorithm.local_replay_buffer = RowReplay(config.capacity_transitions)
         self.replay.spaces = (self._runner.env.single_observation_space, action_space(spec))
         self.replay.rng = streams["replay"]
+        self._targets = targets_of(self._algorithm.config)
         self._initial = ask(self._algorithm, learner.weights)
         self._course: dict[str, Any] | None = None
         self._sampled = 0  # steps before this process began
@@ -102,8 +103,8 @@ class RLlibAgent:
         if "critic2" not in config.networks:
             self._metrics.pop("loss/critic2", None)
 
-    def begin(self, obs: np.ndarray) -> None:
-        """The next round starts a new episode."""
+    def begin(self, obs: np.ndarray, ended: np.ndarray | None = None) -> None:
+        """The next round starts a new episode; the environment itself leaves one that is over."""
         self._course = None
         self._runner.begin()
 
@@ -141,7 +142,7 @@ class RLlibAgent:
 
     def probe_batch(self, uniforms: np.ndarray) -> Any | None:
         """A replay sample as RLlib's learner takes it."""
-        return self.replay.sample_rows(uniforms[0]) if len(self.replay) else None
+        return self.replay.sample_rows(uniforms[0], **self._targets) if len(self.replay) else None
 
     def views(self, batch: Any, previous: Mapping[str, Any] | None = None) -> tuple[NetworkView, ...]:
         """All networks as probes see them."""

@@ -158,7 +158,7 @@ def views(
     """All networks on a replay sample, with the gradients of RLlib's own loss; leaves no trace in the learner."""
     tensors = {name: torch.from_numpy(np.asarray(values)) for name, values in batch.items()}
     rows = len(tensors[Columns.REWARDS])
-    tensors |= {"weights": torch.ones(rows), "n_step": torch.ones(rows)}
+    tensors |= {"weights": torch.ones(rows)}
     found = trained(learner)
     losses = _losses(learner, found, tensors)
     online, targets = [], []

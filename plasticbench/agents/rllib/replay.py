@@ -46,11 +46,11 @@ class RowReplay(EpisodeReplayBuffer):
         self._num_episodes_evicted += len(self.episodes)
         self.episodes, self._indices, self.episode_id_to_index, self._num_timesteps = deque(), [], {}, 0
 
-    def sample_rows(self, uniforms: np.ndarray) -> dict[str, np.ndarray]:
-        """The transitions that uniforms ``[N]`` in [0, 1) point to, as arrays ``[N, ...]``."""
+    def sample_rows(self, uniforms: np.ndarray, n_step: int = 1, gamma: float = 1.0) -> dict[str, np.ndarray]:
+        """The transitions over ``n_step`` steps that uniforms ``[N]`` in [0, 1) point to, as arrays ``[N, ...]``."""
         places = [self._indices[int(u * len(self._indices))] for u in uniforms]
         found = [(self.episodes[index - self._num_episodes_evicted], t) for index, t in places]
-        return transitions(found)
+        return transitions(found, n_step, gamma)
 
     def meta(self) -> dict[str, Any]:
         """Lengths and ends of the live episodes, and the counters."""
@@ -112,15 +112,35 @@ class RowReplay(EpisodeReplayBuffer):
         ).to_numpy()
 
 
-def transitions(found: Sequence[tuple[SingleAgentEpisode, int]]) -> dict[str, np.ndarray]:
-    """The transitions at times of episodes as a batch for a learner, ``[N, ...]``."""
+def transitions(
+    found: Sequence[tuple[SingleAgentEpisode, int]], n_step: int = 1, gamma: float = 1.0
+) -> dict[str, np.ndarray]:
+    """The transitions over ``n_step`` steps from times of episodes, as RLlib hands them to its learner: ``[N, ...]``.
+
+    Where fewer steps are left they end with what there is. RLlib then discounts what follows by ``gamma ** n_step`` all
+    the same, and takes the end for one that episodes go on from.
+    """
+    ends = [min(t + n_step, len(episode)) for episode, t in found]
+    paths = [(episode, t, end) for (episode, t), end in zip(found, ends, strict=True)]
     return {
         "obs": np.stack([episode.get_observations(t) for episode, t in found]),
-        "new_obs": np.stack([episode.get_observations(t + 1) for episode, t in found]),
+        "new_obs": np.stack([episode.get_observations(end) for episode, _, end in paths]),
         "actions": np.stack([episode.get_actions(t) for episode, t in found]),
-        "rewards": np.array([episode.get_rewards(t) for episode, t in found], np.float32),
-        "terminateds": np.array([t == len(episode) - 1 and episode.is_terminated for episode, t in found]),
+        "rewards": np.array([_discounted(episode, t, end, gamma) for episode, t, end in paths], np.float32),
+        "terminateds": np.array([t + n_step == len(episode) and episode.is_terminated for episode, t in found]),
+        "n_step": np.full(len(found), n_step, np.float32),
     }
+
+
+def _discounted(episode: SingleAgentEpisode, start: int, stop: int, gamma: float) -> float:
+    rewards = np.asarray(episode.get_rewards(slice(start, stop)), np.float64)
+    return float(rewards @ gamma ** np.arange(stop - start))
+
+
+def targets_of(config: Any) -> dict[str, Any]:
+    """``n_step`` and ``gamma`` of an AlgorithmConfig; of a range from which RLlib draws its steps, the lowest."""
+    n_step = config.n_step if isinstance(config.n_step, int) else config.n_step[0]
+    return {"n_step": n_step, "gamma": config.gamma}
 
 
 def _arrays(episode: SingleAgentEpisode, skip: int) -> dict[str, np.ndarray]:

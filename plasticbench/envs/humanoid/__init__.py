@@ -128,7 +128,7 @@ class Config(Settings):
         """Raises ``RuntimeError`` without a graphics library, ``ValueError`` for the official backend."""
         from plasticbench.envs.humanoid.rendering import check_drawable, check_rendering
 
-        check_drawable(self)
+        check_drawable(self.backend)
         check_rendering()
 
     def render(
@@ -142,8 +142,9 @@ class Config(Settings):
         every: int = 1,
     ) -> np.ndarray:
         """Pictures ``[T, height, width, 3]`` uint8 of one episode; see ``rendering.render_rollout``."""
-        from plasticbench.envs.humanoid.rendering import render_rollout
+        from plasticbench.envs.humanoid.rendering import check_drawable, render_rollout
 
+        check_drawable(self.backend)
         return render_rollout(self, act, seed, num_steps, width, height, every=every)
 
 

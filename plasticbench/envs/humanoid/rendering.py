@@ -15,7 +15,7 @@ from typing import Any
 import mujoco
 import numpy as np
 
-from plasticbench.envs.humanoid import Config
+from plasticbench.contracts.task import EnvConfig
 from plasticbench.envs.humanoid._model import visual_model
 from plasticbench.envs.humanoid._tasks import TASKS
 from plasticbench.envs.humanoid._vector import HumanoidEnv
@@ -39,10 +39,10 @@ def check_rendering() -> str:
     )
 
 
-def check_drawable(config: Config) -> None:
+def check_drawable(backend: str) -> None:
     """Raises ``ValueError`` for a backend whose robots cannot be drawn."""
-    if config.backend != "builtin":
-        raise ValueError(f"backend: must be 'builtin' for pictures, got {config.backend!r}")
+    if backend != "builtin":
+        raise ValueError(f"backend: must be 'builtin' for pictures, got {backend!r}")
 
 
 class Camera:
@@ -89,7 +89,7 @@ class Camera:
 
 
 def render_rollout(
-    config: Config,
+    config: EnvConfig,
     act: Callable[[np.ndarray], np.ndarray],
     seed: int,
     num_steps: int,
@@ -101,7 +101,7 @@ def render_rollout(
     """Pictures ``[T, height, width, 3]`` uint8 of one episode of ``num_steps`` agent steps at most.
 
     Args:
-        config: the task; the built-in backend alone can be drawn.
+        config: the task, of the built-in backend, which alone can be drawn.
         act: maps observations ``[1, obs]`` to actions ``[1, 19]``.
         seed: of the environment.
         num_steps: at least one; fewer if the episode ends before.
@@ -109,7 +109,6 @@ def render_rollout(
         height: in pixels.
         every: steps from one picture to the next; without a GPU, drawing takes most of the time.
     """
-    check_drawable(config)
     camera = Camera(config.task, width, height)
     env = config.build([seed], num_threads=1)
     assert isinstance(env, HumanoidEnv)

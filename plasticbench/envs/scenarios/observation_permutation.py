@@ -15,7 +15,7 @@ import numpy as np
 
 from plasticbench.contracts.task import EnvSpec, Scenario
 from plasticbench.envs.scenarios._unchanged import Unchanged
-from plasticbench.schedules import At, Fractions
+from plasticbench.schedules import At, Fractions, rounded_up
 from plasticbench.seeding import derive_generator
 from plasticbench.settings import Settings
 
@@ -38,7 +38,7 @@ class Config(Settings):
 
     def build(self, spec: EnvSpec, member_seeds: Sequence[int], budget_steps: int, num_envs: int) -> Scenario:
         """Changes fall on the first vector step at or after each fraction of ``budget_steps`` (of one member)."""
-        steps = tuple(math.ceil(step / num_envs) * num_envs for step in At(at=self.at).steps(budget_steps))
+        steps = tuple(rounded_up(step, num_envs) for step in At(at=self.at).steps(budget_steps))
         if list(steps) != sorted(set(steps)) or steps[0] == 0 or steps[-1] >= budget_steps:
             raise ValueError(
                 f"at: changes must fall on different steps inside the budget of {budget_steps} steps, got {steps}"

@@ -84,10 +84,14 @@ class PopulationAdam:
 
     def preview(self, gradients: Tensor) -> Tensor:
         """The change (flat) that a step with these flat gradients would make; nothing is modified."""
+        return self.ahead(gradients) - self.network.flat
+
+    def ahead(self, gradients: Tensor) -> Tensor:
+        """The weights (flat) that a step with these flat gradients would lead to; nothing is modified."""
         weights = self.network.flat.clone()
         moments = [moment.clone() for moment in self.moments.values()]
         self._fused(self._split([weights, gradients, *moments]), [count + 1 for count in self._stretch_steps])
-        return weights - self.network.flat
+        return weights
 
     def _split(self, tensors: list[Tensor]) -> list[list[Tensor]]:
         return [[tensor[start:stop] for start, stop in self._stretches] for tensor in tensors]

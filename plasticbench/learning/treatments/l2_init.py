@@ -48,9 +48,11 @@ class L2Init:
         """``gradient += 2 strength (value - original)`` of every parameter ``[m, ...]``."""
         from plasticbench.learning.members import column
 
+        factor = 2 * self.config.strength
         for parameter in net.parameters.values():
             assert parameter.gradient is not None
             assert parameter.original is not None
             pull = parameter.value - parameter.original
-            entries = pull[0].numel() if self.config.reduction == "mean" else 1
-            parameter.gradient.add_(pull.mul_(column(2 * self.config.strength / entries, pull)))
+            if self.config.reduction == "mean":
+                pull.div_(pull[0].numel())
+            parameter.gradient.add_(pull.mul_(column(factor, pull)))

@@ -65,4 +65,5 @@ class WeightClipping:
         from plasticbench.learning.members import column
 
         limit: Tensor = column(self.config.kappa * bound, parameter.value)
-        parameter.value.clamp_(-limit, limit)
+        # One side after the other: with tensors as limits, both at once were measured seven times slower.
+        parameter.value.clamp_max_(limit).clamp_min_(-limit)

@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 from typing import Any, Literal
 
 import ray
-from ray.exceptions import OutOfMemoryError, RayError, RayTaskError
+from ray.exceptions import OutOfMemoryError, RayError, RaySystemError, RayTaskError
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 from plasticbench.platform.cluster.connection import check_interrupted, connected
@@ -24,8 +24,7 @@ from plasticbench.platform.definition.reading import Benchmark
 from plasticbench.platform.display import Display
 from plasticbench.platform.planning.plan import Plan, Segment
 from plasticbench.platform.rundir import RunDirectory
-from plasticbench.platform.tracking.mirror import RunStatus
-from plasticbench.platform.tracking.tracker import Tracker
+from plasticbench.platform.tracking.tracker import Tracker, committed_bytes
 from plasticbench.platform.training.checkpoint import CheckpointStore, StorageError
 from plasticbench.platform.training.segment import Progress, SegmentRun
 from plasticbench.storage import Location, location
@@ -34,7 +33,6 @@ _MAX_DEATHS = 4  # of one segment, without a commit in between
 _MAX_WAITING = 8
 _ASKED_PER_POLL = 32
 _POLL_S = 0.5
-_NOTICE_TIMEOUT_S = 30.0
 _BURIAL_TIMEOUT_S = 60.0
 _STOP_TIMEOUT_S = 120.0
 _MIRROR_TIMEOUT_S = 600.0
@@ -42,47 +40,19 @@ _MIRROR_TIMEOUT_S = 600.0
 Outcome = Literal["complete", "failed", "interrupted"]
 
 
-class Notices:
-    """Tells the tracker of commits, one call at a time: two that are under way may overtake each other."""
-
-    def __init__(self, tracker: Any) -> None:
-        self._tracker = tracker
-        self._unsent: dict[str, int] = {}
-        self._under_way: list[Any] = []
-
-    def put(self, record_bytes: Mapping[str, int]) -> None:
-        """Sends committed lengths now, or with those of a later commit."""
-        self._unsent.update(record_bytes)
-        self._send(timeout_s=0)
-
-    def flush(self) -> None:
-        """Returns once the tracker has heard everything, or does not answer."""
-        self._send(_NOTICE_TIMEOUT_S)
-        self._send(_NOTICE_TIMEOUT_S)
-
-    def _send(self, timeout_s: float) -> None:
-        if self._under_way:
-            _, self._under_way = ray.wait(self._under_way, timeout=timeout_s)
-        if self._unsent and not self._under_way:
-            self._under_way, self._unsent = [self._tracker.committed.remote(self._unsent)], {}
-
-
 class SegmentWorker:
     """Ray actor: runs segments one after the other; ``progress`` and ``stop`` answer while one runs."""
 
-    def __init__(self, run_dir: str, tracker: Any) -> None:
-        self._run_dir, self._notices = location(run_dir), Notices(tracker)
+    def __init__(self, run_dir: str) -> None:
+        self._run_dir = location(run_dir)
         self._stop = threading.Event()
-        self._benchmark: Benchmark | None = None
         self._current: SegmentRun | None = None
 
-    def run(self, segment: Segment) -> bool:
-        """Runs a segment; returns whether it is complete (it is not after ``stop``)."""
-        self._benchmark = self._benchmark or RunDirectory(self._run_dir).benchmark()
-        self._current = SegmentRun(self._run_dir, segment, self._benchmark)
-        complete = self._current.run(self._stop.is_set, self._notices.put)
-        self._notices.flush()  # this process may be ended as soon as we return, and a notice on its way with it
-        return complete
+    def run(self, segment: Segment, benchmark: Benchmark) -> Mapping[str, int]:
+        """Runs a segment to its end, or to ``stop``; returns the committed length of each trial's record file."""
+        self._current = SegmentRun(self._run_dir, segment, benchmark)
+        self._current.run(self._stop.is_set)
+        return self._current.record_bytes
 
     def progress(self) -> Progress | None:
         """Where the current segment stands."""
@@ -109,14 +79,16 @@ class Scheduler:
     """Runs all segments of a plan in the order of their dependencies."""
 
     directory: RunDirectory
+    benchmark: Benchmark
     plan: Plan
     display: Display
     tracker: Any
-    max_concurrent: int | None = None
     queue: WorkQueue = field(init=False)
     _actor: Any = field(init=False)
     _running: dict[Any, _Running] = field(default_factory=dict)  # by result
     _asked: dict[Any, _Running] = field(default_factory=dict)  # by answer
+    _begun: dict[str, Segment] = field(default_factory=dict)  # and not known to be complete
+    _record_bytes: dict[str, int] = field(default_factory=dict)  # of what is complete
     _deaths: dict[str, tuple[int | None, int]] = field(default_factory=dict)
     _next_show_s: float = 0.0
 
@@ -148,7 +120,7 @@ class Scheduler:
         """
         resting = self.queue.wake(time.monotonic())
         waiting = Counter(running.needs for running in self._running.values() if not running.placed)
-        slots = (self.max_concurrent or len(self.plan.segments)) - len(self._running)
+        slots = (self.benchmark.execution.max_concurrent or len(self.plan.segments)) - len(self._running)
         for wanted in self.queue.ready():
             while waiting[wanted] < _MAX_WAITING and slots > 0 and (segment := self.queue.take(wanted)):
                 self._start(segment, self._new_worker(wanted))
@@ -159,10 +131,11 @@ class Scheduler:
     def _new_worker(self, wanted: Needs) -> Any:
         options = {"num_cpus": wanted.num_cpus, "num_gpus": wanted.num_gpus, "memory": wanted.memory_bytes}
         worker = self._actor.options(**options, max_concurrency=3, max_restarts=0)
-        return worker.remote(str(self.directory.path), self.tracker)
+        return worker.remote(str(self.directory.path))
 
     def _start(self, segment: Segment, worker: Any, placed: bool = False) -> None:
-        running = _Running(segment, needs(segment), worker, worker.run.remote(segment), placed)
+        self._begun[segment.id] = segment
+        running = _Running(segment, needs(segment), worker, worker.run.remote(segment, self.benchmark), placed)
         self._running[running.result] = running
         self._ask(running)
 
@@ -178,18 +151,23 @@ class Scheduler:
 
     def _hear(self, answer: Any, running: _Running) -> None:
         try:
-            running.progress = ray.get(answer)
+            progress: Progress | None = ray.get(answer)
         except RayError:
             return  # the same death reaches us through the segment's result
         running.placed = True
+        if progress is not None:
+            known = running.progress.record_bytes if running.progress is not None else {}
+            if progress.record_bytes != known:
+                self.tracker.committed.remote(progress.record_bytes)
+            running.progress = progress
 
     def _settle(self, running: _Running) -> None:
         segment = running.segment
         try:
-            ray.get(running.result)
+            record_bytes = ray.get(running.result)
         except RayTaskError as error:
             ray.kill(running.worker)
-            cause = error.cause if isinstance(error.cause, Exception) else error
+            cause = _cause(error)
             if isinstance(cause, OSError | StorageError):  # storage that comes and goes
                 self._retry(segment, _text(cause))
             else:
@@ -198,6 +176,9 @@ class Scheduler:
             _bury(running.worker)
             self._retry(segment, _text(error))
         else:
+            self.tracker.committed.remote(record_bytes)
+            self._record_bytes |= record_bytes
+            self._begun.pop(segment.id)
             self.queue.finish(segment)
             self._employ(running)
 
@@ -258,9 +239,23 @@ class Scheduler:
         results = [running.result for running in placed]
         ray.wait(results, num_returns=len(results), timeout=_STOP_TIMEOUT_S) if results else None
 
-    def statuses(self) -> dict[str, RunStatus]:
-        """How each trial ended, for MLflow."""
-        return statuses(self.plan, self.queue)
+    def finish_tracking(self, report_dir: Location | None) -> str | None:
+        """Waits until MLflow has everything, for as long as that gets further; returns why not if it has not."""
+        ended, progress = statuses(self.plan, self.queue), -1
+        try:
+            # What died or was stopped may have committed more than it could tell.
+            record_bytes = self._record_bytes | committed_bytes(self.directory, self._begun.values())
+            answer = self.tracker.finish.remote(record_bytes, ended, str(report_dir) if report_dir else None)
+            while not ray.wait([answer], timeout=_MIRROR_TIMEOUT_S)[0]:
+                before, progress = progress, ray.get(self.tracker.progress.remote(), timeout=_MIRROR_TIMEOUT_S)
+                if progress == before:
+                    return f"the tracker sent nothing for {_MIRROR_TIMEOUT_S:g} s"
+            message: str | None = ray.get(answer)
+        except RayError as error:
+            return f"the tracker did not answer: {error}"
+        except OSError as error:
+            return f"what was committed cannot be read: {error}"
+        return message
 
 
 def describe_cluster(address: str) -> str:
@@ -286,6 +281,12 @@ def _bury(worker: Any) -> None:
     ray.wait([worker.progress.remote()], timeout=_BURIAL_TIMEOUT_S)
 
 
+def _cause(error: RayTaskError) -> Exception:
+    """What went wrong in a worker, be it with what it did or with what it was sent."""
+    cause = error.cause.client_exc if isinstance(error.cause, RaySystemError) else error.cause
+    return cause if isinstance(cause, Exception) else error
+
+
 def _text(error: Exception) -> str:
     text = f"{type(error).__name__}: {' '.join(str(error).split())}"
     match error:
@@ -295,7 +296,7 @@ def _text(error: Exception) -> str:
                 f"agent.capacity_transitions, or give the node more memory. {text}"
             )
         case ModuleNotFoundError():
-            return f"{text}. The node lacks a package of requirements.lock"
+            return f"{text}. The node lacks a plug-in, or a package of requirements.lock"
     return text
 
 
@@ -309,18 +310,3 @@ def start_tracker(directory: RunDirectory, tracking_uri: str | None) -> Any:
         num_cpus=0, max_restarts=-1, max_task_retries=-1, max_concurrency=8, scheduling_strategy=here
     )
     return actor.remote(str(directory.path), tracking_uri)
-
-
-def finish_tracking(tracker: Any, ended: Mapping[str, RunStatus], report_dir: Location | None) -> str | None:
-    """Waits until MLflow has everything, for as long as that gets further; returns why not if it has not."""
-    progress = -1
-    try:
-        answer = tracker.finish.remote(ended, str(report_dir) if report_dir else None)
-        while not ray.wait([answer], timeout=_MIRROR_TIMEOUT_S)[0]:
-            before, progress = progress, ray.get(tracker.progress.remote(), timeout=_MIRROR_TIMEOUT_S)
-            if progress == before:
-                return f"the tracker sent nothing for {_MIRROR_TIMEOUT_S:g} s"
-        message: str | None = ray.get(answer)
-    except RayError as error:
-        return f"the tracker did not answer: {error}"
-    return message

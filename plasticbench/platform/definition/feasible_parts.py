@@ -60,6 +60,9 @@ def _check_agent_offers(method: Method, problems: Problems) -> None:
                 f"{part.kind!r} {what}, which agent kind {method.agent.kind!r} does not offer (it offers: "
                 f"{', '.join(offered)})",
             )
+        elif "update" not in offered and (looks_at := getattr(part.chosen.config, "looks_at", ())):
+            what = f"{part.kind!r} looks at {' and '.join(looks_at)}"
+            problems.add(f"{key}.kind", f"{what}, which agent kind {method.agent.kind!r} does not show")
 
 
 def _check_exclusions(method: Method, problems: Problems) -> None:

@@ -79,7 +79,7 @@ class Part:
     def shared_settings(self) -> dict[str, Any]:
         """Its settings without those in which members of one population may differ."""
         free = per_member_names(self.chosen.config)
-        return {name: value for name, value in self.settings().items() if name not in free}
+        return {name: value for name, value in self.settings().items() if name not in free or value is None}
 
     def event_steps(self, budget_steps: int, stride_steps: int) -> tuple[int, ...]:
         """Events known in advance: each at the first multiple of the stride at or after it, inside the budget."""

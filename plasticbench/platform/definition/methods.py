@@ -44,7 +44,7 @@ class MethodsReader:
         spread = [variant for name, item in items.items() for variant in self._spread(name, item)]
         found = [self._method(name, item, key) for name, item, key in spread]
         if self._default is not None and items and all(map(_has_own_schedule, items.values())):
-            if all(method is None or method.is_reset_policy for method in found):
+            if all(method is not None and method.is_reset_policy for method in found):
                 self._problems.add("resets", "has no effect, because every method has a schedule of its own. Remove it")
         return tuple(method for method in found if method is not None)
 

@@ -21,6 +21,7 @@ import pydantic
 from plasticbench import __version__
 from plasticbench.platform.definition.benchmark import Benchmark, Environment, slug
 from plasticbench.platform.definition.method import Method, canonical
+from plasticbench.platform.planning.corrections import corrections
 from plasticbench.platform.planning.lineage import Lineage, Segment
 
 __all__ = ["RESULT_FORMAT", "Plan", "Segment", "Trial", "make_plan", "summary"]
@@ -31,7 +32,10 @@ RESULT_FORMAT = 1
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Trial:
-    """One seed of a method on a task; ``settings`` is everything that can change its result, as plain data."""
+    """One seed of a method on a task; ``settings`` is everything that can change its result, as plain data.
+
+    ``fork_step`` is where environments start anew, of methods for which that is not simply their first reset.
+    """
 
     id: str
     task: str
@@ -41,6 +45,7 @@ class Trial:
     change_steps: tuple[int, ...]
     score_source: str
     settings: dict[str, Any]
+    fork_step: int | None = None
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -112,6 +117,10 @@ def _by_population_key(benchmark: Benchmark) -> list[list[Method]]:
 
 def _trials(benchmark: Benchmark, environment: Environment, method: Method) -> Iterator[Trial]:
     """One trial per seed; what they share is computed, and held, once."""
+    num_envs = environment.config.num_envs
+    scenario = environment.scenario.config.build(
+        environment.config.spec, benchmark.seeds[:1], benchmark.budget_steps, method.stride_steps(num_envs)
+    )
     shared = {
         "environment": environment.settings(),
         "agent": method.agent.settings(),
@@ -123,10 +132,8 @@ def _trials(benchmark: Benchmark, environment: Environment, method: Method) -> I
         "probes": benchmark.probes.settings(),
         "records": dataclasses.asdict(benchmark.records),
     }
-    num_envs = environment.config.num_envs
-    scenario = environment.scenario.config.build(
-        environment.config.spec, benchmark.seeds[:1], benchmark.budget_steps, method.stride_steps(num_envs)
-    )
+    if corrected := corrections(benchmark, environment, method, scenario):
+        shared["corrections"] = corrected
     for seed in benchmark.seeds:
         settings = shared | {"seed": seed}
         digest = hashlib.sha256(canonical({"format": RESULT_FORMAT, **settings}).encode()).hexdigest()[:8]
@@ -139,6 +146,7 @@ def _trials(benchmark: Benchmark, environment: Environment, method: Method) -> I
             change_steps=tuple(scenario.change_steps),
             score_source=environment.config.score_source,
             settings=settings,
+            fork_step=None if method.is_reset_policy else method.fork_step(benchmark.budget_steps, num_envs),
         )
 
 

@@ -6,9 +6,9 @@ import logging
 import os
 import threading
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 
-from plasticbench.platform.planning.plan import Plan
+from plasticbench.platform.planning.plan import Segment
 from plasticbench.platform.rundir import RunDirectory
 from plasticbench.platform.tracking.mirror import Mirror, RunStatus, TrackingUnavailable, UnreadableRecords
 from plasticbench.platform.training.checkpoint import CheckpointError, CheckpointStore
@@ -32,7 +32,7 @@ class Tracker:
         os.nice(_NICENESS)
         directory = RunDirectory(location(run_dir))
         self._mirror = Mirror(directory.path, tracking_uri)
-        self._news = committed_bytes(directory, directory.plan())
+        self._news = committed_bytes(directory, directory.plan().segments)
         self._lock = threading.Lock()
         self._has_news = threading.Event()
         self._has_news.set()
@@ -55,7 +55,7 @@ class Tracker:
             self._has_news.wait()
             began, progress = time.monotonic(), self._mirror.progress
             try:
-                if self._pump():
+                if self._pump({}):
                     took_s = time.monotonic() - began
                     time.sleep(max(_ROUND_S - took_s, took_s))
                 failures = 0
@@ -64,11 +64,11 @@ class Tracker:
                 failures = failures + 1 if self._mirror.progress == progress else 1
                 time.sleep(min(2.0 ** min(failures, 10) / 2, _LONGEST_PAUSE_S))
 
-    def _pump(self) -> bool:
-        """One round; returns whether there was any news."""
+    def _pump(self, record_bytes: Mapping[str, int]) -> bool:
+        """One round, with lengths that stand above what was heard; returns whether there was any news."""
         with self._mirror_lock:
             with self._lock:
-                news, self._news = self._news, {}
+                news, self._news = {**self._news, **record_bytes}, {}
                 self._has_news.clear()
             try:
                 self._mirror.pump(news)
@@ -79,9 +79,17 @@ class Tracker:
                 raise
         return bool(news)
 
-    def finish(self, statuses: Mapping[str, RunStatus], report_dir: str | None) -> str | None:
-        """Sends what is left, ends the runs and keeps the report; returns a message if not all of it can be done."""
-        steps: list[Callable[[], object]] = [self._pump, lambda: self._mirror.finish_all(statuses)]
+    def finish(
+        self, record_bytes: Mapping[str, int], statuses: Mapping[str, RunStatus], report_dir: str | None
+    ) -> str | None:
+        """Sends what is left, ends the runs and keeps the report; returns a message if not all of it can be done.
+
+        ``record_bytes`` are the lengths at the end: what ``committed`` heard may have come in another order.
+        """
+        steps: list[Callable[[], object]] = [
+            lambda: self._pump(record_bytes),
+            lambda: self._mirror.finish_all(statuses),
+        ]
         if report_dir is not None:
             steps.append(lambda: self._mirror.log_report(location(report_dir)))
         with self._mirror_lock:
@@ -111,10 +119,10 @@ def _message(error: Exception) -> str:
     return str(error) if expected else f"{type(error).__name__}: {error}"
 
 
-def committed_bytes(directory: RunDirectory, plan: Plan) -> dict[str, int]:
-    """Committed length of each trial's record file, from the newest commits of all segments."""
+def committed_bytes(directory: RunDirectory, segments: Iterable[Segment]) -> dict[str, int]:
+    """Committed length of each trial's record file, from the newest commits of these segments, in this order."""
     store, lengths = CheckpointStore(directory.checkpoints), dict[str, int]()
-    for segment in plan.segments:
+    for segment in segments:
         try:
             lengths.update(store.record_bytes(segment.id))
         except CheckpointError as error:

@@ -7,7 +7,7 @@ their lengths, so that whatever a death left behind the last commit is cut off w
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import TypeVar
@@ -43,7 +43,7 @@ def _at_once(function: Callable[[_In], _Out], items: Iterable[_In]) -> list[_Out
 
 @dataclass(frozen=True, slots=True)
 class Progress:
-    """Where a segment stands: for people only, never for decisions.
+    """Where a segment stands, for people; and the committed length of each trial's record file, for the mirror.
 
     ``num_overvalued`` are the members whose values diverged (``analysis/divergence.py``) since this process took over.
     """
@@ -55,6 +55,7 @@ class Progress:
     num_members: int
     steps_per_s: float
     last_evaluation: float | None
+    record_bytes: Mapping[str, int]
     num_overvalued: int = 0
 
 
@@ -70,7 +71,8 @@ class SegmentRun:
         torch.set_num_threads(max(1, int(self.segment.num_cpus)))
         self._end = self._sound_end()
         self.is_complete = self._end is not None
-        if self.is_complete:
+        if self._end is not None:
+            self.record_bytes = self._end.record_bytes
             return
         self._claim = self._store.claim(self.segment.id)  # before loading: from here on nobody else commits
         self._number = 0
@@ -78,7 +80,8 @@ class SegmentRun:
         self._saved_rows = 0
         start_bytes = self._load()
         trials = [trial for member in self.segment.members for trial in member.trials]
-        opened = _at_once(lambda t: RecordWriter(directory.record_file(t), start_bytes.get(t, 0)), trials)
+        self.record_bytes = {trial: start_bytes.get(trial, 0) for trial in trials}
+        opened = _at_once(lambda trial: RecordWriter(directory.record_file(trial), self.record_bytes[trial]), trials)
         self._writers = dict(zip(trials, opened, strict=True))
         self._began = (time.monotonic(), self._trainer.step)
 
@@ -135,14 +138,9 @@ class SegmentRun:
             raise
         self._trainer, self._chunks, self._saved_rows = trainer, live, trainer.agent.replay.rows
 
-    def run(
-        self,
-        should_stop: Callable[[], bool] = lambda: False,
-        on_commit: Callable[[dict[str, int]], None] = lambda record_bytes: None,
-    ) -> bool:
-        """Trains; returns whether the segment is complete. ``on_commit`` hears the committed record lengths."""
+    def run(self, should_stop: Callable[[], bool] = lambda: False) -> bool:
+        """Trains; returns whether the segment is complete."""
         if self._end is not None:
-            on_commit(self._end.record_bytes)  # who committed it may have died before it could tell
             return True
         last_commit = time.monotonic()
         for records in self._trainer.advance():
@@ -150,12 +148,12 @@ class SegmentRun:
             if should_stop():
                 break
             if time.monotonic() - last_commit >= self.benchmark.checkpoint.every_s:
-                on_commit(self._commit())
+                self._commit()
                 last_commit = time.monotonic()
         self.is_complete = self._trainer.step >= self.segment.to_step
         if self.benchmark.tracking.weights == "final" and self._trainer.step >= self.benchmark.budget_steps:
             save_weights(self._trainer, self._directory)  # first, as nobody comes back to a complete segment
-        on_commit(self._commit())
+        self._commit()
         if self.benchmark.pictures is not None and self._trainer.step >= self.benchmark.budget_steps:
             film_policies(self._trainer, self._directory)
         self._close()
@@ -168,17 +166,17 @@ class SegmentRun:
         for trial, own in by_trial.items():
             self._writers[trial].write(own)
 
-    def _commit(self) -> dict[str, int]:
+    def _commit(self) -> None:
         try:
             self._store.require_claim(self.segment.id, self._claim)
-            return self._write_commit()
+            self._write_commit()
         except OSError as error:
             raise StorageError(
                 f"{self._directory.path}: what was trained since the last commit could not be saved: {error}. That "
                 "commit is intact: mend this, and `plasticbench resume` goes on from it"
             ) from error
 
-    def _write_commit(self) -> dict[str, int]:
+    def _write_commit(self) -> None:
         trainer, name = self._trainer, self.segment.id
         record_bytes = dict(zip(self._writers, _at_once(RecordWriter.sync, self._writers.values()), strict=True))
         tensors, plain = trainer.state_dict()
@@ -194,7 +192,7 @@ class SegmentRun:
         )
         self._store.save(commit)
         self._number += 1
-        return record_bytes
+        self.record_bytes = record_bytes
 
     def _live_chunks(self) -> tuple[ReplayChunk, ...]:
         """Saves the rows since the last commit and leaves out chunks of which no row is alive."""
@@ -224,7 +222,14 @@ class SegmentRun:
         segment = self.segment
         if self.is_complete:
             return Progress(
-                segment.id, segment.to_step, segment.from_step, segment.to_step, len(segment.members), 0, None
+                segment=segment.id,
+                step=segment.to_step,
+                from_step=segment.from_step,
+                to_step=segment.to_step,
+                num_members=len(segment.members),
+                steps_per_s=0.0,
+                last_evaluation=None,
+                record_bytes=self.record_bytes,
             )
         seconds = max(time.monotonic() - self._began[0], 1e-9)
         return Progress(
@@ -235,5 +240,6 @@ class SegmentRun:
             num_members=len(segment.members),
             steps_per_s=(self._trainer.step - self._began[1]) / seconds,
             last_evaluation=self._trainer.last_evaluation,
+            record_bytes=self.record_bytes,
             num_overvalued=self._trainer.num_overvalued,
         )

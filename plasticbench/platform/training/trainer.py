@@ -257,7 +257,7 @@ class Trainer:
         self.agent.replay.restore(plain["replay"], chunks, parents)
         self._recorder.window.load_state_dict(plain["window"], parents, self._device)
         self._last_reset = [plain["last_reset"][parent] for parent in parents]
-        self._triggered = list(plain["triggered"]) if list(parents) == list(range(self.num_members)) else []
+        self._triggered = [m for m, parent in enumerate(parents) if parent in plain["triggered"]]
         arrays = {name: value.numpy() for name, value in tensors.items()}
         restarts = self.segment.fork and step == self.segment.from_step
         self.course.load_state_dict(arrays, parents, phase=self._phase_before_events, restarts=restarts)

@@ -1,0 +1,112 @@
+"""The leaderboard as JSON and as Markdown, and its numbers as people read them."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import asdict
+from typing import Any
+
+from plasticbench.analysis.leaderboard import ALL, Estimate, Leaderboard, Row, Standing
+
+_COLUMNS = (
+    "rank",
+    "method",
+    "agent",
+    "IQM [95% interval]",
+    "after the reset",
+    "mean",
+    "median",
+    "optimality gap",
+    "return",
+    "seeds",
+    "diverged",
+)
+SCHEMA_VERSION = 1
+"""Of what ``to_json`` gives; raised when a name of it goes or begins to mean something else."""
+
+
+def to_json(board: Leaderboard) -> dict[str, Any]:
+    """The content of ``leaderboard.json``: rows as flat plain data; missing numbers are null."""
+    rows = [_flat(row) for row in board.rows]
+    return {"schema_version": SCHEMA_VERSION, "rows": rows, "provenance": board.provenance}
+
+
+def _flat(row: Row) -> dict[str, Any]:
+    final, after = row.final, row.after
+    return {
+        "task": row.task,
+        "method": row.method,
+        "agent": row.agent,
+        "n_seeds": row.n_seeds,
+        "n_incomplete": row.n_incomplete,
+        "n_trials": row.n_trials,
+        "diverged_trials": row.diverged_trials,
+        **_columns("iqm", final.iqm),
+        **asdict(row.summary),
+        "rank": final.rank,
+        "rank_best": final.rank_best,
+        "rank_worst": final.rank_worst,
+        **_columns("behind", final.behind),
+        **_columns("after_reset_iqm", after.iqm, bounds="after_reset"),
+        "after_reset_rank": after.rank,
+        **_columns("after_reset_behind", after.behind),
+        "note": row.note,
+    }
+
+
+def _columns(name: str, estimate: Estimate, bounds: str | None = None) -> dict[str, float | None]:
+    bounds = bounds or name
+    return {name: estimate.value, f"{bounds}_low": estimate.low, f"{bounds}_high": estimate.high}
+
+
+def to_markdown(rows: Sequence[Row]) -> str:
+    """One Markdown table per task; all tasks together only where there are several."""
+    tasks = list(dict.fromkeys(row.task for row in rows))
+    parts = []
+    for task in tasks if len(tasks) != 2 else tasks[1:]:
+        own = [row for row in rows if row.task == task]
+        parts.append(
+            f"### {'All tasks' if task == ALL else task}\n\n"
+            f"| {' | '.join(_COLUMNS)} |\n{'| --- ' * len(_COLUMNS)}|\n" + "\n".join(map(_markdown_row, own))
+        )
+    return "\n\n".join(parts) + "\n"
+
+
+def _markdown_row(row: Row) -> str:
+    cells = [
+        rank_text(row.final),
+        row.method.replace("|", "\\|") + (f" ({row.note})" if row.note else ""),
+        row.agent,
+        interval_text(row.final.iqm),
+        interval_text(row.after.iqm),
+        *(number_text(value) for value in (row.summary.mean, row.summary.median, row.summary.optimality_gap)),
+        number_text(row.summary.mean_return, digits=1),
+        str(row.n_seeds),
+        diverged_text(row),
+    ]
+    return f"| {' | '.join(cells)} |"
+
+
+def rank_text(standing: Standing) -> str:
+    """The rank, and the ranks that the intervals leave open where there are several: ``1 (1-3)``."""
+    if standing.rank is None:
+        return "–"  # noqa: RUF001
+    if standing.rank_best is None or standing.rank_best == standing.rank_worst:
+        return str(standing.rank)
+    return f"{standing.rank} ({standing.rank_best}–{standing.rank_worst})"  # noqa: RUF001
+
+
+def diverged_text(row: Row) -> str:
+    """How many of the trials diverged, ``3 of 5``, or a dash where none recorded it."""
+    return "–" if row.diverged_trials is None else f"{row.diverged_trials} of {row.n_trials}"  # noqa: RUF001
+
+
+def interval_text(estimate: Estimate) -> str:
+    """``0.91 [0.85, 0.96]``, without brackets where there is no interval."""
+    bounds = f" [{number_text(estimate.low)}, {number_text(estimate.high)}]" if estimate.low is not None else ""
+    return number_text(estimate.value) + bounds
+
+
+def number_text(value: float | None, digits: int = 3) -> str:
+    """A number with a true minus sign and no negative zero, or a dash for none."""
+    return "–" if value is None else f"{value:z.{digits}f}".replace("-", "\N{MINUS SIGN}")  # noqa: RUF001

@@ -1,0 +1,68 @@
+"""What treatments look at besides the network: the rows of an update, or of a replay sample at an event."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from functools import cached_property
+
+from torch import Tensor
+
+from plasticbench.learning.chance import Chance
+from plasticbench.learning.members import members_of
+from plasticbench.seeding import Streams
+
+
+class Sample:
+    """Rows ``[M, N, ...]`` that a network reads, and what it makes of them, computed when somebody asks."""
+
+    def __init__(
+        self,
+        inputs: Tensor,
+        activations: Callable[[], Mapping[str, Tensor]],
+        gradients: Callable[[], Mapping[str, Tensor]],
+    ) -> None:
+        self.inputs, self._activations, self._gradients = inputs, activations, gradients
+
+    @cached_property
+    def activations(self) -> Mapping[str, Tensor]:
+        """What the units of hidden layers pass on, by layer."""
+        return self._activations()
+
+    @cached_property
+    def gradients(self) -> Mapping[str, Tensor]:
+        """Of the agent's loss, by parameter."""
+        return self._gradients()
+
+
+class MemberLook:
+    """A sample as the treatment of some members sees it; see ``contracts.treatment.Look``."""
+
+    def __init__(
+        self, streams: Sequence[Streams], stream: str, members: slice, step: int, sample: Sample | None
+    ) -> None:
+        self._stream, self._members = stream, members
+        self.step = step
+        self._rows = sample
+        own = members_of(members)
+        self.rng = Chance(lambda member: streams[own[member]][stream])
+
+    @property
+    def _sample(self) -> Sample:
+        if self._rows is None:
+            raise LookupError(f"{self._stream}: there is no sample to look at before anything was stored")
+        return self._rows
+
+    @property
+    def inputs(self) -> Tensor:
+        """What this network reads ``[m, N, ...]``."""
+        return self._sample.inputs[self._members]
+
+    @property
+    def activations(self) -> Mapping[str, Tensor]:
+        """What the units of hidden layers pass on, by layer."""
+        return {name: value[self._members] for name, value in self._sample.activations.items()}
+
+    @property
+    def gradients(self) -> Mapping[str, Tensor]:
+        """Of the agent's loss, by parameter."""
+        return {name: value[self._members] for name, value in self._sample.gradients.items()}
