@@ -55,6 +55,30 @@ def test_a_fork_inherits_its_parents_bound_and_an_old_state_begins_at_0():
     assert twin.ratio(torch.full((2, 1), 400.0)).tolist() == [0.0, 0.0]
 
 
+@pytest.mark.parametrize("n_step", [1, 3, 10])
+def test_values_that_targets_over_several_steps_settle_at_are_within_the_same_bound(n_step):
+    discount, temperature, entropy_nats = 0.9, 0.5, 2.0
+    rewards, weight = sum(discount**k for k in range(n_step)), discount**n_step  # of 1 each; of the value behind them
+    earned = rewards / (1 - weight)
+    paid = (rewards + weight * temperature * entropy_nats) / (1 - weight)
+    plain, entropic = bound(discount, 1), bound(discount, 1, entropy_nats)
+    for values in (plain, entropic):
+        values.see(np.ones((1, 1), np.float32))
+    assert plain.ratio(torch.full((1, 3), earned)).item() == pytest.approx(1.0)
+    ratio = entropic.ratio(torch.full((1, 3), paid), torch.tensor([temperature])).item()
+    assert ratio == pytest.approx(1.0) if n_step == 1 else ratio < 1
+
+
+@pytest.mark.parametrize("n_step", [1, 3])
+def test_agents_hold_values_against_single_rewards_however_many_a_target_sums_up(n_step):
+    dqn, _ = _train([0, 1], 100, replace(CONFIG, n_step=n_step))
+    sac, _ = train_sac([0, 1], 100, replace(SAC_CONFIG, n_step=n_step))
+    for agent in (dqn, sac):
+        stored = torch.from_numpy(agent.replay._valid)
+        rewards = torch.where(stored, agent.replay._outcome[..., 0].abs(), 0.0).amax(dim=1)
+        assert torch.equal(agent.value_bound._reward, rewards)
+
+
 def test_dqn_records_the_mean_magnitude_of_its_values_over_their_bound():
     agent, _ = _train([0, 1], 300)
     batch = agent.replay.sample(np.random.default_rng(0).random((2, 16)))
