@@ -30,6 +30,7 @@ class PopulationAgent(ABC):
     num_envs: int
     temperature: Temperature | None
     parts: Sequence[Sequence[Part]]  # of each member's method
+    updates_made: int = 0  # by every member
 
     @property
     @abstractmethod
@@ -148,13 +149,15 @@ class PopulationAgent(ABC):
         for trained in self.trained:
             tensors |= trained.state_dict()
         treatments = {trained.name: trained.parts.plain_state() for trained in self.trained}
-        return tensors, {"streams": [streams.state_dict() for streams in self.streams], "treatments": treatments}
+        plain = {"streams": [streams.state_dict() for streams in self.streams], "treatments": treatments}
+        return tensors, plain | {"updates_made": self.updates_made}
 
     def load_state_dict(self, tensors: dict[str, Tensor], plain: dict[str, Any], parents: Sequence[int]) -> None:
         """Member i continues as the saved member ``parents[i]``: the identity resumes, anything else forks."""
         for trained in self.trained:
             # Version 0.1 had no treatments with a state.
             trained.load_state_dict(tensors, parents, plain.get("treatments", {}).get(trained.name, ()))
+        self.updates_made = plain.get("updates_made", 0)  # nothing depended on it in version 0.1
         for streams, parent in zip(self.streams, parents, strict=True):
             streams.load_state_dict(plain["streams"][parent])
 

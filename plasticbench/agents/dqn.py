@@ -10,6 +10,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from plasticbench.agents._clock import Clock
 from plasticbench.agents._losses import Loss, double_target, max_target, q_learning_loss
 from plasticbench.agents._population import PopulationAgent
 from plasticbench.agents._replay import Batch, PopulationReplay, observations
@@ -24,7 +25,7 @@ from plasticbench.learning.trained import TrainedNetwork
 from plasticbench.plugins import PluginField
 from plasticbench.schedules import LinearSchedule
 from plasticbench.seeding import Streams
-from plasticbench.settings import UNHASHED_DEFAULT, Fraction, PositiveFloat, PositiveInt
+from plasticbench.settings import UNHASHED_DEFAULT, Fraction, Gt, PositiveFloat, PositiveInt
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -34,6 +35,10 @@ class Config(ReplaySettings):
     With ``exploration: shared`` one draw decides whether all environments of a member explore; each explores by an
     action of its own. The Huber loss seeks the median of targets whose errors exceed its threshold: 1 fits rewards that
     are clipped to [-1, 1], and no others.
+
+    The target moves by ``target_tau`` towards the online network every ``target_period_steps``, ``before_updates`` that
+    are due then or after them; or, where it is given, after every ``target_period_updates`` updates. Epsilon falls from
+    the step on at which its decay begins; ``warm_up_actions`` are those until learning starts.
     """
 
     network: Annotated[Any, PluginField("networks")] = field(default_factory=mlp.Config)
@@ -53,18 +58,23 @@ class Config(ReplaySettings):
     evaluation_epsilon: Fraction = 0.001
     loss: Loss = field(default="huber", metadata=UNHASHED_DEFAULT)
     huber_threshold: PositiveFloat = field(default=1.0, metadata=UNHASHED_DEFAULT)
-
-    def __post_init__(self) -> None:
-        ReplaySettings.__post_init__(self)
-        if self.learning_starts_steps < self.batch_rows:
-            raise ValueError(
-                f"learning_starts_steps: must be at least batch_rows ({self.batch_rows}), "
-                f"got {self.learning_starts_steps}"
-            )
+    target_tau: Annotated[Fraction, Gt(0)] = field(default=1.0, metadata=UNHASHED_DEFAULT)
+    target_period_updates: PositiveInt | None = field(default=None, metadata=UNHASHED_DEFAULT)
+    target_moves: Literal["after_updates", "before_updates"] = field(default="after_updates", metadata=UNHASHED_DEFAULT)
+    epsilon_decay_begins: Literal["learning_starts", "first_step"] = field(
+        default="learning_starts", metadata=UNHASHED_DEFAULT
+    )
+    warm_up_actions: Literal["epsilon_greedy", "uniform"] = field(default="epsilon_greedy", metadata=UNHASHED_DEFAULT)
 
     def inert(self) -> dict[str, str]:
         """Settings without effect under the current values, and why."""
-        return {"huber_threshold": "the loss is squared"} if self.loss == "squared" else {}
+        inert = {"huber_threshold": "the loss is squared"} if self.loss == "squared" else {}
+        if self.target_period_updates is not None:
+            counted = "the target moves at updates that target_period_updates counts"
+            inert |= {"target_period_steps": counted, "target_moves": counted}
+        if self.epsilon_start == 1.0 and self.epsilon_decay_begins == "learning_starts":
+            inert["warm_up_actions"] = "epsilon is 1 until learning starts"
+        return inert
 
     @property
     def networks(self) -> tuple[str, ...]:
@@ -118,6 +128,7 @@ PRESETS = {
         learning_starts_steps=20_000,
         epsilon_end=0.01,
         exploration="shared",
+        update_clock="before_step",
     ),
 }
 
@@ -171,10 +182,11 @@ class DQN(PopulationAgent):
         )
         self._exploration = MemberUniforms(streams, "exploration", (num_envs, 2))
         self._batches = MemberUniforms(streams, "replay", (config.batch_rows,))
+        self._clock = Clock(config, num_envs)
         self._epsilon = LinearSchedule(
             start=config.epsilon_start,
             end=config.epsilon_end,
-            begin_step=config.learning_starts_steps,
+            begin_step=config.learning_starts_steps if config.epsilon_decay_begins == "learning_starts" else 0,
             duration_steps=round(config.epsilon_decay_fraction * budget_steps),
         )
 
@@ -193,7 +205,8 @@ class DQN(PopulationAgent):
         if self.config.exploration == "shared":
             decision = np.broadcast_to(uniforms[:, :1, :1], (*uniforms.shape[:2], 1))
             uniforms = np.concatenate((decision, uniforms[..., 1:]), axis=-1)
-        return self._epsilon_greedy(obs, self._epsilon.value(step), uniforms)
+        is_warm_up = self.config.warm_up_actions == "uniform" and step < self.config.learning_starts_steps
+        return self._epsilon_greedy(obs, 1.0 if is_warm_up else self._epsilon.value(step), uniforms)
 
     def act_in_evaluation(self, obs: np.ndarray, uniforms: np.ndarray) -> np.ndarray:
         """Actions for evaluation, with uniforms ``[M, E, 2]`` from outside the trial's streams."""
@@ -223,18 +236,23 @@ class DQN(PopulationAgent):
 
     def learn(self, step: int) -> Iterator[dict[str, Tensor]]:
         """Makes the updates that are due when the clock reaches ``step``; yields each one's metrics ``[M]``."""
-        config, before = self.config, step - self.num_envs
-        if step > config.learning_starts_steps and self.replay.has(config.batch_rows):
-            for _ in range(int(step * config.replay_ratio) - int(before * config.replay_ratio)):
-                yield self.update(step)
-        if step // config.target_period_steps > before // config.target_period_steps:
-            self.q.sync_target()
+        config = self.config
+        moves = config.target_period_updates is None and self._clock.passes(step, config.target_period_steps)
+        if moves and config.target_moves == "before_updates":
+            self.q.move_target(config.target_tau)
+        for _ in range(self._clock.updates(step, self.replay)):
+            yield self.update(step)
+        if moves and config.target_moves == "after_updates":
+            self.q.move_target(config.target_tau)
 
     def update(self, step: int = 1) -> dict[str, Tensor]:
         """One gradient step of every member on a batch of its own, at clock ``step``."""
         batch = self.replay.sample(self._batches.draw())
         loss, q = self._loss(batch)
         self.q.descend(loss, step)
+        self.updates_made += 1
+        if self.config.target_period_updates and self.updates_made % self.config.target_period_updates == 0:
+            self.q.move_target(self.config.target_tau)
         return {"loss/td": loss.detach(), "q/mean": q.detach().mean(dim=(1, 2))}
 
     def _loss(self, batch: Batch) -> tuple[Tensor, Tensor]:

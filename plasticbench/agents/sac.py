@@ -15,6 +15,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from plasticbench.agents._clock import Clock
 from plasticbench.agents._losses import entropy_target, policy_loss, squared_loss
 from plasticbench.agents._population import PopulationAgent
 from plasticbench.agents._replay import Batch, PopulationReplay, observations
@@ -71,11 +72,6 @@ class Config(ReplaySettings):
         ReplaySettings.__post_init__(self)
         if self.log_std_min >= self.log_std_max:
             raise ValueError(f"log_std_min: must be below log_std_max ({self.log_std_max}), got {self.log_std_min}")
-        if self.learning_starts_steps < self.batch_rows:
-            raise ValueError(
-                f"learning_starts_steps: must be at least batch_rows ({self.batch_rows}), "
-                f"got {self.learning_starts_steps}"
-            )
 
     @property
     def critic_names(self) -> tuple[str, ...]:
@@ -216,6 +212,7 @@ class SAC(PopulationAgent):
             n_step=config.n_step,
             discount=config.discount,
         )
+        self._clock = Clock(config, num_envs)
         self._draws = {
             "exploration": MemberNormals(streams, "exploration", (num_envs, len(low))),
             "batches": MemberUniforms(streams, "replay", (config.batch_rows,)),
@@ -277,13 +274,12 @@ class SAC(PopulationAgent):
 
     def learn(self, step: int) -> Iterator[dict[str, Tensor]]:
         """Makes the updates that are due when the clock reaches ``step``; yields each one's metrics ``[M]``."""
-        config, before = self.config, step - self.num_envs
-        if step > config.learning_starts_steps and self.replay.has(config.batch_rows):
-            for _ in range(int(step * config.replay_ratio) - int(before * config.replay_ratio)):
-                yield self.update(step)
+        for _ in range(self._clock.updates(step, self.replay)):
+            yield self.update(step)
 
     def update(self, step: int = 1) -> dict[str, Tensor]:
         """One gradient step of every network of every member on a batch of its own, at clock ``step``."""
+        self.updates_made += 1
         batch = self.replay.sample(self._draws["batches"].draw())
         noise = torch.from_numpy(self._draws["policy"].draw()).to(self.device)
         obs, next_obs = self._observations(batch)
