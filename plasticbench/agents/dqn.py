@@ -32,13 +32,15 @@ from plasticbench.settings import UNHASHED_DEFAULT, Fraction, Gt, PositiveFloat,
 class Config(ReplaySettings):
     """Settings of DQN. Every ``steps`` counts agent steps of one trial; ``replay_ratio`` is updates per agent step.
 
-    With ``exploration: shared`` one draw decides whether all environments of a member explore; each explores by an
-    action of its own. The Huber loss seeks the median of targets whose errors exceed its threshold: 1 fits rewards that
-    are clipped to [-1, 1], and no others.
+    ``optimizer``: that of methods whose parts name none. ``loss``: Huber's seeks the median of targets whose errors
+    exceed its threshold; 1 fits rewards that are clipped to [-1, 1], and no others.
 
     The target moves by ``target_tau`` towards the online network every ``target_period_steps``, ``before_updates`` that
-    are due then or after them; or, where it is given, after every ``target_period_updates`` updates. Epsilon falls from
-    the step on at which its decay begins; ``warm_up_actions`` are those until learning starts.
+    are due then or after them; or, where it is given, after every ``target_period_updates`` updates.
+
+    With ``exploration: shared`` one draw decides whether all environments of a member explore; each explores by an
+    action of its own. Epsilon falls from the step on at which its decay begins; ``warm_up_actions`` are those until
+    learning starts.
     """
 
     network: Annotated[Any, PluginField("networks")] = field(default_factory=mlp.Config)
@@ -56,6 +58,7 @@ class Config(ReplaySettings):
     exploration: Literal["per_environment", "shared"] = "per_environment"
     bootstrap: Literal["max", "double"] = "max"
     evaluation_epsilon: Fraction = 0.001
+    optimizer: Annotated[Any, PluginField("optimizers")] = field(default=adam.Config(), metadata=UNHASHED_DEFAULT)
     loss: Loss = field(default="huber", metadata=UNHASHED_DEFAULT)
     huber_threshold: PositiveFloat = field(default=1.0, metadata=UNHASHED_DEFAULT)
     target_tau: Annotated[Fraction, Gt(0)] = field(default=1.0, metadata=UNHASHED_DEFAULT)
@@ -66,9 +69,19 @@ class Config(ReplaySettings):
     )
     warm_up_actions: Literal["epsilon_greedy", "uniform"] = field(default="epsilon_greedy", metadata=UNHASHED_DEFAULT)
 
+    def __post_init__(self) -> None:
+        ReplaySettings.__post_init__(self)
+        if self.optimizer.learning_rate is not None:
+            raise ValueError(
+                f"optimizer.learning_rate: the agent's own learning_rate ({self.learning_rate}) holds for it, got "
+                f"{self.optimizer.learning_rate}. Remove it, and set learning_rate"
+            )
+
     def inert(self) -> dict[str, str]:
         """Settings without effect under the current values, and why."""
         inert = {"huber_threshold": "the loss is squared"} if self.loss == "squared" else {}
+        if self.optimizer.eps is not None:
+            inert["adam_eps"] = "the optimizer has an eps of its own"
         if self.target_period_updates is not None:
             counted = "the target moves at updates that target_period_updates counts"
             inert |= {"target_period_steps": counted, "target_moves": counted}
@@ -170,6 +183,7 @@ class DQN(PopulationAgent):
             device,
             parts=parts,
             max_gradient_norm=config.max_gradient_norm,
+            optimizer=config.optimizer,
         )
         self.replay = PopulationReplay(
             spec,
