@@ -11,6 +11,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from plasticbench.agents._clock import Clock
 from plasticbench.agents._replay import Batch, PopulationReplay
 from plasticbench.agents._temperature import Temperature
 from plasticbench.contracts.network import NetworkView
@@ -27,6 +28,7 @@ class PopulationAgent(ABC):
 
     streams: Sequence[Streams]
     replay: PopulationReplay
+    clock: Clock
     num_envs: int
     temperature: Temperature | None
     parts: Sequence[Sequence[Part]]  # of each member's method
@@ -46,8 +48,13 @@ class PopulationAgent(ABC):
         """Stores what followed ``action``."""
 
     @abstractmethod
+    def update(self, step: int) -> dict[str, Tensor]:
+        """One update of every member at clock ``step``; returns its metrics ``[M]``."""
+
     def learn(self, step: int) -> Iterator[dict[str, Tensor]]:
         """Makes the updates that are due when the clock reaches ``step``; yields each one's metrics ``[M]``."""
+        for _ in range(self.clock.updates(step, self.replay)):
+            yield self.update(step)
 
     @abstractmethod
     def inputs(self, batch: Batch) -> dict[str, Tensor]:

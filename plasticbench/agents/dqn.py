@@ -196,7 +196,7 @@ class DQN(PopulationAgent):
         )
         self._exploration = MemberUniforms(streams, "exploration", (num_envs, 2))
         self._batches = MemberUniforms(streams, "replay", (config.batch_rows,))
-        self._clock = Clock(config, num_envs)
+        self.clock = Clock(config, num_envs)
         self._epsilon = LinearSchedule(
             start=config.epsilon_start,
             end=config.epsilon_end,
@@ -249,13 +249,12 @@ class DQN(PopulationAgent):
         self.replay.observe(action, step)
 
     def learn(self, step: int) -> Iterator[dict[str, Tensor]]:
-        """Makes the updates that are due when the clock reaches ``step``; yields each one's metrics ``[M]``."""
+        """Makes the updates that are due when the clock reaches ``step``, and moves the target."""
         config = self.config
-        moves = config.target_period_updates is None and self._clock.passes(step, config.target_period_steps)
+        moves = config.target_period_updates is None and self.clock.passes(step, config.target_period_steps)
         if moves and config.target_moves == "before_updates":
             self.q.move_target(config.target_tau)
-        for _ in range(self._clock.updates(step, self.replay)):
-            yield self.update(step)
+        yield from super().learn(step)
         if moves and config.target_moves == "after_updates":
             self.q.move_target(config.target_tau)
 
