@@ -19,8 +19,8 @@ from plasticbench.agents._uniforms import MemberUniforms
 from plasticbench.contracts.task import BoxActions, EnvSpec, EnvStep
 from plasticbench.contracts.treatment import Part
 from plasticbench.learning.layers import LayerSpec
-from plasticbench.learning.networks import mlp, nature_cnn
-from plasticbench.learning.optimizers import adam
+from plasticbench.learning.networks import minatar_cnn, mlp, nature_cnn
+from plasticbench.learning.optimizers import adam, rmsprop
 from plasticbench.learning.trained import TrainedNetwork
 from plasticbench.plugins import PluginField
 from plasticbench.schedules import LinearSchedule
@@ -142,6 +142,55 @@ PRESETS = {
         epsilon_end=0.01,
         exploration="shared",
         update_clock="before_step",
+    ),
+    # vwxyzjn/cleanrl cleanrl/dqn.py at fe8d8a0, for classic control over 500,000 steps.
+    "cleanrl_dqn": Config(
+        network=mlp.Config(hidden=(120, 84), initializer="torch_default"),
+        learning_rate=2.5e-4,
+        batch_rows=128,
+        capacity_transitions=10_000,
+        loss="squared",
+        target_period_steps=500,
+        replay_ratio=0.1,
+        learning_starts_steps=10_000,
+        update_clock="before_step",
+        epsilon_end=0.05,
+        epsilon_decay_fraction=0.5,
+        epsilon_decay_begins="first_step",
+        evaluation_epsilon=0.05,
+    ),
+    # kenjyoung/MinAtar examples/dqn.py at 3f078e5; epsilon falls over 100,000 of 5,000,000 steps.
+    "minatar_dqn": Config(
+        network=minatar_cnn.Config(),
+        optimizer=rmsprop.PRESETS["minatar"],
+        learning_rate=2.5e-4,
+        batch_rows=32,
+        capacity_transitions=100_000,
+        target_period_updates=1_000,
+        replay_ratio=1.0,
+        learning_starts_steps=5_000,
+        update_clock="before_step",
+        epsilon_end=0.1,
+        epsilon_decay_fraction=0.02,
+        evaluation_epsilon=0.1,
+    ),
+    # DLR-RM/rl-baselines3-zoo hyperparams/dqn.yml at 22e3ff2, with the defaults of stable-baselines3 2.9; 50,000 steps.
+    "zoo_dqn_cartpole": Config(
+        network=mlp.Config(hidden=(256, 256), initializer="torch_default"),
+        learning_rate=2.3e-3,
+        batch_rows=64,
+        capacity_transitions=100_000,
+        max_gradient_norm=10.0,
+        target_period_steps=10,
+        target_moves="before_updates",
+        replay_ratio=0.5,
+        update_period_steps=256,
+        learning_starts_steps=1_000,
+        warm_up_actions="uniform",
+        epsilon_end=0.04,
+        epsilon_decay_fraction=0.16,
+        epsilon_decay_begins="first_step",
+        evaluation_epsilon=0.0,
     ),
 }
 
