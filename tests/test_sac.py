@@ -273,7 +273,7 @@ def test_unbounded_actions_are_refused():
         {"target_tau": 0.0},
         {"temperature_start": 0.0},
         {"log_std_min": 2.0},
-        {"learning_starts_steps": 10},
+        {"learning_starts_steps": 0},
         {"weight_decay": -1.0},
         {"discount": 1.5},
         {"batch_rows": 0},

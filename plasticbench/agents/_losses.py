@@ -71,9 +71,9 @@ def policy_loss(q: Tensor, log_prob: Tensor, temperature: Tensor) -> Tensor:
     return (temperature.unsqueeze(1) * log_prob - q).mean(dim=1)
 
 
-def temperature_loss(temperature: Tensor, log_prob: Tensor, target_entropy: float) -> Tensor:
-    """``-alpha (log pi + target entropy)``, mean over the batch: ``[M]`` (ibid., eq. 18), from ``[M]`` and ``[M, B]``.
+def temperature_loss(weight: Tensor, log_prob: Tensor, target_entropy: float) -> Tensor:
+    """``-weight (log pi + target entropy)``, mean over the batch: ``[M]`` (ibid., eq. 18), from ``[M]`` and ``[M, B]``.
 
-    Positive, so that alpha falls, where the policy is more random than the target.
+    ``weight`` is alpha, or its logarithm. Falls with alpha where the policy is more random than the target.
     """
-    return -temperature * (log_prob.mean(dim=1) + target_entropy)
+    return -weight * (log_prob.mean(dim=1) + target_entropy)

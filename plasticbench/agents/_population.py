@@ -11,6 +11,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from plasticbench.agents._clock import Clock
 from plasticbench.agents._replay import Batch, PopulationReplay
 from plasticbench.agents._temperature import Temperature
 from plasticbench.agents._value_bound import ValueBound
@@ -28,10 +29,12 @@ class PopulationAgent(ABC):
 
     streams: Sequence[Streams]
     replay: PopulationReplay
+    clock: Clock
     num_envs: int
     temperature: Temperature | None
     value_bound: ValueBound
     parts: Sequence[Sequence[Part]]  # of each member's method
+    updates_made: int = 0  # by every member
 
     @property
     @abstractmethod
@@ -47,8 +50,13 @@ class PopulationAgent(ABC):
         """Stores what followed ``action``."""
 
     @abstractmethod
+    def update(self, step: int) -> dict[str, Tensor]:
+        """One update of every member at clock ``step``; returns its metrics ``[M]``."""
+
     def learn(self, step: int) -> Iterator[dict[str, Tensor]]:
         """Makes the updates that are due when the clock reaches ``step``; yields each one's metrics ``[M]``."""
+        for _ in range(self.clock.updates(step, self.replay)):
+            yield self.update(step)
 
     @abstractmethod
     def inputs(self, batch: Batch) -> dict[str, Tensor]:
@@ -150,7 +158,8 @@ class PopulationAgent(ABC):
         for trained in self.trained:
             tensors |= trained.state_dict()
         treatments = {trained.name: trained.parts.plain_state() for trained in self.trained}
-        return tensors, {"streams": [streams.state_dict() for streams in self.streams], "treatments": treatments}
+        plain = {"streams": [streams.state_dict() for streams in self.streams], "treatments": treatments}
+        return tensors, plain | {"updates_made": self.updates_made}
 
     def load_state_dict(self, tensors: dict[str, Tensor], plain: dict[str, Any], parents: Sequence[int]) -> None:
         """Member i continues as the saved member ``parents[i]``: the identity resumes, anything else forks."""
@@ -158,6 +167,7 @@ class PopulationAgent(ABC):
             # Version 0.1 had no treatments with a state.
             trained.load_state_dict(tensors, parents, plain.get("treatments", {}).get(trained.name, ()))
         self.value_bound.load_state_dict(tensors, parents)
+        self.updates_made = plain.get("updates_made", 0)  # nothing depended on it in version 0.1
         for streams, parent in zip(self.streams, parents, strict=True):
             streams.load_state_dict(plain["streams"][parent])
 

@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import ClassVar
+from typing import ClassVar, Literal
 
 from plasticbench.contracts.task import Demands
 from plasticbench.contracts.treatment import Hook
 from plasticbench.settings import UNHASHED_DEFAULT, PositiveFloat, PositiveInt, Settings
+
+UpdateClock = Literal["after_step", "before_step"]
+"""Which clock decides what is due: that after the step of the environments that was just taken, or that before it, by
+which everything comes one step of the environments later, as in CleanRL."""
 
 
 class AgentSettings(Settings):
@@ -25,8 +29,11 @@ class ReplaySettings(AgentSettings):
 
     ``n_step``: how many steps of rewards a target adds up before a value stands for the rest. ``max_gradient_norm``:
     what the gradient of the agent's loss is held to, for each network of each member by itself and before treatments
-    see it.
+    see it. ``update_period_steps``: the updates of that many agent steps are made in one burst at their end.
+    ``update_clock``: which clock says when learning starts, updates are due and the target moves.
     """
 
+    update_period_steps: PositiveInt = field(default=1, metadata=UNHASHED_DEFAULT)
+    update_clock: UpdateClock = field(default="after_step", metadata=UNHASHED_DEFAULT)
     n_step: PositiveInt = field(default=1, metadata=UNHASHED_DEFAULT)
     max_gradient_norm: PositiveFloat | None = field(default=None, metadata=UNHASHED_DEFAULT)

@@ -6,13 +6,21 @@ Source: Haarnoja et al. 2018, arXiv 1812.05905, appendix C.
 from __future__ import annotations
 
 import math
+from typing import Literal
 
 import torch
 from torch import Tensor
 
+LogStdBound = Literal["squashed", "clipped"]
 
-def bounded_log_std(raw: Tensor, low: float, high: float) -> Tensor:
-    """``raw`` squashed smoothly into [low, high], as in SimBa (Lee et al. 2025); a clip would have no gradient."""
+
+def bounded_log_std(raw: Tensor, low: float, high: float, how: LogStdBound = "squashed") -> Tensor:
+    """``raw`` within [low, high]: squashed smoothly, as in SimBa (Lee et al. 2025) and CleanRL, or clipped.
+
+    A clip, as in Haarnoja et al.'s own code and stable-baselines3, has no gradient outside.
+    """
+    if how == "clipped":
+        return raw.clamp(low, high)
     return low + 0.5 * (high - low) * (1 + torch.tanh(raw))
 
 

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from typing import Literal
 
 import torch
 from torch import Tensor
@@ -15,12 +16,25 @@ from plasticbench.agents._losses import temperature_loss
 from plasticbench.learning.network import ParameterSlot
 from plasticbench.learning.optimizers import adam
 
+TemperatureObjective = Literal["alpha", "log_alpha"]
+
 
 class Temperature:
-    """``log alpha`` of M members with an Adam of its own, so that alpha stays above 0."""
+    """``log alpha`` of M members with an Adam of its own, so that alpha stays above 0.
 
-    def __init__(self, start: float, learning_rate: float, num_members: int, device: torch.device) -> None:
-        self.num_members = num_members
+    ``objective`` is what the loss multiplies with the lack of entropy: alpha, or its logarithm, whose gradient does not
+    fade as alpha falls (rail-berkeley/softlearning; stable-baselines3).
+    """
+
+    def __init__(
+        self,
+        start: float,
+        learning_rate: float,
+        num_members: int,
+        device: torch.device,
+        objective: TemperatureObjective = "alpha",
+    ) -> None:
+        self.num_members, self._objective = num_members, objective
         self.slots = [ParameterSlot("log_alpha", 0, num_members, (num_members,))]
         self._log_start = math.log(start)
         self.flat = torch.full((num_members,), self._log_start, device=device)
@@ -34,8 +48,12 @@ class Temperature:
 
     def update(self, log_prob: Tensor, target_entropy: float) -> Tensor:
         """One step from log densities ``[M, B]`` of the policy's own actions; returns the loss ``[M]``."""
-        loss = temperature_loss(self.value, log_prob, target_entropy)
-        self.flat_grad.copy_(loss)  # alpha is a factor of the loss, so d loss / d log alpha is the loss itself
+        if self._objective == "alpha":
+            loss = temperature_loss(self.value, log_prob, target_entropy)
+            self.flat_grad.copy_(loss)  # alpha is a factor of the loss, so d loss / d log alpha is the loss itself
+        else:
+            loss = temperature_loss(self.flat, log_prob, target_entropy)
+            self.flat_grad.copy_(temperature_loss(torch.ones_like(self.flat), log_prob, target_entropy))
         self.optimizer.step()
         return loss
 

@@ -10,6 +10,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from plasticbench.agents._clock import Clock
 from plasticbench.agents._losses import Loss, double_target, max_target, q_learning_loss
 from plasticbench.agents._population import PopulationAgent
 from plasticbench.agents._replay import Batch, PopulationReplay, observations
@@ -19,22 +20,28 @@ from plasticbench.agents._value_bound import ValueBound
 from plasticbench.contracts.task import BoxActions, EnvSpec, EnvStep
 from plasticbench.contracts.treatment import Part
 from plasticbench.learning.layers import LayerSpec
-from plasticbench.learning.networks import mlp, nature_cnn
-from plasticbench.learning.optimizers import adam
+from plasticbench.learning.networks import minatar_cnn, mlp, nature_cnn
+from plasticbench.learning.optimizers import adam, rmsprop
 from plasticbench.learning.trained import TrainedNetwork
 from plasticbench.plugins import PluginField
 from plasticbench.schedules import LinearSchedule
 from plasticbench.seeding import Streams
-from plasticbench.settings import UNHASHED_DEFAULT, Fraction, PositiveFloat, PositiveInt
+from plasticbench.settings import UNHASHED_DEFAULT, Fraction, Gt, PositiveFloat, PositiveInt
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Config(ReplaySettings):
     """Settings of DQN. Every ``steps`` counts agent steps of one trial; ``replay_ratio`` is updates per agent step.
 
+    ``optimizer``: that of methods whose parts name none. ``loss``: Huber's seeks the median of targets whose errors
+    exceed its threshold; 1 fits rewards that are clipped to [-1, 1], and no others.
+
+    The target moves by ``target_tau`` towards the online network every ``target_period_steps``, ``before_updates`` that
+    are due then or after them; or, where it is given, after every ``target_period_updates`` updates.
+
     With ``exploration: shared`` one draw decides whether all environments of a member explore; each explores by an
-    action of its own. The Huber loss seeks the median of targets whose errors exceed its threshold: 1 fits rewards that
-    are clipped to [-1, 1], and no others.
+    action of its own. Epsilon falls from the step on at which its decay begins; ``warm_up_actions`` are those until
+    learning starts.
     """
 
     network: Annotated[Any, PluginField("networks")] = field(default_factory=mlp.Config)
@@ -52,20 +59,36 @@ class Config(ReplaySettings):
     exploration: Literal["per_environment", "shared"] = "per_environment"
     bootstrap: Literal["max", "double"] = "max"
     evaluation_epsilon: Fraction = 0.001
+    optimizer: Annotated[Any, PluginField("optimizers")] = field(default=adam.Config(), metadata=UNHASHED_DEFAULT)
     loss: Loss = field(default="huber", metadata=UNHASHED_DEFAULT)
     huber_threshold: PositiveFloat = field(default=1.0, metadata=UNHASHED_DEFAULT)
+    target_tau: Annotated[Fraction, Gt(0)] = field(default=1.0, metadata=UNHASHED_DEFAULT)
+    target_period_updates: PositiveInt | None = field(default=None, metadata=UNHASHED_DEFAULT)
+    target_moves: Literal["after_updates", "before_updates"] = field(default="after_updates", metadata=UNHASHED_DEFAULT)
+    epsilon_decay_begins: Literal["learning_starts", "first_step"] = field(
+        default="learning_starts", metadata=UNHASHED_DEFAULT
+    )
+    warm_up_actions: Literal["epsilon_greedy", "uniform"] = field(default="epsilon_greedy", metadata=UNHASHED_DEFAULT)
 
     def __post_init__(self) -> None:
         ReplaySettings.__post_init__(self)
-        if self.learning_starts_steps < self.batch_rows:
+        if self.optimizer.learning_rate is not None:
             raise ValueError(
-                f"learning_starts_steps: must be at least batch_rows ({self.batch_rows}), "
-                f"got {self.learning_starts_steps}"
+                f"optimizer.learning_rate: the agent's own learning_rate ({self.learning_rate}) holds for it, got "
+                f"{self.optimizer.learning_rate}. Remove it, and set learning_rate"
             )
 
     def inert(self) -> dict[str, str]:
         """Settings without effect under the current values, and why."""
-        return {"huber_threshold": "the loss is squared"} if self.loss == "squared" else {}
+        inert = {"huber_threshold": "the loss is squared"} if self.loss == "squared" else {}
+        if self.optimizer.eps is not None:
+            inert["adam_eps"] = "the optimizer has an eps of its own"
+        if self.target_period_updates is not None:
+            counted = "the target moves at updates that target_period_updates counts"
+            inert |= {"target_period_steps": counted, "target_moves": counted}
+        if self.epsilon_start == 1.0 and self.epsilon_decay_begins == "learning_starts":
+            inert["warm_up_actions"] = "epsilon is 1 until learning starts"
+        return inert
 
     @property
     def networks(self) -> tuple[str, ...]:
@@ -119,6 +142,56 @@ PRESETS = {
         learning_starts_steps=20_000,
         epsilon_end=0.01,
         exploration="shared",
+        update_clock="before_step",
+    ),
+    # vwxyzjn/cleanrl cleanrl/dqn.py at fe8d8a0, for classic control over 500,000 steps.
+    "cleanrl_dqn": Config(
+        network=mlp.Config(hidden=(120, 84), initializer="torch_default"),
+        learning_rate=2.5e-4,
+        batch_rows=128,
+        capacity_transitions=10_000,
+        loss="squared",
+        target_period_steps=500,
+        replay_ratio=0.1,
+        learning_starts_steps=10_000,
+        update_clock="before_step",
+        epsilon_end=0.05,
+        epsilon_decay_fraction=0.5,
+        epsilon_decay_begins="first_step",
+        evaluation_epsilon=0.05,
+    ),
+    # kenjyoung/MinAtar examples/dqn.py at 3f078e5; epsilon falls over 100,000 of 5,000,000 steps.
+    "minatar_dqn": Config(
+        network=minatar_cnn.Config(),
+        optimizer=rmsprop.PRESETS["minatar"],
+        learning_rate=2.5e-4,
+        batch_rows=32,
+        capacity_transitions=100_000,
+        target_period_updates=1_000,
+        replay_ratio=1.0,
+        learning_starts_steps=5_000,
+        update_clock="before_step",
+        epsilon_end=0.1,
+        epsilon_decay_fraction=0.02,
+        evaluation_epsilon=0.1,
+    ),
+    # DLR-RM/rl-baselines3-zoo hyperparams/dqn.yml at 22e3ff2, with the defaults of stable-baselines3 2.9; 50,000 steps.
+    "zoo_dqn_cartpole": Config(
+        network=mlp.Config(hidden=(256, 256), initializer="torch_default"),
+        learning_rate=2.3e-3,
+        batch_rows=64,
+        capacity_transitions=100_000,
+        max_gradient_norm=10.0,
+        target_period_steps=10,
+        target_moves="before_updates",
+        replay_ratio=0.5,
+        update_period_steps=256,
+        learning_starts_steps=1_000,
+        warm_up_actions="uniform",
+        epsilon_end=0.04,
+        epsilon_decay_fraction=0.16,
+        epsilon_decay_begins="first_step",
+        evaluation_epsilon=0.0,
     ),
 }
 
@@ -160,6 +233,7 @@ class DQN(PopulationAgent):
             device,
             parts=parts,
             max_gradient_norm=config.max_gradient_norm,
+            optimizer=config.optimizer,
         )
         self.replay = PopulationReplay(
             spec,
@@ -173,10 +247,11 @@ class DQN(PopulationAgent):
         self.value_bound = ValueBound(config.discount, self.num_members, device)
         self._exploration = MemberUniforms(streams, "exploration", (num_envs, 2))
         self._batches = MemberUniforms(streams, "replay", (config.batch_rows,))
+        self.clock = Clock(config, num_envs)
         self._epsilon = LinearSchedule(
             start=config.epsilon_start,
             end=config.epsilon_end,
-            begin_step=config.learning_starts_steps,
+            begin_step=config.learning_starts_steps if config.epsilon_decay_begins == "learning_starts" else 0,
             duration_steps=round(config.epsilon_decay_fraction * budget_steps),
         )
 
@@ -195,7 +270,8 @@ class DQN(PopulationAgent):
         if self.config.exploration == "shared":
             decision = np.broadcast_to(uniforms[:, :1, :1], (*uniforms.shape[:2], 1))
             uniforms = np.concatenate((decision, uniforms[..., 1:]), axis=-1)
-        return self._epsilon_greedy(obs, self._epsilon.value(step), uniforms)
+        is_warm_up = self.config.warm_up_actions == "uniform" and step < self.config.learning_starts_steps
+        return self._epsilon_greedy(obs, 1.0 if is_warm_up else self._epsilon.value(step), uniforms)
 
     def act_in_evaluation(self, obs: np.ndarray, uniforms: np.ndarray) -> np.ndarray:
         """Actions for evaluation, with uniforms ``[M, E, 2]`` from outside the trial's streams."""
@@ -225,19 +301,23 @@ class DQN(PopulationAgent):
         self.value_bound.see(step.reward)
 
     def learn(self, step: int) -> Iterator[dict[str, Tensor]]:
-        """Makes the updates that are due when the clock reaches ``step``; yields each one's metrics ``[M]``."""
-        config, before = self.config, step - self.num_envs
-        if step > config.learning_starts_steps and self.replay.has(config.batch_rows):
-            for _ in range(int(step * config.replay_ratio) - int(before * config.replay_ratio)):
-                yield self.update(step)
-        if step // config.target_period_steps > before // config.target_period_steps:
-            self.q.sync_target()
+        """Makes the updates that are due when the clock reaches ``step``, and moves the target."""
+        config = self.config
+        moves = config.target_period_updates is None and self.clock.passes(step, config.target_period_steps)
+        if moves and config.target_moves == "before_updates":
+            self.q.move_target(config.target_tau)
+        yield from super().learn(step)
+        if moves and config.target_moves == "after_updates":
+            self.q.move_target(config.target_tau)
 
     def update(self, step: int = 1) -> dict[str, Tensor]:
         """One gradient step of every member on a batch of its own, at clock ``step``."""
         batch = self.replay.sample(self._batches.draw())
         loss, q = self._loss(batch)
         self.q.descend(loss, step)
+        self.updates_made += 1
+        if self.config.target_period_updates and self.updates_made % self.config.target_period_updates == 0:
+            self.q.move_target(self.config.target_tau)
         q = q.detach()
         return {"loss/td": loss.detach(), "q/mean": q.mean(dim=(1, 2)), "q/bound_ratio": self.value_bound.ratio(q)}
 

@@ -1,30 +1,31 @@
-"""SAC (Haarnoja et al. 2018, arXiv 1812.05905) for populations: tanh-Gaussian actor, twin critics, own temperature.
-
-The order of an update is SimBa's (Lee et al. 2025, arXiv 2410.09754), which FIRE's SAC builds on: actor, temperature,
-critics with the new actor, targets.
-"""
+"""SAC (Haarnoja et al. 2018, arXiv 1812.05905) for populations: tanh-Gaussian actor, twin critics, own temperature."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field, replace
+from functools import partial
 from typing import Annotated, Any, ClassVar, Literal
 
 import numpy as np
 import torch
 from torch import Tensor
 
+from plasticbench.agents import _sac_orders
+from plasticbench.agents._clock import Clock
 from plasticbench.agents._losses import entropy_target, policy_loss, squared_loss
 from plasticbench.agents._population import PopulationAgent
 from plasticbench.agents._replay import Batch, PopulationReplay, observations
 from plasticbench.agents._running_norm import RunningNorm
+from plasticbench.agents._sac_networks import actor_layers, box_actions, critic_layers
+from plasticbench.agents._sac_orders import Rows, UpdateOrder, noises
 from plasticbench.agents._settings import ReplaySettings
-from plasticbench.agents._tanh_gaussian import bounded_log_std, sample
-from plasticbench.agents._temperature import Temperature
+from plasticbench.agents._tanh_gaussian import LogStdBound, bounded_log_std, sample
+from plasticbench.agents._temperature import Temperature, TemperatureObjective
 from plasticbench.agents._uniforms import MemberNormals, MemberUniforms
 from plasticbench.agents._value_bound import ValueBound
-from plasticbench.contracts.task import BoxActions, EnvSpec, EnvStep
+from plasticbench.contracts.task import EnvSpec, EnvStep
 from plasticbench.contracts.treatment import Part
 from plasticbench.learning.layers import LayerSpec
 from plasticbench.learning.networks import mlp, simba
@@ -32,7 +33,7 @@ from plasticbench.learning.optimizers import adam
 from plasticbench.learning.trained import TrainedNetwork
 from plasticbench.plugins import PluginField
 from plasticbench.seeding import Streams, derive_generator
-from plasticbench.settings import Fraction, Gt, NonNegativeFloat, PositiveFloat, PositiveInt
+from plasticbench.settings import UNHASHED_DEFAULT, Fraction, Gt, NonNegativeFloat, PositiveFloat, PositiveInt
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -42,7 +43,8 @@ class Config(ReplaySettings):
     ``target_entropy_coefficient`` times the number of action dimensions is the entropy aimed at, in nats. With
     ``critics: clipped_double`` the smaller of two values counts (Fujimoto et al. 2018, arXiv 1802.09477).
     ``observation_norm: running`` takes the place of the environment's fixed scale. Until learning starts, actions are
-    uniform.
+    uniform. ``critic_learning_rate`` is ``learning_rate`` where it is left out. ``update_order`` and
+    ``policy_period_updates``: see ``agents/_sac_orders.py``.
     """
 
     actor_network: Annotated[Any, PluginField("networks")] = field(
@@ -66,17 +68,22 @@ class Config(ReplaySettings):
     target_tau: Annotated[Fraction, Gt(0)] = 0.005
     replay_ratio: PositiveFloat = 1.0
     learning_starts_steps: PositiveInt = 1_000
+    critic_learning_rate: PositiveFloat | None = field(default=None, metadata=UNHASHED_DEFAULT)
+    temperature_objective: TemperatureObjective = field(default="alpha", metadata=UNHASHED_DEFAULT)
+    log_std_bound: LogStdBound = field(default="squashed", metadata=UNHASHED_DEFAULT)
+    update_order: UpdateOrder = field(default="simba", metadata=UNHASHED_DEFAULT)
+    policy_period_updates: PositiveInt = field(default=1, metadata=UNHASHED_DEFAULT)
     has_temperature: ClassVar[bool] = True
 
     def __post_init__(self) -> None:
         ReplaySettings.__post_init__(self)
         if self.log_std_min >= self.log_std_max:
             raise ValueError(f"log_std_min: must be below log_std_max ({self.log_std_max}), got {self.log_std_min}")
-        if self.learning_starts_steps < self.batch_rows:
-            raise ValueError(
-                f"learning_starts_steps: must be at least batch_rows ({self.batch_rows}), "
-                f"got {self.learning_starts_steps}"
-            )
+
+    def inert(self) -> dict[str, str]:
+        """Settings without effect under the current values, and why."""
+        always = "the actor is trained in every update unless update_order is cleanrl"
+        return {} if self.update_order == "cleanrl" else {"policy_period_updates": always}
 
     @property
     def critic_names(self) -> tuple[str, ...]:
@@ -108,12 +115,15 @@ class Config(ReplaySettings):
 
     def layers(self, spec: EnvSpec) -> dict[str, Sequence[LayerSpec]]:
         """The layers of actor and critics."""
-        return {"actor": _actor_layers(self, spec), **dict.fromkeys(self.critic_names, _critic_layers(self, spec))}
+        return {
+            "actor": actor_layers(self.actor_network, spec),
+            **dict.fromkeys(self.critic_names, critic_layers(self.critic_network, spec)),
+        }
 
     def memory_bytes(self, spec: EnvSpec, num_members: int) -> int:
         """Bytes of replay and networks of a population."""
         frame_bytes = int(np.prod(spec.frame_shape)) * np.dtype(spec.obs_dtype).itemsize
-        row_bytes = frame_bytes + 18 + 4 * len(_actions(spec).low)
+        row_bytes = frame_bytes + 18 + 4 * len(box_actions(spec).low)
         return num_members * (self.capacity_transitions * row_bytes + self.network_bytes(spec))
 
     disk_bytes = memory_bytes
@@ -122,7 +132,7 @@ class Config(ReplaySettings):
         """Bytes of one member's networks, with gradients and moments."""
         actor, critic = (
             sum(int(np.prod(layer.weight_shape)) for layer in layers)
-            for layers in (_actor_layers(self, spec), _critic_layers(self, spec))
+            for layers in (actor_layers(self.actor_network, spec), critic_layers(self.critic_network, spec))
         )
         return 20 * actor + 24 * len(self.critic_names) * critic
 
@@ -142,37 +152,25 @@ PRESETS = {
         replay_ratio=2.0,
         learning_starts_steps=5_000,
     ),
+    # vwxyzjn/cleanrl cleanrl/sac_continuous_action.py at fe8d8a0.
+    "cleanrl_sac": Config(
+        actor_network=mlp.Config(hidden=(256, 256), initializer="torch_default"),
+        critic_network=mlp.Config(hidden=(256, 256), initializer="torch_default"),
+        learning_rate=3e-4,
+        critic_learning_rate=1e-3,
+        temperature_learning_rate=1e-3,
+        learning_starts_steps=5_000,
+        update_order="cleanrl",
+        policy_period_updates=2,
+        update_clock="before_step",
+    ),
 }
-
-
-def _actions(spec: EnvSpec) -> BoxActions:
-    if not isinstance(spec.actions, BoxActions):
-        raise ValueError(
-            f"sac needs continuous actions, but this task's actions are a choice among {spec.actions.count}. Choose dqn"
-        )
-    if not all(
-        -math.inf < low < high < math.inf for low, high in zip(spec.actions.low, spec.actions.high, strict=True)
-    ):
-        raise ValueError(f"sac needs finite bounds with low below high for every action, got {spec.actions}")
-    return spec.actions
-
-
-def _actor_layers(config: Config, spec: EnvSpec) -> list[LayerSpec]:
-    """The network with two heads, so that treatments see the means' weight and the deviations' apart."""
-    *hidden, last = config.actor_network.layers(spec.obs_shape, len(_actions(spec).low))
-    return [*hidden, last._replace(name="mean"), last._replace(name="log_std", wiring="sibling")]
-
-
-def _critic_layers(config: Config, spec: EnvSpec) -> list[LayerSpec]:
-    inputs = math.prod(spec.obs_shape) + len(_actions(spec).low)
-    layers: list[LayerSpec] = config.critic_network.layers((inputs,), 1)
-    return layers
 
 
 def check(config: Config, spec: EnvSpec) -> None:
     """Raises ``ValueError`` if this agent cannot act in such environments."""
-    _actor_layers(config, spec)
-    _critic_layers(config, spec)
+    actor_layers(config.actor_network, spec)
+    critic_layers(config.critic_network, spec)
 
 
 class SAC(PopulationAgent):
@@ -191,32 +189,30 @@ class SAC(PopulationAgent):
     ) -> None:
         self.config, self.spec, self.streams, self.device, self.parts = config, spec, streams, device, parts
         self.num_members, self.num_envs = len(streams), num_envs
-        low, high = np.array([_actions(spec).low, _actions(spec).high], dtype=np.float32)
+        low, high = np.array([box_actions(spec).low, box_actions(spec).high], dtype=np.float32)
         self._centre, self._reach = (low + high) / 2, (high - low) / 2
         self._target_entropy = config.target_entropy_coefficient * len(low)
         base = adam.Config(learning_rate=config.learning_rate, eps=1e-8, weight_decay=config.weight_decay)
-        actor_layers, critic_layers = _actor_layers(config, spec), _critic_layers(config, spec)
-        self.actor = TrainedNetwork.build(
-            "actor",
-            actor_layers,
-            base,
-            streams,
-            device,
-            "none",
-            parts,
-            config.max_gradient_norm,
-            loss_reaches_others=True,
+        critic_base = replace(base, learning_rate=config.critic_learning_rate or config.learning_rate)
+        shared: dict[str, Any] = {
+            "streams": streams,
+            "device": device,
+            "parts": parts,
+            "max_gradient_norm": config.max_gradient_norm,
+        }
+        build: Callable[..., TrainedNetwork] = partial(TrainedNetwork.build, **shared)
+        self.actor = build(
+            "actor", actor_layers(config.actor_network, spec), base, target="none", loss_reaches_others=True
         )
         self.critics = tuple(
-            TrainedNetwork.build(name, critic_layers, base, streams, device, "copy", parts, config.max_gradient_norm)
-            for name in config.critic_names
+            build(name, critic_layers(config.critic_network, spec), critic_base) for name in config.critic_names
         )
-        self.temperature = Temperature(
-            config.temperature_start, config.temperature_learning_rate, self.num_members, device
-        )
+        start, rate = config.temperature_start, config.temperature_learning_rate
+        self.temperature = Temperature(start, rate, len(streams), device, config.temperature_objective)
         # Uniform actions have the highest entropy, and the temperature pays what brings a policy to the one aimed at.
         entropy_nats = max(len(low) * math.log(2), abs(self._target_entropy))
-        self.value_bound = ValueBound(config.discount, self.num_members, device, entropy_nats)
+        self.value_bound = ValueBound(config.discount, len(streams), device, entropy_nats)
+        self._bound_ratio: Tensor | None = None  # of the latest values that the actor was trained on
         uses_norm = config.observation_norm == "running"
         self._norm = RunningNorm(self.num_members, spec.obs_shape, device) if uses_norm else None
         self.replay = PopulationReplay(
@@ -228,10 +224,11 @@ class SAC(PopulationAgent):
             n_step=config.n_step,
             discount=config.discount,
         )
+        self.clock = Clock(config, num_envs)
         self._draws = {
             "exploration": MemberNormals(streams, "exploration", (num_envs, len(low))),
             "batches": MemberUniforms(streams, "replay", (config.batch_rows,)),
-            "policy": MemberNormals(streams, "policy", (2, config.batch_rows, len(low))),
+            "policy": MemberNormals(streams, "policy", (noises(config), config.batch_rows, len(low))),
         }
 
     @property
@@ -250,7 +247,7 @@ class SAC(PopulationAgent):
         if step <= self.config.learning_starts_steps:
             return self._to_environment(torch.erf(noise / math.sqrt(2)))  # 2 Phi(noise) - 1 is uniform in [-1, 1]
         with torch.no_grad():
-            action, _ = self._policy(self._seen(obs), noise.to(self.device))
+            action, _ = self.policy(self._seen(obs), noise.to(self.device))
         return self._to_environment(action)
 
     def act_in_evaluation(self, obs: np.ndarray, uniforms: np.ndarray) -> np.ndarray:
@@ -271,12 +268,15 @@ class SAC(PopulationAgent):
             return self._norm.apply(obs.float())
         return obs.float() * self.spec.obs_scale if self.spec.obs_scale != 1.0 else obs.float()
 
-    def _policy(self, obs: Tensor, noise: Tensor) -> tuple[Tensor, Tensor]:
+    def policy(self, obs: Tensor, noise: Tensor) -> tuple[Tensor, Tensor]:
+        """Actions in (-1, 1) and their log densities, from scaled observations and standard normal noise."""
         return self._drawn(self.actor.online.forward(obs), noise)
 
     def _drawn(self, outputs: Tensor, noise: Tensor) -> tuple[Tensor, Tensor]:
         mean, raw = outputs.chunk(2, dim=-1)
-        return sample(mean, bounded_log_std(raw, self.config.log_std_min, self.config.log_std_max), noise)
+        config = self.config
+        log_std = bounded_log_std(raw, config.log_std_min, config.log_std_max, config.log_std_bound)
+        return sample(mean, log_std, noise)
 
     def observe(self, action: np.ndarray, step: EnvStep) -> None:
         """Stores what followed ``action``; the fields of ``step`` are shaped ``[M, E, ...]``."""
@@ -288,51 +288,57 @@ class SAC(PopulationAgent):
         if self._norm is not None:
             self._norm.update(obs)
 
-    def learn(self, step: int) -> Iterator[dict[str, Tensor]]:
-        """Makes the updates that are due when the clock reaches ``step``; yields each one's metrics ``[M]``."""
-        config, before = self.config, step - self.num_envs
-        if step > config.learning_starts_steps and self.replay.has(config.batch_rows):
-            for _ in range(int(step * config.replay_ratio) - int(before * config.replay_ratio)):
-                yield self.update(step)
-
     def update(self, step: int = 1) -> dict[str, Tensor]:
-        """One gradient step of every network of every member on a batch of its own, at clock ``step``."""
+        """One gradient step of every network of every member on a batch of its own, at clock ``step``.
+
+        Where the order trains the actor in some updates alone, the others say nothing of it.
+        """
+        self.updates_made += 1
         batch = self.replay.sample(self._draws["batches"].draw())
         noise = torch.from_numpy(self._draws["policy"].draw()).to(self.device)
-        obs, next_obs = self._observations(batch)
-        loss, log_prob, q = self._actor_loss(obs, noise[:, 0])
+        losses = _sac_orders.update(self, Rows(batch, *self._observations(batch)), noise, step)
+        found = {"loss/actor": losses.actor, "loss/temperature": losses.temperature}
+        found |= {f"loss/{name}": loss for name, loss in zip(self.config.critic_names, losses.critics, strict=True)}
+        if losses.log_prob is not None:
+            found |= {"policy/entropy": -losses.log_prob.mean(dim=1), "policy/temperature": self.temperature.value}
+        found["q/bound_ratio"] = self._bound_ratio if losses.actor is not None else None
+        return {name: value for name, value in found.items() if value is not None}
+
+    def trained_policy(self, obs: Tensor, noise: Tensor) -> tuple[Tensor, Tensor]:
+        """Actions and their log densities, from a pass that the actor is about to be trained on."""
+        return self._drawn(self.actor.forward(obs), noise)
+
+    def train_actor(self, obs: Tensor, action: Tensor, log_prob: Tensor, temperature: Tensor, step: int) -> Tensor:
+        """One step towards actions of more value and less certainty; returns the loss ``[M]``."""
+        loss, q = self._actor_loss(obs, action, log_prob, temperature)
+        self._bound_ratio = self.value_bound.ratio(q.detach(), temperature)
         self.actor.descend(loss, step)
-        log_prob = log_prob.detach()
-        temperature_loss = self.temperature.update(log_prob, self._target_entropy)
-        critic_losses = self._critic_losses(batch, obs, next_obs, noise[:, 1])
-        for critic, critic_loss in zip(self.critics, critic_losses, strict=True):
-            critic.descend(critic_loss, step)
+        return loss.detach()
+
+    def train_temperature(self, log_prob: Tensor) -> Tensor:
+        """One step towards the target entropy; returns the loss ``[M]``."""
+        return self.temperature.update(log_prob, self._target_entropy)
+
+    def train_critics(self, rows: Rows, noise: Tensor, temperature: Tensor, step: int) -> list[Tensor]:
+        """One step of each critic, and of its target behind it; returns the losses ``[M]``."""
+        losses = self._critic_losses(rows, noise, temperature)
+        for critic, loss in zip(self.critics, losses, strict=True):
+            critic.descend(loss, step)
             critic.move_target(self.config.target_tau)
-        return {
-            "loss/actor": loss.detach(),
-            "loss/temperature": temperature_loss,
-            **{
-                f"loss/{critic.name}": value.detach() for critic, value in zip(self.critics, critic_losses, strict=True)
-            },
-            "policy/entropy": -log_prob.mean(dim=1),
-            "policy/temperature": self.temperature.value,
-            "q/bound_ratio": self.value_bound.ratio(q, self.temperature.value),
-        }
+        return [loss.detach() for loss in losses]
 
-    def _actor_loss(self, obs: Tensor, noise: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """The loss ``[M]``, and log densities and values ``[M, B]`` of the actions that ``noise`` leads to."""
-        action, log_prob = self._drawn(self.actor.forward(obs), noise)
+    def _actor_loss(self, obs: Tensor, action: Tensor, log_prob: Tensor, temperature: Tensor) -> tuple[Tensor, Tensor]:
+        """The loss ``[M]``, and the values ``[M, B]`` of these actions."""
         q = self._smallest([critic.online.forward(_joined(obs, action)) for critic in self.critics])
-        return policy_loss(q, log_prob, self.temperature.value), log_prob, q.detach()
+        return policy_loss(q, log_prob, temperature), q
 
-    def _critic_losses(self, batch: Batch, obs: Tensor, next_obs: Tensor, noise: Tensor) -> list[Tensor]:
+    def _critic_losses(self, rows: Rows, noise: Tensor, temperature: Tensor) -> list[Tensor]:
+        batch, obs, next_obs = rows
         with torch.no_grad():
-            next_action, next_log_prob = self._policy(next_obs, noise)
+            next_action, next_log_prob = self.policy(next_obs, noise)
             next_inputs = _joined(next_obs, next_action)
             next_q = self._smallest([critic.forward_target(next_inputs) for critic in self.critics])
-            target = entropy_target(
-                batch.reward, batch.terminated, next_q, next_log_prob, self.temperature.value, batch.discount
-            )
+            target = entropy_target(batch.reward, batch.terminated, next_q, next_log_prob, temperature, batch.discount)
         inputs = _joined(obs, batch.action)
         return [squared_loss(critic.forward(inputs).squeeze(-1), target) for critic in self.critics]
 
@@ -353,10 +359,11 @@ class SAC(PopulationAgent):
 
     def losses(self, batch: Batch) -> list[Tensor]:
         """The losses ``[M]`` of actor and critics."""
-        noise = self._probe_noise(batch.action.shape[1])
-        obs, next_obs = self._observations(batch)
-        critic_losses = self._critic_losses(batch, obs, next_obs, noise[:, 1])
-        return [self._actor_loss(obs, noise[:, 0])[0], *critic_losses]
+        noise, temperature = self._probe_noise(batch.action.shape[1]), self.temperature.value
+        rows = Rows(batch, *self._observations(batch))
+        critic_losses = self._critic_losses(rows, noise[:, 1], temperature)
+        actor_loss, _ = self._actor_loss(rows.obs, *self.trained_policy(rows.obs, noise[:, 0]), temperature)
+        return [actor_loss, *critic_losses]
 
     def _probe_noise(self, rows: int) -> Tensor:
         """The same noise at every look, so that values before and after a reset differ by the reset alone."""

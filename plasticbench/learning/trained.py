@@ -58,14 +58,16 @@ class TrainedNetwork:
         target: Literal["copy", "none"] = "copy",
         parts: Parts = (),
         max_gradient_norm: float | None = None,
+        optimizer: OptimizerConfig | None = None,
         *,
         loss_reaches_others: bool = False,
     ) -> TrainedNetwork:
         """Initialises each member from its own ``init/<name>`` stream; a target starts as a copy.
 
-        ``parts`` are those of each member; all members have the same structures and kind of optimizer. Each member's
-        gradient of the agent's loss is held to ``max_gradient_norm``. With ``loss_reaches_others`` that loss depends on
-        other networks' weights as well, which get no gradient.
+        ``parts`` are those of each member; all members have the same structures and kind of optimizer, which is
+        ``optimizer``, or else Adam, where their parts name none. Each member's gradient of the agent's loss is held to
+        ``max_gradient_norm``. With ``loss_reaches_others`` that loss depends on other networks' weights as well, which
+        get no gradient.
         """
         concerned = [[part for part in member if part.concerns(name)] for member in parts]
         for part in concerned[0] if parts else ():
@@ -74,7 +76,7 @@ class TrainedNetwork:
         online = PopulationNetwork(specs, len(streams), device)
         twin = PopulationNetwork(specs, len(streams), device) if target == "copy" else None
         optimizers = [part.config for member in concerned for part in member if part.family == "optimizers"]
-        chosen: OptimizerConfig = stacked(optimizers, device) if optimizers else adam.Config()
+        chosen: OptimizerConfig = stacked(optimizers, device) if optimizers else optimizer or adam.Config()
         trained = cls(name, online, chosen.build(online, base), twin)
         trained._descended = trained._parameters if loss_reaches_others else None
         trained.streams = streams

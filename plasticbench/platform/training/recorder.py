@@ -62,26 +62,27 @@ class MetricWindow:
 
     def __init__(self) -> None:
         self._sums: dict[str, Tensor] = {}
-        self._count = 0
+        self._counts: dict[str, int] = {}
 
     def add(self, metrics: Mapping[str, Tensor]) -> None:
         """Takes in one update."""
         for name, value in metrics.items():
             self._sums[name] = self._sums[name] + value if name in self._sums else value
-        self._count += 1
+            self._counts[name] = self._counts.get(name, 0) + 1
 
     def drain(self) -> dict[str, list[float]]:
-        """The means, which are then forgotten."""
-        means = {name: (total / self._count).tolist() for name, total in self._sums.items()}
-        self._sums, self._count = {}, 0
+        """The means over those updates that reported each, which are then forgotten."""
+        means = {name: (total / self._counts[name]).tolist() for name, total in self._sums.items()}
+        self._sums, self._counts = {}, {}
         return means
 
     def state_dict(self) -> dict[str, Any]:
         """Plain data."""
-        return {"count": self._count, "sums": {name: total.tolist() for name, total in self._sums.items()}}
+        return {"counts": self._counts, "sums": {name: total.tolist() for name, total in self._sums.items()}}
 
     def load_state_dict(self, state: dict[str, Any], parents: Sequence[int], device: torch.device) -> None:
         """Member i goes on with the sums of the saved member ``parents[i]``."""
-        self._count = state["count"]
         sums = state["sums"].items()
+        # In version 0.1 every update reported everything.
+        self._counts = dict(state["counts"]) if "counts" in state else dict.fromkeys(state["sums"], state["count"])
         self._sums = {name: torch.tensor([own[p] for p in parents], device=device) for name, own in sums}

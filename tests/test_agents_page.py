@@ -1,0 +1,201 @@
+"""docs/agents.md: its files are read as they stand, and its agents are what their sources say."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from plasticbench.agents import dqn, sac
+from plasticbench.learning.networks import minatar_cnn, mlp, nature_cnn
+from plasticbench.learning.optimizers import rmsprop
+from plasticbench.platform.definition.reading import from_dict
+from plasticbench.platform.definition.yaml_text import parse_yaml
+
+PAGE = (Path(__file__).parents[1] / "docs" / "agents.md").read_text(encoding="utf-8")
+FILES = [parse_yaml(block) for block in re.findall(r"```yaml\n(.*?)```", PAGE, re.DOTALL)]
+
+
+def agents_of(task: str) -> list[Any]:
+    """The agents of all files of the page that name a task."""
+    found = []
+    for data in FILES:
+        if any(environment["task"] == task for environment in data["environments"]):
+            complete = {"name": "page", "methods": {"none": {"kind": "none"}}, "seeds": 1, **data}
+            benchmark = from_dict(complete | {"evaluation": {"every_steps": 10_000, "episodes": 1}})
+            found.append(benchmark.methods[0].agent_config)
+    return found
+
+
+def torch_mlp(*hidden: int) -> mlp.Config:
+    return mlp.Config(hidden=hidden, initializer="torch_default")
+
+
+# -- what the sources say, under their own names -----------------------------------------------------------------------
+
+CLEANRL_DQN = {
+    "learning_rate": 2.5e-4, "buffer_size": 10000, "gamma": 0.99, "tau": 1.0, "target_network_frequency": 500,
+    "batch_size": 128, "start_e": 1, "end_e": 0.05, "exploration_fraction": 0.5, "learning_starts": 10000,
+    "train_frequency": 10,
+}  # fmt: skip
+CLEANRL_ATARI = {
+    "learning_rate": 1e-4, "buffer_size": 1000000, "gamma": 0.99, "tau": 1.0, "target_network_frequency": 1000,
+    "batch_size": 32, "start_e": 1, "end_e": 0.01, "exploration_fraction": 0.10, "learning_starts": 80000,
+    "train_frequency": 4,
+}  # fmt: skip
+ZOO = {
+    "CartPole-v1": {
+        "learning_rate": 2.3e-3, "batch_size": 64, "buffer_size": 100000, "learning_starts": 1000, "gamma": 0.99,
+        "target_update_interval": 10, "train_freq": 256, "gradient_steps": 128, "exploration_fraction": 0.16,
+        "exploration_final_eps": 0.04,
+    },
+    "MountainCar-v0": {
+        "learning_rate": 4e-3, "batch_size": 128, "buffer_size": 10000, "learning_starts": 1000, "gamma": 0.98,
+        "target_update_interval": 600, "train_freq": 16, "gradient_steps": 8, "exploration_fraction": 0.2,
+        "exploration_final_eps": 0.07,
+    },
+    "LunarLander-v3": {
+        "learning_rate": 6.3e-4, "batch_size": 128, "buffer_size": 50000, "learning_starts": 0, "gamma": 0.99,
+        "target_update_interval": 250, "train_freq": 4, "gradient_steps": -1, "exploration_fraction": 0.12,
+        "exploration_final_eps": 0.1,
+    },
+}  # fmt: skip
+ZOO["Acrobot-v1"] = ZOO["LunarLander-v3"]
+
+
+def cleanrl(source: dict[str, Any], network: Any) -> dqn.Config:
+    return dqn.Config(
+        network=network,
+        learning_rate=source["learning_rate"],
+        batch_rows=source["batch_size"],
+        capacity_transitions=source["buffer_size"],
+        discount=source["gamma"],
+        loss="squared",  # F.mse_loss
+        target_tau=source["tau"],
+        target_period_steps=source["target_network_frequency"],
+        replay_ratio=1 / source["train_frequency"],
+        learning_starts_steps=source["learning_starts"],
+        update_clock="before_step",  # global_step of the loop
+        epsilon_start=float(source["start_e"]),
+        epsilon_end=source["end_e"],
+        epsilon_decay_fraction=source["exploration_fraction"],
+        epsilon_decay_begins="first_step",
+        evaluation_epsilon=source["end_e"],
+    )
+
+
+def zoo(source: dict[str, Any]) -> dqn.Config:
+    steps = source["train_freq"] if source["gradient_steps"] == -1 else source["gradient_steps"]
+    return dqn.Config(
+        network=torch_mlp(256, 256),
+        learning_rate=source["learning_rate"],
+        batch_rows=source["batch_size"],
+        capacity_transitions=source["buffer_size"],
+        discount=source["gamma"],
+        loss="huber",  # F.smooth_l1_loss
+        max_gradient_norm=10.0,
+        target_period_steps=source["target_update_interval"],
+        target_moves="before_updates",
+        replay_ratio=steps / source["train_freq"],
+        update_period_steps=source["train_freq"],
+        learning_starts_steps=max(source["learning_starts"], 1),
+        warm_up_actions="uniform",
+        epsilon_end=source["exploration_final_eps"],
+        epsilon_decay_fraction=source["exploration_fraction"],
+        epsilon_decay_begins="first_step",
+        evaluation_epsilon=0.0,
+    )
+
+
+@pytest.mark.parametrize("task", ZOO)
+def test_the_zoos_classic_settings_are_written_down(task: str) -> None:
+    assert zoo(ZOO[task]) in agents_of(task)
+
+
+def test_cleanrls_dqns_are_written_down() -> None:
+    assert cleanrl(CLEANRL_DQN, torch_mlp(120, 84)) in agents_of("CartPole-v1")
+    assert agents_of("Breakout") == [cleanrl(CLEANRL_ATARI, nature_cnn.Config(initializer="torch_default"))]
+
+
+def test_minatars_and_dopamines_dqn_are_written_down() -> None:
+    minatar = dqn.Config(
+        network=minatar_cnn.Config(channels=16, hidden_units=128, initializer="torch_default"),
+        optimizer=rmsprop.Config(decay=0.95, centered=True, eps=0.01, momentum=0.95),
+        learning_rate=0.00025,
+        batch_rows=32,
+        capacity_transitions=100_000,
+        target_period_updates=1_000,
+        learning_starts_steps=5_000,
+        update_clock="before_step",
+        epsilon_end=0.1,
+        epsilon_decay_fraction=100_000 / 5_000_000,
+        evaluation_epsilon=0.1,
+    )
+    assert agents_of("Breakout-MinAtar") == [minatar]
+    dopamine = dqn.Config(
+        network=nature_cnn.Config(initializer="xavier_uniform"),
+        optimizer=rmsprop.Config(decay=0.95, centered=True, eps=1e-5, eps_place="inside_root"),
+        learning_rate=0.00025,
+        capacity_transitions=1_000_000,
+        target_period_steps=8_000,
+        replay_ratio=1 / 4,
+        learning_starts_steps=20_000,
+        epsilon_end=0.01,
+        epsilon_decay_fraction=250_000 / 50_000_000,
+    )
+    assert agents_of("Pong") == [dopamine]
+
+
+def test_the_two_sacs_are_written_down() -> None:
+    cleanrl_sac = sac.Config(
+        actor_network=torch_mlp(256, 256),
+        critic_network=torch_mlp(256, 256),
+        learning_rate=3e-4,
+        critic_learning_rate=1e-3,
+        temperature_learning_rate=1e-3,
+        learning_starts_steps=5_000,
+        update_order="cleanrl",
+        policy_period_updates=2,
+        update_clock="before_step",
+        log_std_min=-5.0,
+        log_std_max=2.0,
+    )
+    assert agents_of("Hopper-v4") == [cleanrl_sac]
+    stable_baselines3 = replace(
+        cleanrl_sac,
+        critic_learning_rate=None,
+        temperature_learning_rate=3e-4,
+        temperature_objective="log_alpha",
+        learning_starts_steps=100,
+        update_order="stable_baselines3",
+        policy_period_updates=1,
+        update_clock="after_step",
+        log_std_bound="clipped",
+        log_std_min=-20.0,
+    )
+    assert agents_of("HalfCheetah-v4") == [stable_baselines3]
+
+
+def test_stable_baselines3s_defaults_are_those_that_the_page_rests_on() -> None:
+    import inspect
+
+    sb3 = pytest.importorskip("stable_baselines3")
+    defaults = {
+        name: {key: one.default for key, one in inspect.signature(kind.__init__).parameters.items()}
+        for name, kind in (("dqn", sb3.DQN), ("sac", sb3.SAC))
+    }
+    expected = {"max_grad_norm": 10, "tau": 1.0, "exploration_initial_eps": 1.0}
+    assert {name: defaults["dqn"][name] for name in expected} == expected
+    expected = {
+        "learning_rate": 3e-4, "buffer_size": 1_000_000, "learning_starts": 100, "batch_size": 256, "tau": 0.005,
+        "gamma": 0.99, "train_freq": 1, "gradient_steps": 1, "ent_coef": "auto", "target_update_interval": 1,
+    }  # fmt: skip
+    assert {name: defaults["sac"][name] for name in expected} == expected
+
+
+@pytest.mark.parametrize(("module", "preset"), [(m, name) for m in (dqn, sac) for name in m.PRESETS])
+def test_every_preset_stands_on_the_page(module: Any, preset: str) -> None:
+    assert f"preset: {preset}" in PAGE
