@@ -16,7 +16,7 @@ def max_target(reward: Tensor, terminated: Tensor, next_target_q: Tensor, discou
     ``reward``, ``terminated``, and ``discount`` where it is no number: ``[M, B]``; ``next_target_q``:
     ``[M, B, actions]``. Truncation still bootstraps. Over several steps ``r`` is their discounted sum.
     """
-    return torch.addcmul(reward, discount * (1 - terminated), next_target_q.amax(dim=-1))
+    return _bootstrapped(reward, terminated, next_target_q.amax(dim=-1), discount)
 
 
 def double_target(
@@ -24,7 +24,13 @@ def double_target(
 ) -> Tensor:
     """Double Q-learning target: the online network chooses, the target network values (van Hasselt et al. 2016)."""
     choice = next_online_q.argmax(dim=-1, keepdim=True)
-    return torch.addcmul(reward, discount * (1 - terminated), next_target_q.gather(-1, choice).squeeze(-1))
+    return _bootstrapped(reward, terminated, next_target_q.gather(-1, choice).squeeze(-1), discount)
+
+
+def _bootstrapped(reward: Tensor, terminated: Tensor, value: Tensor, discount: float | Tensor) -> Tensor:
+    if isinstance(discount, Tensor):
+        return torch.addcmul(reward, discount * (1 - terminated), value)
+    return torch.addcmul(reward, 1 - terminated, value, value=discount)
 
 
 def q_learning_loss(q: Tensor, action: Tensor, target: Tensor, loss: Loss, huber_threshold: float) -> Tensor:

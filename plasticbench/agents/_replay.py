@@ -146,8 +146,9 @@ class PopulationReplay:
         if self._n_step > 1:
             return self._over_several_steps(slot)
         frames = self._taken(self._frames, self._frame_slots(slot, newest=1))
-        outcome = self._taken(self._outcome, slot)
-        return Batch(frames, self._taken(self._action, slot), outcome[..., 0], outcome[..., 1], self._discount)
+        rows = self._rows(slot)  # once for both
+        outcome, action = (_at(stored, rows, slot.shape) for stored in (self._outcome, self._action))
+        return Batch(frames, action, outcome[..., 0], outcome[..., 1], self._discount)
 
     def _over_several_steps(self, slot: np.ndarray) -> Batch:
         path = self._later(slot[..., None], np.arange(self._n_step))
@@ -180,9 +181,11 @@ class PopulationReplay:
 
     def _taken(self, stored: Tensor, slot: np.ndarray) -> Tensor:
         """Entries of ``stored`` ``[M, slots, ...]`` at each member's slots ``[M, ...]``."""
-        index = torch.from_numpy(self._first_slot.reshape(-1, *(1,) * (slot.ndim - 1)) + slot).to(self.device)
-        values = stored.flatten(0, 1).index_select(0, index.flatten())
-        return values.view(*slot.shape, *values.shape[1:])
+        return _at(stored, self._rows(slot), slot.shape)
+
+    def _rows(self, slot: np.ndarray) -> Tensor:
+        """Flat indices of each member's slots ``[M, ...]`` in what is stored ``[M, slots, ...]``."""
+        return torch.from_numpy((self._first_slot.reshape(-1, *(1,) * (slot.ndim - 1)) + slot).ravel()).to(self.device)
 
     def _write_row(self, frame: np.ndarray) -> None:
         first = (self.rows % self._num_rows) * self.num_envs
@@ -269,3 +272,8 @@ class PopulationReplay:
     def _row_slots(self, start_row: int, stop_row: int) -> np.ndarray:
         rows = np.arange(start_row, stop_row) % self._num_rows
         return (rows[:, None] * self.num_envs + np.arange(self.num_envs)).reshape(-1)
+
+
+def _at(stored: Tensor, rows: Tensor, shape: tuple[int, ...]) -> Tensor:
+    values = stored.flatten(0, 1).index_select(0, rows)
+    return values.view(*shape, *values.shape[1:])

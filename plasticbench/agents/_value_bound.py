@@ -9,6 +9,7 @@ et al. 2024, arXiv 2403.05996).
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 
 import numpy as np
@@ -44,17 +45,16 @@ class ValueBound:
 
         The mean, so that it speaks of the values on the whole; one state of a batch can be wrong without harm.
         """
-        with torch.no_grad():
-            if temperature is not None:
-                torch.maximum(self._temperature, temperature, out=self._temperature)
-                self._refresh()
-            entries = q[0].numel()
-            if entries != self._entries:
-                self._entries = entries
-                self._refresh()
-            # The 1-norm is the sum of magnitudes, in half the time of a mean of them.
-            ratio: Tensor = vector_norm(q, ord=1, dim=tuple(range(1, q.dim()))) * self._per_entry
-            return ratio
+        if temperature is not None:
+            torch.maximum(self._temperature, temperature.detach(), out=self._temperature)
+            self._refresh()
+        entries = math.prod(q.shape[1:])
+        if entries != self._entries:
+            self._entries = entries
+            self._refresh()
+        # The 1-norm is the sum of magnitudes, in half the time of a mean of them.
+        ratio: Tensor = vector_norm(q.detach(), ord=1, dim=tuple(range(1, q.dim()))) * self._per_entry
+        return ratio
 
     def _refresh(self) -> None:
         earned = self._reward + self._discount * self._entropy_nats * self._temperature

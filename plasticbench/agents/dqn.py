@@ -28,6 +28,8 @@ from plasticbench.schedules import LinearSchedule
 from plasticbench.seeding import Streams
 from plasticbench.settings import UNHASHED_DEFAULT, Fraction, Gt, PositiveFloat, PositiveInt
 
+_RATIO_PERIOD_UPDATES = 16  # from one look at how large values are to the next: each costs a twentieth of an update
+
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Config(ReplaySettings):
@@ -319,7 +321,10 @@ class DQN(PopulationAgent):
         if self.config.target_period_updates and self.updates_made % self.config.target_period_updates == 0:
             self.q.move_target(self.config.target_tau)
         q = q.detach()
-        return {"loss/td": loss.detach(), "q/mean": q.mean(dim=(1, 2)), "q/bound_ratio": self.value_bound.ratio(q)}
+        metrics = {"loss/td": loss.detach(), "q/mean": q.mean(dim=(1, 2))}
+        if self.updates_made % _RATIO_PERIOD_UPDATES == 1:
+            metrics["q/bound_ratio"] = self.value_bound.ratio(q)
+        return metrics
 
     def _loss(self, batch: Batch) -> tuple[Tensor, Tensor]:
         obs, next_obs = self._observations(batch)
