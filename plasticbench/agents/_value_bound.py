@@ -68,8 +68,12 @@ class ValueBound:
     def load_state_dict(self, state: dict[str, Tensor], parents: Sequence[int]) -> None:
         """Member i goes on as the saved member ``parents[i]``; a state of version 0.1, which has none, begins at 0."""
         members = torch.tensor(list(parents))
-        for name, tensor in (("largest_reward", self._reward), ("largest_temperature", self._temperature)):
-            saved = state.get(f"values/{name}")
-            tensor.zero_() if saved is None else tensor.copy_(saved.cpu().index_select(0, members))
-        self._largest_reward = self._reward.cpu().numpy().copy()
+        nothing = torch.zeros(int(members.max()) + 1)
+        reward, temperature = (
+            state.get(f"values/{name}", nothing).cpu().index_select(0, members)
+            for name in ("largest_reward", "largest_temperature")
+        )
+        self._largest_reward = reward.numpy().copy()
+        self._reward.copy_(reward)
+        self._temperature.copy_(temperature)
         self._refresh()
