@@ -2,11 +2,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from plasticbench.analysis import aggregate, curves
-
-
-def generator() -> np.random.Generator:
-    return np.random.Generator(np.random.PCG64(3))
+from plasticbench.analysis import curves
 
 
 def table_of(rows: list[tuple[str, str, int, str, int, float]]) -> pd.DataFrame:
@@ -38,22 +34,22 @@ def test_bins_divide_the_whole_run_whenever_it_was_measured():
 
 
 def test_centre_is_missing_where_a_seed_is_missing():
-    runs = np.array([[0.0, 1.0, 2.0], [0.0, 3.0, np.nan], [0.0, 2.0, 9.0]])
-    curve = curves.curve("fire", np.array([1, 2, 3]), runs, generator())
+    runs = np.array([[0.0, 1.0, 2.0], [0.0, 3.0, np.nan], [0.0, 2.0, 9.0], [0.0, 2.0, 9.0], [0.0, 2.0, 9.0]])
+    curve = curves.curve("fire", np.array([1, 2, 3]), runs)
     assert curve.centre[:2] == pytest.approx([0.0, 2.0])
     assert np.isnan([curve.centre[2], curve.low[2], curve.high[2]]).all()
-    assert curve.low[1] <= 2.0 <= curve.high[1]
+    assert curve.low[1] < 2.0 < curve.high[1]
 
 
 def test_two_seeds_have_a_centre_but_no_band():
-    curve = curves.curve("fire", np.array([1]), np.array([[0.0], [1.0]]), generator())
+    curve = curves.curve("fire", np.array([1]), np.array([[0.0], [1.0]]))
     assert curve.centre == pytest.approx([0.5])
     assert np.isnan(curve.low).all()
 
 
 def test_curves_by_name_separates_names_and_methods():
     rows = [("t", m, s, n, 10, v) for m, v in (("a", 1.0), ("b", 2.0)) for s in range(3) for n in ("eval/score", "x")]
-    found = curves.curves_by_name(table_of(rows), generator())
+    found = curves.curves_by_name(table_of(rows))
     assert set(found) == {"eval/score", "x"}
     assert [(curve.method, curve.centre[0]) for curve in found["x"]] == [("a", 1.0), ("b", 2.0)]
 
@@ -63,7 +59,7 @@ def test_curves_over_tasks_pool_runs_on_common_steps_and_leave_out_partial_metho
         (t, "a", s, "eval/score", step, v) for t, v in (("x", 0.0), ("y", 1.0)) for s in range(2) for step in (5, 10)
     ]
     rows += [("y", "a", 0, "eval/score", 7, 1.0), ("x", "b", 0, "eval/score", 5, 1.0)]
-    (curve,) = curves.curves_over_tasks(table_of(rows), "eval/score", generator())
+    (curve,) = curves.curves_over_tasks(table_of(rows), "eval/score")
     assert curve.method == "a"
     assert curve.steps.tolist() == [5, 10]
     assert curve.centre == pytest.approx([0.5, 0.5])
@@ -79,7 +75,7 @@ def test_tasks_with_other_strides_have_a_whole_curve_together(every_steps):
     due = np.arange(every_steps, 40_001, every_steps)
     one, eight = np.append(due, 40_000), np.append(-(-due // 8) * 8, 40_000)
     rows = _rising("one environment", np.unique(one)) + _rising("eight environments", np.unique(eight))
-    (curve,) = curves.curves_over_tasks(table_of(rows), "eval/score", None)
+    (curve,) = curves.curves_over_tasks(table_of(rows), "eval/score")
     assert len(curve.steps) > 0.9 * min(100, len(due))
     assert np.diff(curve.steps).max() <= 1_001
     assert curve.centre == pytest.approx(curve.steps / 40_000, abs=200 / 40_000)
@@ -88,7 +84,7 @@ def test_tasks_with_other_strides_have_a_whole_curve_together(every_steps):
 def test_a_task_between_its_evaluations_counts_with_the_line_that_its_figure_shows():
     rows = [("x", "a", 0, "eval/score", step, v) for step, v in ((10, 0.0), (20, 4.0), (40, 0.0))]
     rows += [("y", "a", 0, "eval/score", step, v) for step, v in ((12, 1.0), (40, 1.0))]
-    (curve,) = curves.curves_over_tasks(table_of(rows), "eval/score", None)
+    (curve,) = curves.curves_over_tasks(table_of(rows), "eval/score")
     assert curve.steps.tolist() == [12, 40]
     assert curve.runs[0] == pytest.approx([0.8, 0.0])
 
@@ -126,11 +122,3 @@ def test_recovery_uses_the_last_evaluation_when_the_window_holds_none():
 
 def test_recovery_needs_values_on_both_sides():
     assert curves.recovery(np.array([60]), np.array([1.0]), event_step=50, window_steps=5) is None
-
-
-def test_a_band_in_many_parts_is_the_band_in_one(monkeypatch):
-    runs = generator().normal(size=(4, 7))
-    whole = aggregate.bootstrap_band([runs], aggregate.iqm, generator())
-    monkeypatch.setattr(aggregate, "_MAX_ELEMENTS", 4_000)
-    parts = aggregate.bootstrap_band([runs], aggregate.iqm, generator())
-    assert np.array_equal(whole, parts)

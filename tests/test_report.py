@@ -136,7 +136,7 @@ def test_incomplete_trials_raise_a_banner_that_lists_them(tmp_path):
 def test_two_seeds_raise_a_banner_and_show_no_interval(tmp_path):
     page = write_report(write_run(tmp_path, {key: values[:2] for key, values in SCORES.items()})).read_text()
     assert "Too few seeds." in page
-    assert "no interval: 2 seeds, 3 are needed" in page
+    assert "no interval: 2 seeds, 5 are needed" in page
 
 
 def test_a_run_without_any_record_still_has_a_report(tmp_path):

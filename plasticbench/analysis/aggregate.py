@@ -15,13 +15,10 @@ import numpy as np
 Scores = Sequence[np.ndarray]
 Statistic = Callable[[Scores], np.ndarray]
 
-MIN_SEEDS = 3
-"""With fewer seeds in any task there is no interval: a bootstrap of one or two runs says nothing."""
+MIN_SEEDS = 5
+"""With fewer seeds in any task there is no interval and no claim: points alone, as a hint."""
 RESAMPLES = 10_000
 _CHUNK = 1_000
-_MAX_ELEMENTS = 2_000_000  # of the samples of a band that are in memory at once
-_BAND_RESAMPLES = (200, 500)
-_BAND_ELEMENTS = 1_250_000  # of the samples of a band altogether, from its fewest resamples on
 
 
 class Runs(NamedTuple):
@@ -98,26 +95,6 @@ def bootstrap_improvement(
             parts[a, b].append(np.mean([_win_share(x.values, y.values, p, q) for x, y, p, q in tasks], axis=0))
     joined = {pair: np.concatenate(chunks) for pair, chunks in parts.items()}
     return joined | {(b, a): 1.0 - values for (a, b), values in joined.items()}
-
-
-def bootstrap_band(
-    tasks: Sequence[np.ndarray], statistic: Statistic, rng: np.random.Generator
-) -> tuple[np.ndarray, np.ndarray]:
-    """Pointwise 95% band (low and high, ``[points]``) from tasks ``[runs, points]``; whole runs are resampled.
-
-    For the eye: in single precision, from 500 samples, or from fewer (200 at least) where there are many runs.
-    """
-    num_runs, num_points = sum(map(len, tasks)), tasks[0].shape[1]
-    resamples = int(np.clip(_BAND_ELEMENTS // (num_runs * num_points), *_BAND_RESAMPLES))
-    draws = [rng.integers(len(curves), size=(resamples, len(curves))) for curves in tasks]
-    num_chunks = min(num_points, 1 + num_points * num_runs * resamples // _MAX_ELEMENTS)
-    bands = []
-    for points in np.array_split(np.arange(num_points), num_chunks):
-        columns = [curves.T[points].astype(np.float32) for curves in tasks]
-        sampled = [values[:, draw] for values, draw in zip(columns, draws, strict=True)]
-        bands.append(interval(statistic(sampled).T))
-    low, high = (np.concatenate(bounds) for bounds in zip(*bands, strict=True))
-    return low, high
 
 
 def has_interval(tasks: Sequence[Runs]) -> bool:

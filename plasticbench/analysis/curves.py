@@ -9,6 +9,7 @@ import numpy as np
 import pandas as pd
 
 from plasticbench.analysis import aggregate
+from plasticbench.analysis.intervals import iqm_interval
 
 FINAL_FRACTION = 0.1
 """The last part of a stretch whose evaluations are averaged into one score."""
@@ -61,38 +62,37 @@ def _bin_means(row: np.ndarray, column: np.ndarray, values: np.ndarray, shape: t
     return means.reshape(shape)
 
 
-def curve(method: str, steps: np.ndarray, runs: np.ndarray, rng: np.random.Generator) -> Curve:
-    """IQM over seeds at each step, and its bootstrap band from ``aggregate.MIN_SEEDS`` seeds on."""
-    return _curve(method, steps, [runs], runs, rng)
+def curve(method: str, steps: np.ndarray, runs: np.ndarray) -> Curve:
+    """IQM over seeds at each step, and its pointwise 95% band from ``aggregate.MIN_SEEDS`` seeds on."""
+    return _curve(method, steps, [runs], runs)
 
 
-def _curve(
-    method: str, steps: np.ndarray, tasks: Sequence[np.ndarray], shown: np.ndarray, rng: np.random.Generator | None
-) -> Curve:
+def _curve(method: str, steps: np.ndarray, tasks: Sequence[np.ndarray], shown: np.ndarray) -> Curve:
     finite = np.logical_and.reduce([np.isfinite(task).all(axis=0) for task in tasks])
     whole = [task[:, finite] for task in tasks]
     centre, low, high = (np.full(len(steps), np.nan) for _ in range(3))
     if finite.any():
-        centre[finite] = aggregate.iqm([task.T for task in whole])
-        if rng is not None and min(map(len, tasks)) >= aggregate.MIN_SEEDS:
-            low[finite], high[finite] = aggregate.bootstrap_band(whole, aggregate.iqm, rng)
+        scores = [task.T for task in whole]
+        centre[finite] = aggregate.iqm(scores)
+        if min(map(len, tasks)) >= aggregate.MIN_SEEDS:
+            low[finite], high[finite] = iqm_interval(scores)
     return Curve(method=method, steps=steps, runs=shown, centre=centre, low=low, high=high)
 
 
-def curves_by_name(table: pd.DataFrame, rng: np.random.Generator) -> dict[str, list[Curve]]:
+def curves_by_name(table: pd.DataFrame) -> dict[str, list[Curve]]:
     """Curves of every record name in a table of one task, methods in the table's order."""
     curves: dict[str, list[Curve]] = {}
     for name, method, steps, runs in _aligned(table):
-        curves.setdefault(name, []).append(curve(method, steps, runs, rng))
+        curves.setdefault(name, []).append(curve(method, steps, runs))
     return curves
 
 
-def curves_over_tasks(table: pd.DataFrame, name: str, rng: np.random.Generator | None) -> list[Curve]:
+def curves_over_tasks(table: pd.DataFrame, name: str) -> list[Curve]:
     """Curves of one record name over all tasks: IQM of the pooled runs, one faint line per task (its IQM).
 
     Tasks whose environments advance by other strides are evaluated at other steps: there, each counts with what its own
     figure shows, the straight line between its evaluations, at the steps of the task that has fewest. A method that
-    lacks a task has no curve. There is no band without ``rng``.
+    lacks a task has no curve.
     """
     tasks = [task for _, task in table[table["name"] == name].groupby("task", observed=True)]
     aligned = [{method: (steps, runs) for _, method, steps, runs in _aligned(task)} for task in tasks]
@@ -105,7 +105,7 @@ def curves_over_tasks(table: pd.DataFrame, name: str, rng: np.random.Generator |
         if len(steps):
             runs = [_at(steps, grid, values) for grid, values in grids]
             shown = np.stack([aggregate.iqm([values.T]) for values in runs])
-            curves.append(_curve(method, steps, runs, shown, rng))
+            curves.append(_curve(method, steps, runs, shown))
     return curves
 
 

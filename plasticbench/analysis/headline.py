@@ -1,4 +1,4 @@
-"""The answer of a benchmark in two sentences that claim no more than the intervals hold."""
+"""The answer of a benchmark in a few sentences that claim no more than the platform's one test finds (``claims``)."""
 
 from __future__ import annotations
 
@@ -25,6 +25,9 @@ def answer(rows: Sequence[Row]) -> list[str]:
     sentences = [_verdict("At the end of training", final, num_seeds, measure)]
     if after:
         sentences.append(_verdict("Over all evaluations after the first reset or change", after, num_seeds, measure))
+    if (least := ranked[0].final.detectable) is not None:
+        power = f"a difference of {number_text(least)} at the end is found with a probability of 80%"
+        sentences.append(f"With {num_seeds} seeds of this spread, {power}.")
     return sentences
 
 
@@ -51,12 +54,12 @@ def _verdict(when: str, standings: Mapping[str, Standing], num_seeds: int, measu
         return f"{when}, {leader} {reached}; there is nothing to compare it with."
     if num_seeds < MIN_SEEDS:
         seeds = "one seed" if num_seeds == 1 else f"{num_seeds} seeds"
-        return f"{when}, {highest}; {seeds} per method cannot show that it is better."
+        return f"{when}, {highest}; with {seeds} per method this is indicative, and cannot show that it is better."
     beaten = [method for method, standing in others if standing.is_separated]
     open_ = [method for method, standing in others if not standing.is_separated]
     second, behind = others[0][0], others[0][1].behind
-    bounds = f"95% interval {number_text(behind.low)} to {number_text(behind.high)}"
-    lead = f"{number_text(behind.value)} ({bounds}) over {second}"
+    bounds = f"95% interval over all pairs {number_text(behind.low)} to {number_text(behind.high)}"
+    lead = f"mean {measure} {number_text(behind.value)} ({bounds}) over {second}"
     if not open_:
         return f"{when}, {highest}, clearly ahead of {'every other method' if others[1:] else second}: {lead}."
     ahead = f", and is clearly ahead of {_listed(beaten)}" if beaten else ""

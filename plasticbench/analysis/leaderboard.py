@@ -2,8 +2,8 @@
 
 The final score of a trial is the mean of its evaluations in the last tenth of the budget, and the evaluation at the
 very end must be there. Methods stand in the order of the IQM of the final scores (equal IQMs share a rank). The order
-alone is no finding: ``rank_best`` and ``rank_worst`` bound it by those pairwise differences whose 95% paired bootstrap
-interval excludes zero. A method that lacks a trial's final evaluation, or a task, is listed without a rank, because
+alone is no finding: ``rank_best`` and ``rank_worst`` bound it by the pairs that the platform's one test finds apart
+(``claims``). A method that lacks a trial's final evaluation, or a task, is listed without a rank, because
 the runs that are missing may be the bad ones.
 
 Methods stand by raw return on a task without reference returns. Where there are several tasks, such a task stays out of
@@ -20,6 +20,8 @@ import numpy as np
 
 from plasticbench.analysis import aggregate
 from plasticbench.analysis.aggregate import Runs
+from plasticbench.analysis.claims import Comparison, compare_methods, detectable_difference
+from plasticbench.analysis.intervals import iqm_interval
 from plasticbench.analysis.outcomes import RECORD_NAMES, Outcome, after_score, outcomes, scores_by_task
 from plasticbench.analysis.provenance import provenance
 from plasticbench.analysis.runs import load_run, read_table
@@ -33,7 +35,7 @@ UNPOOLED = "not ranked: returns of tasks without reference returns cannot be tak
 
 @dataclass(frozen=True, slots=True)
 class Estimate:
-    """A number and its 95% interval; ``None`` where there is none."""
+    """A number and its 95% interval; ``None`` where there is none, as with few seeds."""
 
     value: float | None = None
     low: float | None = None
@@ -44,8 +46,9 @@ class Estimate:
 class Standing:
     """Where one method stands among the ranked ones; without values if it is not ranked.
 
-    ``behind`` is the leader's IQM minus its own, paired by seed; the intervals of such differences leave open the ranks
-    from ``rank_best`` to ``rank_worst``.
+    ``behind`` is the leader's mean minus its own, with the simultaneous interval that the platform's test has for the
+    differences of all pairs; they leave open the ranks from ``rank_best`` to ``rank_worst``. ``detectable`` is the
+    difference that the test finds with a power of 80 %, given the board's seeds and their mean spread.
     """
 
     iqm: Estimate = Estimate()
@@ -53,10 +56,11 @@ class Standing:
     rank_best: int | None = None
     rank_worst: int | None = None
     behind: Estimate = Estimate()
+    detectable: float | None = None
 
     @property
     def is_separated(self) -> bool:
-        """Whether the interval of the difference shows that the leader is better."""
+        """Whether the test finds the leader ahead of it."""
         return self.behind.low is not None and self.behind.low > 0
 
 
@@ -203,36 +207,35 @@ def _too_few(num_seeds: int) -> str:
 
 
 def standings(scores: Mapping[str, Sequence[Runs]]) -> dict[str, Standing]:
-    """Ranks methods by IQM; intervals where every task of every method has enough seeds."""
+    """Ranks methods by IQM; intervals and claims where every task of every method has enough seeds."""
     if not scores:
         return {}
     point = {method: float(aggregate.iqm([runs.values for runs in tasks])) for method, tasks in scores.items()}
-    leader = max(point, key=lambda method: point[method])
     order = {m: 1 + sum(other > point[m] for other in point.values()) for m in point}
-    behind = {m: point[leader] - point[m] for m in point}
     if not all(aggregate.has_interval(tasks) for tasks in scores.values()):
-        return {m: Standing(iqm=Estimate(point[m]), rank=order[m], behind=Estimate(behind[m])) for m in point}
-    rng = np.random.Generator(np.random.PCG64(BOOTSTRAP_SEED))
-    samples = aggregate.bootstrap(scores, aggregate.iqm, rng)
-    ranks = {m: _open_ranks(m, samples) for m in point}
+        mean = {m: float(aggregate.mean([runs.values for runs in tasks])) for m, tasks in scores.items()}
+        lead = mean[max(point, key=lambda method: point[method])]
+        return {m: Standing(iqm=Estimate(point[m]), rank=order[m], behind=Estimate(lead - mean[m])) for m in point}
+    found = compare_methods(scores)
+    leader = int(np.argmax(list(point.values())))
+    detectable = detectable_difference(scores) if len(scores) > 1 else None
     return {
-        m: Standing(
-            iqm=_estimate(point[m], samples[m]),
-            rank=order[m],
-            rank_best=ranks[m][0],
-            rank_worst=ranks[m][1],
-            behind=_estimate(behind[m], samples[leader] - samples[m]),
+        method: Standing(
+            iqm=_estimate(point[method], *iqm_interval([runs.values for runs in tasks])),
+            rank=order[method],
+            rank_best=1 + int(found.is_ahead[:, i].sum()),
+            rank_worst=len(scores) - int(found.is_ahead[i].sum()),
+            behind=_behind(found, leader, i),
+            detectable=detectable,
         )
-        for m in point
+        for i, (method, tasks) in enumerate(scores.items())
     }
 
 
-def _estimate(value: float, samples: np.ndarray) -> Estimate:
-    low, high = aggregate.interval(samples)
-    return Estimate(value, float(low), float(high))
+def _behind(found: Comparison, leader: int, method: int) -> Estimate:
+    difference, bound = found.difference[leader, method], found.bound[leader, method]
+    return _estimate(difference, difference - bound, difference + bound)
 
 
-def _open_ranks(method: str, samples: Mapping[str, np.ndarray]) -> tuple[int, int]:
-    gains = [aggregate.interval(samples[method] - sample) for other, sample in samples.items() if other != method]
-    best = 1 + sum(bool(high < 0) for _, high in gains)
-    return best, len(samples) - sum(bool(low > 0) for low, _ in gains)
+def _estimate(value: float, low: np.ndarray, high: np.ndarray) -> Estimate:
+    return Estimate(float(value), float(low), float(high))

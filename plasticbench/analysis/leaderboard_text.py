@@ -21,7 +21,7 @@ _COLUMNS = (
     "seeds",
     "diverged",
 )
-SCHEMA_VERSION = 1
+SCHEMA_VERSION = 2
 """Of what ``to_json`` gives; raised when a name of it goes or begins to mean something else."""
 
 
@@ -47,6 +47,7 @@ def _flat(row: Row) -> dict[str, Any]:
         "rank_best": final.rank_best,
         "rank_worst": final.rank_worst,
         **_columns("behind", final.behind),
+        "detectable_difference": final.detectable,
         **_columns("after_reset_iqm", after.iqm, bounds="after_reset"),
         "after_reset_rank": after.rank,
         **_columns("after_reset_behind", after.behind),

@@ -64,13 +64,12 @@ class Panels:
     _events: dict[str, list[plots.Event]] = field(init=False)
 
     def __post_init__(self) -> None:
-        rng = np.random.Generator(np.random.PCG64(BOOTSTRAP_SEED))
         kept = self.table if self._is_detailed else self.table[self.table["name"] == "eval/score"]
         by_task = dict(list(kept.groupby("task", observed=True)))
         self._tasks = [task for task in self.run.tasks if task in by_task]
         self._keys = {task: f"t{i}" for i, task in enumerate(self.run.tasks)} | {_ALL: "all"}
         self._events = _events(self.run) | {_ALL: []}
-        self._curves = {task: curves_by_name(by_task[task], rng) for task in self._tasks} | {_ALL: self._over_tasks()}
+        self._curves = {task: curves_by_name(by_task[task]) for task in self._tasks} | {_ALL: self._over_tasks()}
 
     @property
     def max_faint_lines(self) -> int:
@@ -82,15 +81,13 @@ class Panels:
         return len(self.run.tasks) <= MAX_DETAILED_TASKS
 
     def _over_tasks(self) -> dict[str, list[Curve]]:
-        """Probes get no band: samples of all runs for each of them would take longer than all the rest."""
         probes = [
             name for name in self.table["name"].cat.categories if name.startswith(("plasticity/", "reset/after/"))
         ]
-        found = {name: curves_over_tasks(self.table, name, None) for name in probes if not self._is_detailed}
+        found = {name: curves_over_tasks(self.table, name) for name in probes if not self._is_detailed}
         if len(pooled := self.run.scored_tasks) > 1:
-            rng = np.random.Generator(np.random.PCG64(BOOTSTRAP_SEED))
             scored = self.table if pooled == self.run.tasks else self.table[self.table["task"].isin(pooled)]
-            found["eval/score"] = curves_over_tasks(scored, "eval/score", rng)
+            found["eval/score"] = curves_over_tasks(scored, "eval/score")
         return {name: curves for name, curves in found.items() if curves}
 
     def learning_curves(self) -> list[PanelGroup]:

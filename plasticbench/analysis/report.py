@@ -123,7 +123,6 @@ def _context(run: Run, table: pd.DataFrame, found: Sequence[Outcome], rows: Sequ
         "max_detailed_tasks": MAX_DETAILED_TASKS,
         "incomplete": [outcome for outcome in found if not outcome.is_complete],
         "min_seeds": aggregate.MIN_SEEDS,
-        "resamples": aggregate.RESAMPLES,
         "fewest_seeds": min((row.n_seeds for row in boards[0].rows), default=0),
         "seed_counts": _span(_seed_counts(run)),
         "films": films_by_task(run),
