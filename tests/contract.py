@@ -19,6 +19,8 @@ from plasticbench.learning.trained import TrainedNetwork
 TREATMENTS = plugins.names("treatments")
 KINDS = [kind for family in FAMILIES for kind in plugins.names(family)]
 PRESETS = [(kind, preset) for kind in KINDS for preset in plugins.load(plugins.find(kind, FAMILIES), kind).PRESETS]
+NEEDS = {"nap": ("layer_norm",)}
+"""Structures without which a treatment is refused."""
 EXAMINED = (1, 3)
 """The members with the part in question: a slice with a step of 2."""
 
@@ -58,9 +60,10 @@ def halved(original: Part) -> Part:
 
 def examined(kind: str, preset: str, **when: Any) -> list[list[Part]]:
     """The methods of the two members; a structure or an optimizer has a reset beside it."""
+    before = [part(structure) for structure in NEEDS.get(kind, ())]
     beside = [] if kind in TREATMENTS else [part("shrink_perturb")]
     first = part(kind, preset=preset, **when)
-    return [[first, *beside], [halved(first), *beside]]
+    return [[*before, first, *beside], [*before, halved(first), *beside]]
 
 
 def company(methods: Methods) -> list[list[Part]]:
