@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 from torch import Tensor
-from treated import conv_specs, event, part, specs, trained, update
+from treated import event, part, specs, trained, update
 
 from plasticbench import plugins
 from plasticbench.contracts.treatment import FAMILIES, Part, hooks_of
@@ -34,9 +34,19 @@ class Task(NamedTuple):
     shape: tuple[int, ...]
 
 
+def _even_conv_specs() -> Sequence[LayerSpec]:
+    """Two convolutions and two linear layers whose units come in pairs."""
+    return [
+        LayerSpec("conv1", "encoder", (4, 3, 3, 3), 1, "torch_default"),
+        LayerSpec("conv2", "encoder", (6, 4, 3, 3), 1, "torch_default"),
+        LayerSpec("fc1", "head", (8, 6 * 4), 1, "torch_default"),
+        LayerSpec("fc2", "head", (3, 8), 1, "torch_default"),
+    ]
+
+
 TASKS = {
     "mlp": Task(specs(), (4,)),
-    "convolutional": Task(conv_specs(), (3, 6, 6)),
+    "convolutional": Task(_even_conv_specs(), (3, 6, 6)),
     "residual": Task(simba.Config(num_blocks=1, width=6).layers((4,), 3), (4,)),
 }
 

@@ -37,6 +37,7 @@ NO_IDENTITY_AT_ZERO = {
     ("weight_clipping", "kappa"): "0 would clamp everything to zero and is refused",
     ("parseval", "scale"): "it is what the penalty draws to, not how strongly",
     ("spectral", "target"): "it is what the penalty draws to, not how strongly",
+    ("self_normalized_resets", "eta"): "0 would call every silence too long and is refused",
     ("nap", "decay"): "weights are projected whatever becomes of gains and shifts",
 }
 """Settings in which members may differ whose 0 is not the method ``none``, and why."""

@@ -3,9 +3,12 @@
 import pytest
 import torch
 from plain_training import assert_agrees, plain_copy, plain_training
-from treated import conv_specs, part, train, trained, update, weights
+from treated import conv_specs, part, specs, train, trained, update, weights
 
 from plasticbench.learning.networks import simba
+from plasticbench.learning.structures import layer_norm
+from plasticbench.learning.treatments import nap
+from plasticbench.platform.definition.reading import BenchmarkError, from_dict
 
 
 def hidden_norms(network, member: int) -> dict[str, float]:
@@ -56,16 +59,33 @@ def test_a_layer_of_zeros_stays() -> None:
     assert torch.isfinite(network.online.flat).all()
 
 
-def test_without_normalisations_nap_is_refused_with_a_way_out() -> None:
-    network = trained([[part("nap")]])
-    with pytest.raises(ValueError, match=r"fc1, fc2 has none. Put \{kind: layer_norm\} before it"):
-        update(network, 1)
+@pytest.mark.parametrize(
+    ("layers", "bare"), [(specs(), "fc1, fc2"), (simba.Config(num_blocks=1, width=6).layers((4,), 3), "block1_fc1")]
+)
+def test_nap_is_refused_without_normalisations_and_taken_with_them(layers, bare) -> None:
+    with pytest.raises(ValueError, match=rf"{bare} has none. Put \{{kind: layer_norm\}} before it"):
+        nap.Config().fits(layers)
+    nap.Config().fits(layer_norm.Config().layers(layers))
 
 
-def test_simba_lacks_normalisations_before_its_nonlinearities() -> None:
-    network = trained([[part("nap")]], layers=simba.Config(num_blocks=1, width=6).layers((4,), 3))
-    with pytest.raises(ValueError, match="block1_fc1 has none"):
-        update(network, 1)
+def test_a_benchmark_file_says_so_before_anything_starts() -> None:
+    def read(method) -> None:
+        from_dict(
+            {
+                "name": "tiny",
+                "environments": [{"kind": "classic", "task": "Acrobot-v1"}],
+                "agent": {"kind": "dqn"},
+                "methods": {"nap": method},
+                "seeds": 2,
+                "budget_steps": 10_000,
+                "evaluation": {"every_steps": 1_000, "episodes": 5},
+            },
+            source="bench.yaml",
+        )
+
+    with pytest.raises(BenchmarkError, match=r"methods\.nap: 'nap' needs a normalisation"):
+        read({"kind": "nap"})
+    read([{"kind": "layer_norm"}, {"kind": "nap"}])
 
 
 def test_projection_behind_a_normalisation_leaves_the_output_as_it_was() -> None:

@@ -79,6 +79,7 @@ class Treatment(Protocol):
 
     Each concerns m members by views ``[m, ...]`` and writes in place. ``init`` is asked for the state when the
     treatment first acts. A ``Config`` builds the treatment; its settings marked ``PerMember`` then are tensors ``[m]``.
+    A ``Config`` may have ``fits(layers)``: it raises ``ValueError`` for a network (``LayerSpec``) that lacks something.
     """
 
     def init(self, net: NetworkState) -> State:

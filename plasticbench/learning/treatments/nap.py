@@ -9,6 +9,7 @@ normalisations before all of its nonlinearities; the optimizer's state is kept.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
@@ -19,6 +20,8 @@ from plasticbench.settings import Fraction, PerMember, Settings
 
 if TYPE_CHECKING:
     from torch import Tensor
+
+    from plasticbench.learning.layers import LayerSpec
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -31,6 +34,17 @@ class Config(Settings):
     def inert(self) -> dict[str, str]:
         """Settings without effect under the current values, and why."""
         return {} if self.norms == "decay" else {"decay": f"norms is {self.norms}"}
+
+    def fits(self, layers: Sequence[LayerSpec]) -> None:
+        """Raises ``ValueError`` naming the layers without a normalisation before their nonlinearity."""
+        from plasticbench.learning.structures._hidden import num_hidden
+
+        hidden = layers[: num_hidden(layers)]
+        if bare := [layer.name for layer in hidden if layer.activation != "identity" and not layer.is_norm]:
+            raise ValueError(
+                f"'nap' needs a normalisation before every nonlinearity, but {', '.join(bare)} has none. "
+                "Put {kind: layer_norm} before it in the method, or use weight_projection"
+            )
 
     def build(self) -> Nap:
         """The treatment."""
@@ -47,13 +61,7 @@ class Nap:
         self.config = config
 
     def init(self, net: NetworkState) -> State:
-        """Raises ``ValueError`` naming the layers without a normalisation before their nonlinearity."""
-        bare = [layer.name for layer in net.layers if layer.activation != "identity" and not layer.norms]
-        if bare:
-            raise ValueError(
-                f"kind: 'nap' needs a normalisation before every nonlinearity, but {', '.join(bare)} has none. "
-                "Put {kind: layer_norm} before it in the method, or use weight_projection"
-            )
+        """What hidden weights are brought back to."""
         return initial_sizes(_hidden(net), "initial")
 
     def on_update(self, net: NetworkState, state: State, look: Look) -> None:
