@@ -49,4 +49,4 @@ def test_the_second_update_takes_back_some_of_what_the_first_did_to_its_rows(lay
                 outputs.append(network.online.forward(rows))
             update(network, step, shape)
         moved.append(float((outputs[2] - outputs[0]).square().mean()))
-    assert moved[0] < 0.8 * moved[1]
+    assert moved[0] < 0.9 * moved[1]

@@ -47,8 +47,11 @@ class ChurnReduction:
         self.config = config
 
     def init(self, net: NetworkState) -> State:
-        """Nothing has changed yet."""
-        return {name: parameter.value.clone() for name, parameter in net.parameters.items()}
+        """Nothing has changed yet. In one layout whether restored or not, on which the rounding of products depends."""
+        import torch
+
+        plain = torch.contiguous_format
+        return {name: parameter.value.clone(memory_format=plain) for name, parameter in net.parameters.items()}
 
     def on_gradient(self, net: NetworkState, state: State, look: Look) -> None:
         """Penalises what the last update did to the rows before; these are what to look back at next."""
