@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 from torch import Tensor
-from treated import conv_specs, event, part, specs, trained, update
+from treated import event, part, specs, trained, update
 
 from plasticbench import plugins
 from plasticbench.contracts.treatment import FAMILIES, Part, hooks_of
@@ -19,6 +19,8 @@ from plasticbench.learning.trained import TrainedNetwork
 TREATMENTS = plugins.names("treatments")
 KINDS = [kind for family in FAMILIES for kind in plugins.names(family)]
 PRESETS = [(kind, preset) for kind in KINDS for preset in plugins.load(plugins.find(kind, FAMILIES), kind).PRESETS]
+NEEDS = {"nap": ("layer_norm",)}
+"""Structures without which a treatment is refused."""
 EXAMINED = (1, 3)
 """The members with the part in question: a slice with a step of 2."""
 
@@ -32,9 +34,19 @@ class Task(NamedTuple):
     shape: tuple[int, ...]
 
 
+def _even_conv_specs() -> Sequence[LayerSpec]:
+    """Two convolutions and two linear layers whose units come in pairs."""
+    return [
+        LayerSpec("conv1", "encoder", (4, 3, 3, 3), 1, "torch_default"),
+        LayerSpec("conv2", "encoder", (6, 4, 3, 3), 1, "torch_default"),
+        LayerSpec("fc1", "head", (8, 6 * 4), 1, "torch_default"),
+        LayerSpec("fc2", "head", (3, 8), 1, "torch_default"),
+    ]
+
+
 TASKS = {
     "mlp": Task(specs(), (4,)),
-    "convolutional": Task(conv_specs(), (3, 6, 6)),
+    "convolutional": Task(_even_conv_specs(), (3, 6, 6)),
     "residual": Task(simba.Config(num_blocks=1, width=6).layers((4,), 3), (4,)),
 }
 
@@ -58,9 +70,10 @@ def halved(original: Part) -> Part:
 
 def examined(kind: str, preset: str, **when: Any) -> list[list[Part]]:
     """The methods of the two members; a structure or an optimizer has a reset beside it."""
+    before = [part(structure) for structure in NEEDS.get(kind, ())]
     beside = [] if kind in TREATMENTS else [part("shrink_perturb")]
     first = part(kind, preset=preset, **when)
-    return [[first, *beside], [halved(first), *beside]]
+    return [[*before, first, *beside], [*before, halved(first), *beside]]
 
 
 def company(methods: Methods) -> list[list[Part]]:

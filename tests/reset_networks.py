@@ -96,16 +96,18 @@ def layer_of(weight: list[list[float]], name: str = "fc", is_output: bool = Fals
 
 
 def _rewrites_whole_layers(kind: str) -> bool:
-    """Whether it acts at events alone, and on weights alone."""
+    """Whether it acts at events alone, and on whole layers alone."""
     config = plugins.config_from("treatments", kind, {})
     if hooks_of(config.build()) != ("event",):
         return False
+    net = network(streams_of(1))
+    before = values(net)
     try:
-        act(network(streams_of(1)), config, streams_of(1))
-    except (LooksAtData, ValueError):  # or it asks for units that these layers do not know
+        act(net, config, streams_of(1))
+    except (LooksAtData, ValueError, AssertionError):  # or it asks for units, which these layers do not know or redraw
         return False
-    return True
+    return any(not torch.equal(value, before[name]) for name, value in values(net).items())
 
 
-POLICIES = [kind for kind in plugins.names("treatments") if _rewrites_whole_layers(kind)]
-REWRITING = [kind for kind in POLICIES if kind != "none"]
+REWRITING = [kind for kind in plugins.names("treatments") if _rewrites_whole_layers(kind)]
+POLICIES = ["none", *REWRITING]

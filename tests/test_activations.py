@@ -7,14 +7,16 @@ from torch import Tensor
 from plasticbench.learning.activations import ACTIVATIONS, by_unit, dead_units
 from plasticbench.learning.unit_scores import dormancy_scores, mean_magnitude
 
-X = torch.tensor([[[-2.0, 0.0, 3.0]]])
+X = torch.tensor([[[-2.0, 0.0, 3.0, 1.0]]])
 
 FUNCTIONS = {
-    "identity": (1, [-2.0, 0.0, 3.0]),
-    "relu": (1, [0.0, 0.0, 3.0]),
-    "leaky_relu": (1, [-0.02, 0.0, 3.0]),
-    "tanh": (1, [-0.9640276, 0.0, 0.9950548]),
-    "crelu": (2, [0.0, 0.0, 3.0, 2.0, 0.0, 0.0]),
+    "identity": (1, [-2.0, 0.0, 3.0, 1.0]),
+    "relu": (1, [0.0, 0.0, 3.0, 1.0]),
+    "leaky_relu": (1, [-0.02, 0.0, 3.0, 1.0]),
+    "tanh": (1, [-0.9640276, 0.0, 0.9950548, 0.7615942]),
+    "crelu": (2, [0.0, 0.0, 3.0, 1.0, 2.0, 0.0, 0.0, 0.0]),
+    "fourier": (2, [-0.9092974, 0.0, 0.1411200, 0.8414710, -0.4161468, 1.0, -0.9899925, 0.5403023]),
+    "maxmin": (1, [0.0, -2.0, 3.0, 1.0]),
 }
 
 
@@ -31,9 +33,9 @@ def test_values_and_widths(name: str) -> None:
 
 @pytest.mark.parametrize("name", FUNCTIONS)
 def test_of_maps_the_channels_are_the_units(name: str) -> None:
-    maps = torch.stack((X, X + 1), dim=-1).unsqueeze(-1)  # [1, 1, 3, 2, 1]
+    maps = torch.stack((X, X + 1), dim=-1).unsqueeze(-1)  # [1, 1, 4, 2, 1]
     after = ACTIVATIONS[name].function(maps.clone())
-    assert after.shape == (1, 1, 3 * ACTIVATIONS[name].width_factor, 2, 1)
+    assert after.shape == (1, 1, 4 * ACTIVATIONS[name].width_factor, 2, 1)
     for position, rows in enumerate((X, X + 1)):
         torch.testing.assert_close(after[..., position, 0], ACTIVATIONS[name].function(rows.clone()))
 
@@ -46,6 +48,8 @@ def test_gradients_pass_where_the_slope_says(name: str) -> None:
         "leaky_relu": [0.01, 1.0],
         "tanh": [1 - 0.9640276**2, 1 - 0.9950548**2],
         "crelu": [-1.0, 1.0],
+        "fourier": [-0.4161468 + 0.9092974, -0.9899925 - 0.1411200],  # cos x - sin x
+        "maxmin": [1.0, 1.0],
     }
     x = torch.tensor([[[-2.0, 3.0]]], requires_grad=True)
     ACTIVATIONS[name].function(x * 1).sum().backward()
@@ -67,6 +71,8 @@ DEAD = {
     "tanh": (of_units([0.9982, 1.0], [0.9978, 1.0], [0.0, 0.0]), [True, False, True]),
     # First the positive parts of three units, then the negative ones: only the first has neither.
     "crelu": (of_units([0.0, 0.0], [0.0, 1.0], [0.0, 0.0], [0.0, 0.0], [0.0, 0.0], [2.0, 3.0]), [True, False, False]),
+    "fourier": (of_units([0.0, 0.0], [1.0, 1.0]), [False]),
+    "maxmin": (of_units([0.0, 0.0], [1.0, 1.0]), [False, False]),
 }
 
 

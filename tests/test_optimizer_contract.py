@@ -66,7 +66,8 @@ def test_a_cleared_parameter_of_one_member_goes_on_as_with_a_new_optimizer(kind:
         for member in range(3):
             other = first if (each, member) == (name, 1) else going_on
             torch.testing.assert_close(change[member], other[each][member], rtol=1e-5, atol=1e-7)
-    assert not torch.allclose(first[name][1], going_on[name][1], rtol=1e-3)
+    if network.optimizer.moments:  # otherwise there is no past that a step could show
+        assert not torch.allclose(first[name][1], going_on[name][1], rtol=1e-3)
 
 
 @pytest.mark.parametrize("kind", KINDS)

@@ -8,6 +8,7 @@ import torch
 from contract import (
     EXAMINED,
     KINDS,
+    NEEDS,
     PRESETS,
     TASKS,
     TREATMENTS,
@@ -35,6 +36,9 @@ WITH_EVENT = [(kind, preset) for kind, preset in PRESETS if acts(kind, "event")]
 NO_IDENTITY_AT_ZERO = {
     ("weight_clipping", "kappa"): "0 would clamp everything to zero and is refused",
     ("parseval", "scale"): "it is what the penalty draws to, not how strongly",
+    ("spectral", "target"): "it is what the penalty draws to, not how strongly",
+    ("self_normalized_resets", "eta"): "0 would call every silence too long and is refused",
+    ("nap", "decay"): "weights are projected whatever becomes of gains and shifts",
 }
 """Settings in which members may differ whose 0 is not the method ``none``, and why."""
 
@@ -127,7 +131,8 @@ def test_children_begin_as_their_parents_were_and_go_on_as_these_would_have(kind
 @pytest.mark.parametrize("kind", TREATMENTS)
 def test_children_of_parents_without_the_part_start_it_afresh(kind: str) -> None:
     methods = company(examined(kind, "clean", begin_step=10))
-    from_the_start, prefix = trained(methods), trained([[] for _ in methods])
+    structures = [part(structure) for structure in NEEDS.get(kind, ())]
+    from_the_start, prefix = trained(methods), trained([structures for _ in methods])
     for network in (from_the_start, prefix):
         train(network, 1, 10)
     children = restore(methods, save(prefix), range(5), MLP)
@@ -169,7 +174,8 @@ def test_everything_stays_finite(kind: str, preset: str, broken: str) -> None:
 @pytest.mark.parametrize(("kind", "preset"), WITH_EVENT)
 def test_events_of_all_and_of_one_after_the_other_agree_and_concern_nobody_else(kind: str, preset: str) -> None:
     first = part(kind, preset=preset)
-    methods = [[first], [halved(first)], [first], [first], [halved(first)]]
+    before = [part(structure) for structure in NEEDS.get(kind, ())]
+    methods = [[*before, own] for own in (first, halved(first), first, first, halved(first))]
     together, one_by_one = trained(methods), trained(methods)
     for network in (together, one_by_one):
         train(network, 1, 10)

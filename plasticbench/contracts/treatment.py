@@ -69,6 +69,13 @@ class Look(Protocol):
         """Of the agent's loss, by parameter ``[m, ...]``: of the latest update, or at an event of the sample."""
         ...
 
+    def evaluate(self, parameters: Mapping[str, Tensor], inputs: Tensor) -> tuple[Tensor, Mapping[str, Tensor]]:
+        """Outputs ``[m, N, outputs]`` and activations by layer of this network with other weights, or on other inputs.
+
+        Differentiable, for penalties that are about what a network does.
+        """
+        ...
+
     def rng(self, member: int) -> np.random.Generator:
         """The treatment's own stream of one of the m members, ``treatment/<network>/<kind>``, saved with the trial."""
         ...
@@ -79,6 +86,7 @@ class Treatment(Protocol):
 
     Each concerns m members by views ``[m, ...]`` and writes in place. ``init`` is asked for the state when the
     treatment first acts. A ``Config`` builds the treatment; its settings marked ``PerMember`` then are tensors ``[m]``.
+    A ``Config`` may have ``fits(layers)``: it raises ``ValueError`` for a network (``LayerSpec``) that lacks something.
     """
 
     def init(self, net: NetworkState) -> State:

@@ -21,12 +21,14 @@ class Activation(NamedTuple):
     """``function`` maps ``[M, B, units]`` or ``[M, B, units, h, w]`` to ``width_factor`` times as many units.
 
     ``is_dead`` tells for each entry of an output ``[M, N, units, positions]``, or of a whole unit where it needs the
-    spread, whether it speaks for a dead unit; a unit is dead if all of its entries do.
+    spread, whether it speaks for a dead unit; a unit is dead if all of its entries do. With ``mixes_units`` an output
+    is no longer that of one unit.
     """
 
     function: Callable[[Tensor], Tensor]
     width_factor: int
     is_dead: Callable[[Tensor], Tensor]
+    mixes_units: bool = False
 
 
 def _identity(x: Tensor) -> Tensor:
@@ -41,6 +43,17 @@ def _relu(x: Tensor) -> Tensor:
 def _crelu(x: Tensor) -> Tensor:
     """Concatenated ReLU (Shang et al. 2016, arXiv 1603.05201): the positive parts of all units, then the negative."""
     return torch.cat((x, -x), dim=2).relu()
+
+
+def _fourier(x: Tensor) -> Tensor:
+    """Sines of all units, then their cosines."""
+    return torch.cat((x.sin(), x.cos()), dim=2)
+
+
+def _maxmin(x: Tensor) -> Tensor:
+    """Of each pair of neighbours the larger, then the smaller."""
+    first, second = x[:, :, 0::2], x[:, :, 1::2]
+    return torch.stack((torch.maximum(first, second), torch.minimum(first, second)), dim=3).flatten(2, 3)
 
 
 def _never(x: Tensor) -> Tensor:
@@ -58,6 +71,8 @@ ACTIVATIONS = {
     "leaky_relu": Activation(functional.leaky_relu, 1, lambda x: x < 0),
     "tanh": Activation(torch.tanh, 1, _still),
     "crelu": Activation(_crelu, 2, lambda x: x <= 0),
+    "fourier": Activation(_fourier, 2, _never),
+    "maxmin": Activation(_maxmin, 1, _never, mixes_units=True),
 }
 
 

@@ -139,7 +139,7 @@ class Application:
 
     def _look(self, step: int, members: slice, sample: Sample | None) -> MemberLook:
         stream = f"treatment/{self._trained.name}/{self.parts[0].kind}"
-        return MemberLook(self._trained.streams, stream, members, step, sample)
+        return MemberLook(self._trained.streams, stream, members, step, sample, self._trained.online)
 
     def on_event(self, positions: slice, step: int, sample: Sample | None) -> Report:
         """The event of those of its members that stand at ``positions``."""

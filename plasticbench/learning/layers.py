@@ -15,6 +15,8 @@ Wiring = Literal["chain", "opens_residual", "closes_residual", "sibling"]
 its values are added to the input last kept; or, for a further output, what the layer before reads, side by side."""
 Over = Literal["map", "channels"]
 """What one mean and variance are of: all channels and positions of a row, or the channels at each position."""
+Norm = Literal["layer", "rms"]
+"""Mean and variance, with a gain and a shift; or the mean of squares alone, with a gain: its bias is unused."""
 
 _CUT_DEVIATION = 0.87962566  # what a cut at two standard deviations leaves of a normal's 1
 
@@ -23,7 +25,8 @@ class LayerSpec(NamedTuple):
     """One layer: ``weight_shape`` is ``(out, in)``, ``(out, in, kh, kw)``, or ``(units,)`` of a layer normalisation.
 
     The activation, by its name in ``activations.py``, follows after the residual connection, if there is one. The last
-    layer and its siblings are the outputs, which have no activation. ``over`` concerns normalisations of maps alone.
+    layer and its siblings are the outputs, which have no activation. ``over`` concerns normalisations of maps
+    alone, ``norm`` normalisations.
     """
 
     name: str
@@ -35,6 +38,7 @@ class LayerSpec(NamedTuple):
     activation: str = "relu"
     wiring: Wiring = "chain"
     over: Over = "map"
+    norm: Norm = "layer"
 
     @property
     def is_norm(self) -> bool:

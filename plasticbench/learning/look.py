@@ -9,6 +9,8 @@ from torch import Tensor
 
 from plasticbench.learning.chance import Chance
 from plasticbench.learning.members import members_of
+from plasticbench.learning.network import PopulationNetwork
+from plasticbench.learning.views import activations_of
 from plasticbench.seeding import Streams
 
 
@@ -38,9 +40,15 @@ class MemberLook:
     """A sample as the treatment of some members sees it; see ``contracts.treatment.Look``."""
 
     def __init__(
-        self, streams: Sequence[Streams], stream: str, members: slice, step: int, sample: Sample | None
+        self,
+        streams: Sequence[Streams],
+        stream: str,
+        members: slice,
+        step: int,
+        sample: Sample | None,
+        network: PopulationNetwork,
     ) -> None:
-        self._stream, self._members = stream, members
+        self._stream, self._members, self._network = stream, members, network
         self.step = step
         self._rows = sample
         own = members_of(members)
@@ -66,3 +74,9 @@ class MemberLook:
     def gradients(self) -> Mapping[str, Tensor]:
         """Of the agent's loss, by parameter."""
         return {name: value[self._members] for name, value in self._sample.gradients.items()}
+
+    def evaluate(self, parameters: Mapping[str, Tensor], inputs: Tensor) -> tuple[Tensor, Mapping[str, Tensor]]:
+        """Outputs ``[m, N, outputs]`` and activations by layer with these weights ``[m, ...]`` on these inputs."""
+        hidden: list[Tensor] = []
+        outputs = self._network.forward(inputs, hidden, parameters)
+        return outputs, activations_of(self._network, hidden)

@@ -95,6 +95,10 @@ class ModuleLook:
         """Unknown."""
         raise self._missing("gradients of a replay sample")
 
+    def evaluate(self, parameters: Mapping[str, Tensor], inputs: Tensor) -> tuple[Tensor, Mapping[str, Tensor]]:
+        """Unknown."""
+        raise self._missing("outputs under other weights")
+
     def _missing(self, what: str) -> ValueError:
         return ValueError(f"kind: {self._kind!r} looks at {what}, which a plain module does not offer")
 

@@ -9,7 +9,7 @@ layouts was measured to cost a fifth of an update.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -73,6 +73,16 @@ def population_layer_norm(x: Tensor, weight: Tensor, bias: Tensor, over: Over = 
     return torch.addcmul(bias.view(by_unit), normalized, weight.view(by_unit))
 
 
+def population_rms_norm(x: Tensor, weight: Tensor, over: Over = "map") -> Tensor:
+    """Root mean square normalisation (Zhang & Sennrich 2019, arXiv 1910.07467) with each member's gain ``[M, units]``.
+
+    Of ``[M, B, units]``, or of ``[M, B, c, h, w]`` over whole maps or over the channels at each position.
+    """
+    dims = (2,) if over == "channels" or x.ndim == 3 else (2, 3, 4)
+    normalized = x * (x.square().mean(dim=dims, keepdim=True) + NORM_EPSILON).rsqrt()
+    return normalized * weight.view(x.shape[0], 1, -1, *(1,) * (x.ndim - 3))
+
+
 class PopulationNetwork:
     """Ordered layers of M members. Weights change in place only; their storage lives as long as the network."""
 
@@ -118,32 +128,39 @@ class PopulationNetwork:
             for name, parameter in self.parameters.items():
                 parameter.copy_(values[name])
 
-    def forward(self, x: Tensor, activations: list[Tensor] | None = None) -> Tensor:
+    def forward(
+        self, x: Tensor, activations: list[Tensor] | None = None, parameters: Mapping[str, Tensor] | None = None
+    ) -> Tensor:
         """Outputs ``[M, B, outputs]``, siblings side by side, for scaled float observations ``[M, B, *obs_shape]``.
 
-        Appends what each hidden layer passes on to ``activations``: ``[M, B, units]`` or ``[M, B, c, h, w]``.
+        Appends what each hidden layer passes on to ``activations``: ``[M, B, units]`` or ``[M, B, c, h, w]``. With
+        ``parameters`` of some members, by name, it is their outputs in place of those of the network's own.
         """
+        values: Mapping[str, Tensor] = self.parameters if parameters is None else parameters
         kept = x
         for spec, function in zip(self.hidden, self._functions, strict=True):
             if spec.wiring == "opens_residual":
                 kept = x
-            x = self._transform(spec, x)
+            x = _transform(spec, x, values)
             if spec.wiring == "closes_residual":
                 x = x + kept
             x = function(x)
             if activations is not None:
                 activations.append(x)
-        outputs = [self._transform(spec, x) for spec in self.outputs]
+        outputs = [_transform(spec, x, values) for spec in self.outputs]
         return torch.cat(outputs, dim=-1) if len(outputs) > 1 else outputs[0]
 
-    def _transform(self, spec: LayerSpec, x: Tensor) -> Tensor:
-        weight, bias = self.parameters[f"{spec.name}.weight"], self.parameters[f"{spec.name}.bias"]
-        match len(spec.weight_shape):
-            case 4:
-                return population_conv2d(x, weight, bias, spec.stride)
-            case 1:
-                return population_layer_norm(x, weight, bias, spec.over)
-        return population_linear(x.flatten(2), weight, bias)
+
+def _transform(spec: LayerSpec, x: Tensor, values: Mapping[str, Tensor]) -> Tensor:
+    weight, bias = values[f"{spec.name}.weight"], values[f"{spec.name}.bias"]
+    match len(spec.weight_shape):
+        case 4:
+            return population_conv2d(x, weight, bias, spec.stride)
+        case 1 if spec.norm == "rms":
+            return population_rms_norm(x, weight, spec.over)
+        case 1:
+            return population_layer_norm(x, weight, bias, spec.over)
+    return population_linear(x.flatten(2), weight, bias)
 
 
 def _layout(specs: Sequence[LayerSpec], num_members: int) -> list[ParameterSlot]:

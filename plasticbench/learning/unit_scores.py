@@ -39,3 +39,12 @@ def dormancy_scores(activation: Tensor, nonlinearity: str = "relu") -> Tensor:
 def is_dormant(score: Tensor, tau: float | Tensor) -> Tensor:
     """Whether scores ``[M, units]`` are at most ``tau``, a number or ``[M, 1]``."""
     return torch.le(score, tau + TOLERANCE)
+
+
+def gradient_scores(gradient: Tensor) -> Tensor:
+    """Mean magnitude of the gradient of each unit's incoming weights over its layer's mean, ``[M, units]`` >= 0.
+
+    Of gradients ``[M, units, in, ...]``; after Liu et al. 2025 (arXiv 2505.24061).
+    """
+    magnitude = gradient.abs().double().mean(dim=tuple(range(2, gradient.ndim)))
+    return magnitude / (magnitude.mean(-1, keepdim=True) + _EPSILON)

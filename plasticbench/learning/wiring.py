@@ -23,6 +23,7 @@ class Wire(NamedTuple):
     ``activation`` names the nonlinearity in between, and ``active_at`` the layer (perhaps a normalisation) after which
     it stands: identity and ``None`` for outputs and for units that enter a residual stream, which several layers write.
     ``norms`` are the normalisations on the way, each with a scale and a shift for every unit of this layer alone.
+    Behind a nonlinearity that mixes units nobody reads any single one of them.
     """
 
     activation: str = "identity"
@@ -41,6 +42,7 @@ class _Flow(NamedTuple):
     active_at: str | None = None
     in_stream: bool = False
     norms: tuple[str, ...] = ()
+    is_mixed: bool = False
 
 
 def wiring(specs: Sequence[LayerSpec]) -> dict[str, Wire]:
@@ -77,12 +79,13 @@ def _normalised(flow: _Flow, norm: LayerSpec) -> _Flow:
 
 
 def _activated(flow: _Flow, spec: LayerSpec) -> _Flow:
-    flow = flow._replace(blocks=flow.blocks * ACTIVATIONS[spec.activation].width_factor)
+    function = ACTIVATIONS[spec.activation]
+    flow = flow._replace(blocks=flow.blocks * function.width_factor, is_mixed=flow.is_mixed or function.mixes_units)
     return flow if flow.in_stream else flow._replace(activation=spec.activation, active_at=spec.name)
 
 
 def _read(wire: Wire, flow: _Flow, reader: LayerSpec) -> Wire:
     is_flattened = len(reader.weight_shape) == 2
     positions = reader.weight_shape[1] // (flow.blocks * flow.units) if is_flattened else 1
-    reading = Reading(reader.name, flow.blocks, positions)
-    return Wire(flow.activation, flow.active_at, (*wire.readings, reading), flow.norms)
+    reading = () if flow.is_mixed else (Reading(reader.name, flow.blocks, positions),)
+    return Wire(flow.activation, flow.active_at, (*wire.readings, *reading), flow.norms)

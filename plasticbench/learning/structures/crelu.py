@@ -12,13 +12,11 @@ each unit, so they need as many rows.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-from fractions import Fraction
-from typing import Literal
 
 from plasticbench.learning.layers import LayerSpec
-from plasticbench.learning.structures._hidden import activations, num_hidden
+from plasticbench.learning.structures._doubling import Width, doubled
 from plasticbench.settings import Settings
 
 
@@ -29,62 +27,11 @@ class Config(Settings):
     Of a network of L hidden layers of width n, ``double`` has about twice the weights and ``halve`` about half of them.
     """
 
-    width: Literal["double", "halve"] = "double"
+    width: Width = "double"
 
     def layers(self, specs: Sequence[LayerSpec]) -> list[LayerSpec]:
-        """The layers with every hidden ReLU replaced.
-
-        Raises ``ValueError`` if there is none, if a residual stream would change its width, or if an odd number of
-        units would have to be halved.
-        """
-        replaced = {spec.name for spec in specs[: num_hidden(specs)] if spec.activation == "relu"}
-        if not replaced:
-            raise ValueError(
-                "crelu needs a hidden ReLU to replace, but this network has none (nonlinearities: "
-                f"{activations(specs)}). Leave crelu out, or the part that put others in place of ReLU"
-            )
-        return list(_rewritten(specs, replaced, _halved(specs, replaced) if self.width == "halve" else set()))
-
-
-def _halved(specs: Sequence[LayerSpec], replaced: set[str]) -> set[str]:
-    """The layers whose units the replaced ReLUs pass on."""
-    halved: dict[str, int] = {}
-    source: LayerSpec | None = None  # whose units are on their way; none while they are a residual stream's
-    for spec in specs:
-        if not spec.is_norm:
-            source = spec
-        if spec.wiring == "closes_residual" or (spec.is_norm and spec.wiring == "opens_residual"):
-            source = None
-        if spec.name in replaced:
-            if source is None:
-                where = f"halve the residual stream on which the ReLU of {spec.name} stands"
-                raise ValueError(f"width: 'halve' would {where}. Try 'double', or leave crelu out")
-            halved[source.name] = source.weight_shape[0]
-    if odd := [f"{units} in {name}" for name, units in halved.items() if units % 2]:
-        raise ValueError(f"width: 'halve' needs even numbers of units, got {', '.join(odd)}")
-    return set(halved)
-
-
-def _rewritten(specs: Sequence[LayerSpec], replaced: set[str], halved: set[str]) -> Iterator[LayerSpec]:
-    """Layers with CReLU where a ReLU is replaced, and of those that are halved half the units."""
-    wider = read = Fraction(1)  # than before: what the layer before passes on, and what this layer reads
-    for spec in specs:
-        if spec.wiring == "opens_residual" and wider != 1:
-            where = f"double the residual stream that {spec.name} reads"
-            raise ValueError(f"width: 'double' would {where}. Try 'halve', or leave crelu out")
-        if spec.wiring != "sibling":
-            read = wider
-        if spec.is_norm:
-            shape: tuple[int, ...] = (int(wider * spec.weight_shape[0]),)
-        else:
-            wider = Fraction(1, 2) if spec.name in halved else Fraction(1)
-            units, inputs, *kernel = spec.weight_shape
-            shape = (int(wider * units), int(read * inputs), *kernel)
-        spec = spec._replace(weight_shape=shape)
-        if spec.name in replaced:
-            wider *= 2
-            spec = spec._replace(activation="crelu")
-        yield spec
+        """The layers with every hidden ReLU replaced; raises ``ValueError`` as ``doubled`` does."""
+        return doubled(specs, "crelu", self.width, "crelu")
 
 
 PRESETS = {"clean": Config()}

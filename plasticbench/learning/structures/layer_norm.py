@@ -17,7 +17,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from plasticbench.learning.layers import LayerSpec, Over
-from plasticbench.learning.structures._hidden import activations, num_hidden
+from plasticbench.learning.structures._hidden import normalised, num_hidden, takes_norm
 from plasticbench.settings import Settings
 
 
@@ -33,27 +33,13 @@ class Config(Settings):
     def layers(self, specs: Sequence[LayerSpec]) -> list[LayerSpec]:
         """The layers with ``<name>_norm`` behind each that a nonlinearity follows, which moves there.
 
-        Raises ``ValueError`` if a normalisation stands before every nonlinearity already or there is none, and for a
-        single unit, of which nothing would be left.
+        Raises ``ValueError`` as ``normalised`` does, and for a single unit, of which nothing would be left.
         """
-        hidden = num_hidden(specs)
-        rewritten = [new for spec in specs[:hidden] for new in self._normalized(spec)] + list(specs[hidden:])
-        if len(rewritten) == len(specs):
-            raise ValueError(
-                "layer_norm needs a hidden nonlinearity without a normalisation before it, but this network has none "
-                f"(nonlinearities: {activations(specs)}). Leave layer_norm out, or choose another network"
-            )
-        return rewritten
-
-    def _normalized(self, spec: LayerSpec) -> tuple[LayerSpec, ...]:
-        if spec.is_norm or spec.activation == "identity" or spec.wiring == "closes_residual":
-            return (spec,)
-        if spec.weight_shape[0] == 1 and (len(spec.weight_shape) == 2 or self.over == "channels"):
-            raise ValueError(f"layer_norm needs at least 2 units to normalise over, but {spec.name} has 1")
-        norm = LayerSpec(
-            f"{spec.name}_norm", spec.role, spec.weight_shape[:1], activation=spec.activation, over=self.over
-        )
-        return (spec._replace(activation="identity"), norm)
+        for spec in specs[: num_hidden(specs)]:
+            is_single = spec.weight_shape[0] == 1 and (len(spec.weight_shape) == 2 or self.over == "channels")
+            if is_single and not spec.is_norm and takes_norm(spec):
+                raise ValueError(f"layer_norm needs at least 2 units to normalise over, but {spec.name} has 1")
+        return normalised(specs, "layer", self.over, "layer_norm")
 
 
 PRESETS = {"clean": Config()}

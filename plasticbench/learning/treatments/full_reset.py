@@ -2,7 +2,9 @@
 
 Source: Nikishin et al., ICML 2022, arXiv 2205.07802 (fresh weights, new optimizer). FIRE's DQN code, Han et al., ICLR
 2026, arXiv 2602.08040, rewinds online and target network to their first initialisation and keeps Adam's state; their
-SAC code rewinds too, and starts optimizers and temperature anew.
+SAC code rewinds too, and starts optimizers and temperature anew. So do ``sr_sac`` (D'Oro et al., ICLR 2023) every 2.56
+million updates, and ``bro`` (Nauman et al., NeurIPS 2024, arXiv 2405.16158) at agent steps 15,001, 50,001, 250,001,
+500,001 and so on: their codes build the agent again from its first seed. ``nikishin_sac`` draws another one.
 """
 
 from __future__ import annotations
@@ -34,6 +36,9 @@ PRESETS = {
     "clean": Config(),
     "fire_paper_dqn": Config(init_source="original", optimizer="keep", target="same_operation"),
     "fire_paper_sac": Config(init_source="original"),
+    "sr_sac": Config(init_source="original"),
+    "bro": Config(init_source="original"),
+    "nikishin_sac": Config(),
 }
 
 

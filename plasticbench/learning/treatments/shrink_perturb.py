@@ -4,6 +4,9 @@ Source: Ash & Adams, NeurIPS 2020, arXiv 1910.08475. The defaults follow SR-SPR 
 with fresh draws in the encoder, everything else fresh. FIRE's DQN code (Han et al., ICLR 2026, arXiv 2602.08040) keeps
 0.2 and adds 0.8 of the first initialisation, for the target network with the target's own weights; their SAC code does
 so with all parameters, normalisations included, copies them to the target and starts optimizers and temperature anew.
+``sr_spr`` and ``bbf`` (Schwarzer et al., ICML 2023, arXiv 2305.19452) are the factors of the two Atari agents in the
+code of the latter, with the rule applied to the target's own weights; there, online and target draw apart, encoders
+keep Adam's moments while all counts begin anew, and BBF anneals its horizon and discount after each reset.
 """
 
 from __future__ import annotations
@@ -67,6 +70,8 @@ PRESETS = {
         optimizer="reset",
         temperature="reset",
     ),
+    "sr_spr": Config(target="same_operation"),
+    "bbf": Config(keep=0.5, noise=0.5, target="same_operation"),
 }
 
 

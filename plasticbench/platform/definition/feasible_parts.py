@@ -19,12 +19,16 @@ def check_events(benchmark: Benchmark, environment: Environment, method: Method,
 
 
 def check_structures(environment: Environment, method: Method, problems: Problems) -> None:
-    """Notes structures that do not fit the networks of an agent which can act in the task."""
+    """Notes structures, and treatments that say what they need, which do not fit the networks of an agent."""
     for network, layers in method.agent_config.layers(environment.config.spec).items():
         for part, key in _keyed(method):
             if part.family == "structures" and _concerns(part, network):
                 with problems.caught(key):
                     layers = part.chosen.config.layers(layers)
+        for part, key in _keyed(method):
+            if part.family == "treatments" and _concerns(part, network):
+                with problems.caught(key):
+                    getattr(part.chosen.config, "fits", lambda layers: None)(layers)
 
 
 def check_parts(benchmark: Benchmark, method: Method, problems: Problems) -> None:

@@ -1,0 +1,67 @@
+"""Stochastic gradient descent, plain or with momentum.
+
+Source: Robbins & Monro 1951; momentum as in Sutskever et al., ICML 2013, in PyTorch's form: the velocity sums
+gradients, and the learning rate multiplies it. It agrees with ``torch.optim.SGD`` but for ``weight_decay``, which
+is decoupled.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, fields, replace
+
+import torch
+from torch import Tensor
+
+from plasticbench.learning.optimizer import BaseSettings, FlatParameters
+from plasticbench.settings import HalfOpenFraction, NonNegativeFloat, PositiveFloat, Settings
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Config(Settings):
+    """What is left out is the agent's own setting, its ``eps`` aside."""
+
+    learning_rate: PositiveFloat | None = None
+    momentum: HalfOpenFraction = 0.0
+    weight_decay: NonNegativeFloat | None = None
+
+    def build(self, network: FlatParameters, base: BaseSettings) -> PopulationSGD:
+        """The optimizer of all parameters."""
+        missing = [field.name for field in fields(self) if getattr(self, field.name) is None]
+        return PopulationSGD(network, replace(self, **{name: getattr(base, name) for name in missing}))
+
+
+PRESETS = {"clean": Config(), "momentum": Config(momentum=0.9)}
+
+
+class PopulationSGD:
+    """Elementwise, so that one call on the whole buffer serves all members; step counts play no part in it."""
+
+    second_moments: frozenset[str] = frozenset()
+
+    def __init__(self, network: FlatParameters, config: Config) -> None:
+        self.network, self.config = network, config
+        self.moments = {"velocity": torch.zeros_like(network.flat)} if config.momentum else {}
+        self.steps = torch.zeros(len(network.slots), network.num_members, dtype=torch.int64)
+
+    def rebuild(self) -> None:
+        """Nothing depends on the steps."""
+
+    def step(self) -> None:
+        """One update from the gradients in ``network.flat_grad``."""
+        self.steps += 1
+        self._update(self.network.flat, self.network.flat_grad, self.moments)
+
+    def preview(self, gradients: Tensor) -> Tensor:
+        """The change (flat) that a step with these flat gradients would make; nothing is modified."""
+        weights = self.network.flat.clone()
+        self._update(weights, gradients, {name: moment.clone() for name, moment in self.moments.items()})
+        return weights - self.network.flat
+
+    @torch.no_grad()
+    def _update(self, weights: Tensor, gradients: Tensor, moments: dict[str, Tensor]) -> None:
+        config = self.config
+        assert config.learning_rate is not None
+        if config.weight_decay:
+            weights.mul_(1 - config.learning_rate * config.weight_decay)
+        direction = moments["velocity"].mul_(config.momentum).add_(gradients) if config.momentum else gradients
+        weights.add_(direction, alpha=-config.learning_rate)
