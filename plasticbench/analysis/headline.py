@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 
 from plasticbench.analysis.aggregate import MIN_SEEDS
-from plasticbench.analysis.leaderboard import Row, Standing
+from plasticbench.analysis.leaderboard import UNPOOLED, Row, Standing
 from plasticbench.analysis.leaderboard_text import number_text
 
 _MAX_NAMED = 6  # methods that a sentence lists
@@ -14,14 +14,17 @@ _MAX_NAMED = 6  # methods that a sentence lists
 def answer(rows: Sequence[Row]) -> list[str]:
     """Sentences about the rows of one board: the final score, then the score after the first reset or change."""
     ranked = [row for row in rows if row.final.rank is not None]
+    if not ranked and rows and rows[0].note == UNPOOLED:
+        return [f"Methods are {UNPOOLED}. Each task by itself says more."]
     if not ranked:
         return ["No method has the final evaluation of all its trials, so nothing is ranked."]
     num_seeds = min(row.n_seeds for row in ranked)
     final = {row.method: row.final for row in ranked}
     after = {row.method: row.after for row in sorted(ranked, key=lambda row: row.after.rank or 0) if row.after.rank}
-    sentences = [_verdict("At the end of training", final, num_seeds)]
+    measure = ranked[0].measure
+    sentences = [_verdict("At the end of training", final, num_seeds, measure)]
     if after:
-        sentences.append(_verdict("Over all evaluations after the first reset or change", after, num_seeds))
+        sentences.append(_verdict("Over all evaluations after the first reset or change", after, num_seeds, measure))
     return sentences
 
 
@@ -39,12 +42,13 @@ def warning(rows: Sequence[Row]) -> str | None:
     return f"Values diverged in {where}: this measures divergence, not plasticity."
 
 
-def _verdict(when: str, standings: Mapping[str, Standing], num_seeds: int) -> str:
+def _verdict(when: str, standings: Mapping[str, Standing], num_seeds: int, measure: str) -> str:
     (leader, best), *others = standings.items()
     score = number_text(best.iqm.value)
-    highest = f"{leader} has the highest score (IQM {score})"
+    highest = f"{leader} has the highest {measure} (IQM {score})"
     if not others:
-        return f"{when}, {leader} scores {score} (IQM); there is nothing to compare it with."
+        reached = f"scores {score} (IQM)" if measure == "score" else f"has a return of {score} (IQM)"
+        return f"{when}, {leader} {reached}; there is nothing to compare it with."
     if num_seeds < MIN_SEEDS:
         seeds = "one seed" if num_seeds == 1 else f"{num_seeds} seeds"
         return f"{when}, {highest}; {seeds} per method cannot show that it is better."

@@ -5,13 +5,16 @@ very end must be there. Methods stand in the order of the IQM of the final score
 alone is no finding: ``rank_best`` and ``rank_worst`` bound it by those pairwise differences whose 95% paired bootstrap
 interval excludes zero. A method that lacks a trial's final evaluation, or a task, is listed without a rank, because
 the runs that are missing may be the bad ones.
+
+Methods stand by raw return on a task without reference returns. Where there are several tasks, such a task stays out of
+what all tasks say together.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import numpy as np
 
@@ -25,6 +28,7 @@ from plasticbench.storage import Location
 ALL = "all"
 """The row's task when all tasks are taken together."""
 BOOTSTRAP_SEED = 20210831
+UNPOOLED = "not ranked: returns of tasks without reference returns cannot be taken together"
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,7 +76,8 @@ class Row:
 
     ``agent`` says what trained it, so that methods of different backends can stand in one table. ``final`` ranks the
     final scores, ``after`` the means of all scores after the first reset or change. ``diverged_trials`` are those
-    marked ``overvalued``; ``None`` where no trial recorded how large its values are.
+    marked ``overvalued``; ``None`` where no trial recorded how large its values are. ``measure`` is what everything of
+    the row is about: scores, or raw returns where there are no references.
     """
 
     task: str
@@ -86,6 +91,7 @@ class Row:
     after: Standing = Standing()
     summary: Summary = Summary()
     note: str = ""
+    measure: Literal["score", "return"] = "score"
 
 
 class Leaderboard(NamedTuple):
@@ -111,17 +117,25 @@ def rank(found: Sequence[Outcome]) -> list[Row]:
     by_task: dict[str, list[Outcome]] = {}
     for outcome in found:
         by_task.setdefault(outcome.task, []).append(outcome)
-    rows = _rows(ALL, list(by_task), found)
+    pooled = pooled_tasks({task: own[0].has_references for task, own in by_task.items()})
+    rows = _rows(ALL, pooled or list(by_task), found, is_ranked=bool(pooled))
     for task, own in by_task.items():
         rows += _rows(task, [task], own)
     return rows
 
 
-def _rows(label: str, tasks: Sequence[str], found: Sequence[Outcome]) -> list[Row]:
-    by_method = _by_method(found)
-    notes = {method: _note(tasks, own) for method, own in by_method.items()}
+def pooled_tasks(has_references: Mapping[str, bool]) -> list[str]:
+    """Whose scores can be taken together: a single task's, or those of all tasks that have references."""
+    return list(has_references) if len(has_references) == 1 else [task for task, has in has_references.items() if has]
+
+
+def _rows(label: str, tasks: Sequence[str], found: Sequence[Outcome], is_ranked: bool = True) -> list[Row]:
+    by_method = {method: [o for o in own if o.task in tasks] for method, own in _by_method(found).items()}
+    found = [outcome for own in by_method.values() for outcome in own]
+    notes = {method: _note(tasks, own) if is_ranked else UNPOOLED for method, own in by_method.items()}
     whole = {method: own for method, own in by_method.items() if not notes[method]}
-    finals = complete_scores(tasks, found)
+    finals = complete_scores(tasks, found) if is_ranked else {}
+    measure: Literal["score", "return"] = "score" if all(o.has_references for o in found) else "return"
     after = {method: scores_by_task(tasks, own, after_score) for method, own in whole.items()}
     is_after_known = all(np.isfinite(runs.values).all() for own in after.values() for runs in own)
     by_final, by_after = standings(finals), standings(after) if is_after_known else {}
@@ -138,26 +152,28 @@ def _rows(label: str, tasks: Sequence[str], found: Sequence[Outcome]) -> list[Ro
             diverged_trials=_diverged(own),
             final=by_final.get(method, Standing()),
             after=by_after.get(method, Standing()),
-            summary=_summary(label, finals[method], own) if method in finals else Summary(),
+            summary=_summary(label, measure, finals[method], own) if method in finals else Summary(),
             note=notes[method] or ("" if min(counts) >= aggregate.MIN_SEEDS else _too_few(min(counts))),
+            measure=measure,
         )
         rows.append(row)
     return sorted(rows, key=lambda row: (row.final.rank is None, row.final.rank or 0))
 
 
-def _summary(label: str, scores: Sequence[Runs], own: Sequence[Outcome]) -> Summary:
+def _summary(label: str, measure: str, scores: Sequence[Runs], own: Sequence[Outcome]) -> Summary:
     values = [runs.values for runs in scores]
     return Summary(
         mean=float(aggregate.mean(values)),
         median=float(aggregate.median(values) if len(values) > 1 else np.median(values[0])),
-        optimality_gap=float(aggregate.optimality_gap(values)),
+        optimality_gap=float(aggregate.optimality_gap(values)) if measure == "score" else None,
         mean_return=float(np.mean([outcome.final_return for outcome in own])) if label != ALL else None,
     )
 
 
 def complete_scores(tasks: Sequence[str], found: Sequence[Outcome]) -> dict[str, list[Runs]]:
     """Final scores per task of the methods that have every trial's final evaluation on every task."""
-    return {m: scores_by_task(tasks, own) for m, own in _by_method(found).items() if not _note(tasks, own)}
+    own_tasks = [outcome for outcome in found if outcome.task in tasks]
+    return {m: scores_by_task(tasks, own) for m, own in _by_method(own_tasks).items() if not _note(tasks, own)}
 
 
 def _by_method(found: Iterable[Outcome]) -> dict[str, list[Outcome]]:

@@ -50,6 +50,7 @@ def _flat(row: Row) -> dict[str, Any]:
         **_columns("after_reset_iqm", after.iqm, bounds="after_reset"),
         "after_reset_rank": after.rank,
         **_columns("after_reset_behind", after.behind),
+        "measure": row.measure,
         "note": row.note,
     }
 
@@ -66,10 +67,29 @@ def to_markdown(rows: Sequence[Row]) -> str:
     for task in tasks if len(tasks) != 2 else tasks[1:]:
         own = [row for row in rows if row.task == task]
         parts.append(
-            f"### {'All tasks' if task == ALL else task}\n\n"
+            f"### {'All tasks' if task == ALL else task}\n\n{_remark(task, rows)}"
             f"| {' | '.join(_COLUMNS)} |\n{'| --- ' * len(_COLUMNS)}|\n" + "\n".join(map(_markdown_row, own))
         )
     return "\n\n".join(parts) + "\n"
+
+
+def _remark(task: str, rows: Sequence[Row]) -> str:
+    sentence = left_out(rows) if task == ALL else by_raw_return([row for row in rows if row.task == task])
+    return f"{sentence}\n\n" if sentence else ""
+
+
+def by_raw_return(rows: Sequence[Row]) -> str:
+    """A sentence about a task whose methods stand by raw return; empty for others."""
+    is_raw = any(row.measure == "return" and row.task != ALL for row in rows)
+    return "Ranked by raw return: no reference returns are known, and numbers are returns." if is_raw else ""
+
+
+def left_out(rows: Sequence[Row]) -> str:
+    """A sentence about the tasks that the rows of all tasks leave out; empty where there are none."""
+    raw = list(dict.fromkeys(row.task for row in rows if row.measure == "return" and row.task != ALL))
+    if not raw or len({row.task for row in rows}) <= 2:
+        return ""
+    return f"Without {', '.join(raw)}, for which no reference returns are known: each stands by itself, by raw return."
 
 
 def _markdown_row(row: Row) -> str:

@@ -24,6 +24,7 @@ RECORD_NAMES = ("eval/return", "eval/score", RATIO)
 class Outcome:
     """What one trial reached. NaN: the final evaluation is missing, or there is no event to be after.
 
+    Without ``has_references`` the scores of the task are raw returns.
     ``overvalued`` is the mark of a trial whose values diverged; ``has_value_ratio`` says whether it recorded any.
     """
 
@@ -36,6 +37,7 @@ class Outcome:
     agent: str = ""
     has_value_ratio: bool = False
     overvalued: Overvalued | None = None
+    has_references: bool = True
 
     @property
     def is_complete(self) -> bool:
@@ -66,6 +68,7 @@ def outcomes(runs: Sequence[Run], tables: Sequence[pd.DataFrame]) -> list[Outcom
                     agent=trial.agent,
                     has_value_ratio=len(ratios[0]) > 0,
                     overvalued=overvalued(*ratios),
+                    has_references=trial.has_references,
                 )
             )
     return found

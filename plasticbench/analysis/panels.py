@@ -87,9 +87,10 @@ class Panels:
             name for name in self.table["name"].cat.categories if name.startswith(("plasticity/", "reset/after/"))
         ]
         found = {name: curves_over_tasks(self.table, name, None) for name in probes if not self._is_detailed}
-        if len(self.run.tasks) > 1:
+        if len(pooled := self.run.scored_tasks) > 1:
             rng = np.random.Generator(np.random.PCG64(BOOTSTRAP_SEED))
-            found["eval/score"] = curves_over_tasks(self.table, "eval/score", rng)
+            scored = self.table if pooled == self.run.tasks else self.table[self.table["task"].isin(pooled)]
+            found["eval/score"] = curves_over_tasks(scored, "eval/score", rng)
         return {name: curves for name, curves in found.items() if curves}
 
     def learning_curves(self) -> list[PanelGroup]:
@@ -105,6 +106,8 @@ class Panels:
                 ("eval/return", "Return", "mean over the episodes of an evaluation"),
                 ("eval/score", "Score", "the same, normalised: 0 and 1 are the reference returns"),
             ]
+            if task not in self.run.scored_tasks:
+                shown = [("eval/score", "Return", "mean over an evaluation's episodes; no reference returns are known")]
             rest = sorted(name for name in curves if name.startswith(("train/", "loss/", "q/")))
             evaluations = [self._panel(task, name, title, hint) for name, title, hint in shown if name in curves]
             groups.append(self._group(task, evaluations, [self._panel(task, name, name, training) for name in rest]))
@@ -148,15 +151,16 @@ class Panels:
                     centre = float(aggregate.iqm([values]))
                     strips.append(plots.Strip(method=method, values=values, centre=centre, low=iqm.low, high=iqm.high))
             if strips:
-                label = f"Final scores of all runs on {task}: " + _summary([(s.method, s.centre) for s in strips])
+                measure = by_cell[task, strips[0].method].measure
+                label = f"Final {measure}s of all runs on {task}: " + _summary([(s.method, s.centre) for s in strips])
                 key = f"d{len(panels)}"
-                svg = plots.distribution_figure(strips, self.colours, key=key, label=label, quantity="final score")
+                svg = plots.distribution_figure(strips, self.colours, key=key, label=label, quantity=f"final {measure}")
                 panels.append(Panel(task, "dots: seeds; tick: IQM; bar: 95% interval", Markup(svg)))
         return panels
 
     def profile(self, found: Sequence[Outcome]) -> Panel | None:
         """Performance profile of the methods that are complete on all tasks, from ten runs a method on."""
-        scores = complete_scores(self.run.tasks, found)
+        scores = complete_scores(self.run.scored_tasks, found)
         pooled = [np.concatenate([runs.values for runs in tasks]) for tasks in scores.values()]
         if not pooled or min(map(len, pooled)) < 10 or not all(map(aggregate.has_interval, scores.values())):
             return None

@@ -23,7 +23,15 @@ from plasticbench.analysis.divergence import LIMIT, NUM_RECORDS, RATIO
 from plasticbench.analysis.films import films_by_task
 from plasticbench.analysis.headline import answer, warning
 from plasticbench.analysis.leaderboard import ALL, Leaderboard, Row
-from plasticbench.analysis.leaderboard_text import diverged_text, number_text, rank_text, to_json, to_markdown
+from plasticbench.analysis.leaderboard_text import (
+    by_raw_return,
+    diverged_text,
+    left_out,
+    number_text,
+    rank_text,
+    to_json,
+    to_markdown,
+)
 from plasticbench.analysis.outcomes import RECORD_NAMES, Outcome, outcomes
 from plasticbench.analysis.panels import MAX_DETAILED_TASKS, Panels
 from plasticbench.analysis.plots import palette
@@ -45,6 +53,12 @@ class Board:
     rows: list[Row]
     low: float
     high: float
+    remark: str = ""
+
+    @property
+    def measure(self) -> str:
+        """What its numbers are: scores or returns."""
+        return self.rows[0].measure
 
     def percent(self, score: float) -> float:
         """Where a score lies on the scale."""
@@ -131,9 +145,17 @@ def _boards(rows: Sequence[Row]) -> list[Board]:
         own = [row for row in rows if row.task == task]
         iqms = [row.final.iqm for row in own]
         ends = [end for iqm in iqms for end in (iqm.value, iqm.low, iqm.high) if end is not None]
-        low, high = min([0.0, *ends]), max([1.0, *ends])
-        boards.append(Board(title="All tasks" if task == ALL else task, rows=own, low=low, high=high))
+        low, high = _scale(own[0].measure, ends)
+        remark = left_out(rows) if task == ALL else by_raw_return(own)
+        boards.append(Board(title="All tasks" if task == ALL else task, rows=own, low=low, high=high, remark=remark))
     return boards
+
+
+def _scale(measure: str, ends: Sequence[float]) -> tuple[float, float]:
+    """From reference low to reference high at least; of raw returns, no further than they reach."""
+    if measure == "score" or not ends:
+        return min([0.0, *ends]), max([1.0, *ends])
+    return (min(ends), max(ends)) if min(ends) < max(ends) else (ends[0] - 0.5, ends[0] + 0.5)
 
 
 def _seed_counts(run: Run) -> list[int]:

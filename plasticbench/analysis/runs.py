@@ -32,6 +32,7 @@ class Trial:
     score_source: str
     settings: Mapping[str, Any]
     fork_step: int | None = None
+    has_references: bool = True  # without any, its scores are raw returns
 
     @property
     def events(self) -> tuple[int, ...]:
@@ -66,6 +67,11 @@ class Run:
     def tasks(self) -> list[str]:
         """Tasks in the plan's order."""
         return list(dict.fromkeys(trial.task for trial in self.trials))
+
+    @cached_property
+    def scored_tasks(self) -> list[str]:
+        """Tasks with reference returns: scores of others are raw returns, which tasks do not share."""
+        return list(dict.fromkeys(trial.task for trial in self.trials if trial.has_references))
 
     @cached_property
     def methods(self) -> list[str]:
@@ -126,6 +132,7 @@ def _trial(fields: Mapping[str, Any]) -> Trial:
         score_source=fields["score_source"],
         settings=fields["settings"],
         fork_step=fields.get("fork_step"),
+        has_references=fields.get("has_references", True),
     )
 
 

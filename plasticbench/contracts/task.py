@@ -105,13 +105,21 @@ class EnvConfig(Protocol):
         ...
 
     def score(self, mean_return: float) -> float:
-        """Normalised score of a mean return: 0 is the reference low, 1 the reference high."""
+        """Normalised score of a mean return: 0 is the reference low, 1 the reference high.
+
+        A task without reference returns gives the return itself; its ``Config`` says so by ``has_references`` = False.
+        """
         ...
 
     @property
     def score_source(self) -> str:
         """Where the two reference returns come from."""
         ...
+
+
+def has_references(config: EnvConfig) -> bool:
+    """Whether scores of a task can be pooled with those of others; a ``Config`` that does not say has references."""
+    return bool(getattr(config, "has_references", True))
 
 
 @runtime_checkable

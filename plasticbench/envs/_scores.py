@@ -16,6 +16,15 @@ class Reference(NamedTuple):
         return (mean_return - self.low) / (self.high - self.low)
 
 
+RAW_RETURN = "no reference returns are known, so methods are ranked by raw return"
+"""``score_source`` of a task without reference returns."""
+
+
+def score(reference: Reference | None, mean_return: float) -> float:
+    """The score where there are references, else the return itself."""
+    return mean_return if reference is None else reference.score(mean_return)
+
+
 ATARI_SOURCE = (
     "human-normalised: random policy and professional human tester, episodes of at most 108,000 frames after up to "
     "30 no-ops (Mnih et al. 2015, doi:10.1038/nature14236; Wang et al. 2016, arXiv:1511.06581; table as in "

@@ -8,7 +8,7 @@ from __future__ import annotations
 import math
 import warnings
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cache
 from typing import Any
 
@@ -16,9 +16,9 @@ import gymnasium
 import numpy as np
 
 from plasticbench.contracts.task import BoxActions, DiscreteActions, EnvSpec, EnvStep, VectorEnv
-from plasticbench.envs._scores import Reference
+from plasticbench.envs._scores import RAW_RETURN, Reference, score
 from plasticbench.plugins import did_you_mean
-from plasticbench.settings import PositiveInt, Settings
+from plasticbench.settings import UNHASHED_DEFAULT, PositiveInt, Settings
 
 
 def _make(task: str) -> gymnasium.Env[Any, Any]:
@@ -58,18 +58,22 @@ def _actions(task: str, space: gymnasium.Space[Any]) -> DiscreteActions | BoxAct
 class Config(Settings):
     """A registered id such as ``CartPole-v1``; ``low_return`` has score 0 and ``high_return`` score 1.
 
-    ``returns_source`` says where the two come from, for the report. A picture's channels come first.
+    Without the two, methods are ranked by raw return. ``returns_source`` says where they come from, for the report. A
+    picture's channels come first.
     """
 
     task: str
-    low_return: float
-    high_return: float
+    low_return: float | None = field(default=None, metadata=UNHASHED_DEFAULT)
+    high_return: float | None = field(default=None, metadata=UNHASHED_DEFAULT)
     returns_source: str = "two returns that the benchmark file gives without a source"
     num_envs: PositiveInt = 1
 
     def __post_init__(self) -> None:
         Settings.__post_init__(self)
-        if self.low_return >= self.high_return:
+        if (self.low_return is None) != (self.high_return is None):
+            given, other = ("high", "low") if self.low_return is None else ("low", "high")
+            raise ValueError(f"{given}_return: needs {other}_return as well; with neither, raw returns are ranked")
+        if (reference := self._reference) is not None and reference.low >= reference.high:
             raise ValueError(f"low_return: must be below high_return ({self.high_return}), got {self.low_return}")
         if self.task not in gymnasium.registry:
             raise ValueError(
@@ -80,6 +84,21 @@ class Config(Settings):
         except gymnasium.error.Error as error:
             raise ValueError(f"task: {self.task} cannot be made on this machine: {error}") from error
 
+    def inert(self) -> dict[str, str]:
+        """Settings without effect, and why."""
+        return {} if self.has_references else {"returns_source": "low_return and high_return are not given"}
+
+    @property
+    def _reference(self) -> Reference | None:
+        if self.low_return is None or self.high_return is None:
+            return None
+        return Reference(self.low_return, self.high_return)
+
+    @property
+    def has_references(self) -> bool:
+        """Whether its scores can be pooled with those of other tasks."""
+        return self._reference is not None
+
     @property
     def spec(self) -> EnvSpec:
         """Shapes and actions, from an environment that was made once and closed."""
@@ -88,11 +107,13 @@ class Config(Settings):
     @property
     def score_source(self) -> str:
         """Where the two reference returns come from."""
-        return f"0: {self.low_return:g}; 1: {self.high_return:g}: {self.returns_source}"
+        if (reference := self._reference) is None:
+            return RAW_RETURN
+        return f"0: {reference.low:g}; 1: {reference.high:g}: {self.returns_source}"
 
     def score(self, mean_return: float) -> float:
-        """Linear between the two reference returns."""
-        return Reference(self.low_return, self.high_return).score(mean_return)
+        """Linear between the two reference returns; the return itself where there are none."""
+        return score(self._reference, mean_return)
 
     def build(self, seeds: Sequence[int], num_threads: int) -> VectorEnv:
         """One environment per seed, in this process."""

@@ -145,6 +145,8 @@ def plan(config: Config, set_: Overrides = None, as_json: AsJson = False) -> Non
     parts = ", ".join(f"{part} {_size(size)}" for part, size in disk.parts.items())
     out.print(f"disk: about {_size(disk.total_bytes)}: {parts}", highlight=False, soft_wrap=True)
     out.print(f"    {disk.records_note}", highlight=False, soft_wrap=True)
+    if raw := dict.fromkeys(trial.task for trial in made.trials if not trial.has_references):
+        out.print("ranked by raw return, without reference returns:", ", ".join(raw), highlight=False, markup=False)
 
 
 def _size(num_bytes: int) -> str:

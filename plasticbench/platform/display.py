@@ -11,7 +11,7 @@ from rich.progress import Progress as Bars
 from rich.table import Column, Table
 
 from plasticbench.analysis.leaderboard import ALL, Estimate, Row
-from plasticbench.analysis.leaderboard_text import diverged_text
+from plasticbench.analysis.leaderboard_text import by_raw_return, diverged_text, left_out
 from plasticbench.platform.training.segment import Progress
 
 _PLAIN_PERIOD_S = 15.0
@@ -183,7 +183,7 @@ def standings(rows: Sequence[Row]) -> Iterator[Table]:
     for task in [task for task in tasks if task != ALL] if len(tasks) == 2 else tasks:
         own = [row for row in rows if row.task == task]
         table = Table(title=f"\n{'all tasks' if task == ALL else task}", title_justify="left", box=None, pad_edge=False)
-        headings = ["rank", "method", "agent", "final score", "after the reset", "return", "seeds"]
+        headings = ["rank", "method", "agent", f"final {own[0].measure}", "after the reset", "return", "seeds"]
         if tells_divergence := any(row.diverged_trials for row in own):
             headings.append("values diverged")
         for heading in headings:
@@ -199,7 +199,9 @@ def standings(rows: Sequence[Row]) -> Iterator[Table]:
                 str(row.n_seeds),
                 *([diverged_text(row)] if tells_divergence else []),
             )
-        table.caption = "; ".join(["IQM of scores [95% interval]", *sorted({row.note for row in own if row.note})])
+        remark = left_out(rows) if task == ALL else by_raw_return(own)
+        notes = sorted({row.note for row in own if row.note}) + [remark] * bool(remark)
+        table.caption = "; ".join([f"IQM of {own[0].measure}s [95% interval]", *notes])
         table.caption = table.caption.replace("[", r"\[")
         yield table
 

@@ -19,6 +19,7 @@ from typing import Any, Literal
 import pydantic
 
 from plasticbench import __version__
+from plasticbench.contracts.task import has_references
 from plasticbench.platform.definition.benchmark import Benchmark, Environment, slug
 from plasticbench.platform.definition.method import Method, canonical
 from plasticbench.platform.planning.corrections import corrections
@@ -34,7 +35,8 @@ RESULT_FORMAT = 1
 class Trial:
     """One seed of a method on a task; ``settings`` is everything that can change its result, as plain data.
 
-    ``fork_step`` is where environments start anew, of methods for which that is not simply their first reset.
+    ``fork_step`` is where environments start anew, of methods for which that is not simply their first reset. Scores of
+    a task without references are raw returns.
     """
 
     id: str
@@ -46,6 +48,7 @@ class Trial:
     score_source: str
     settings: dict[str, Any]
     fork_step: int | None = None
+    has_references: bool = True
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -147,6 +150,7 @@ def _trials(benchmark: Benchmark, environment: Environment, method: Method) -> I
             score_source=environment.config.score_source,
             settings=settings,
             fork_step=None if method.is_reset_policy else method.fork_step(benchmark.budget_steps, num_envs),
+            has_references=has_references(environment.config),
         )
 
 
