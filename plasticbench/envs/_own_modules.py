@@ -65,7 +65,7 @@ def _remember(name: str) -> None:
     """Notes a module that lies in one of the folders itself, be it on the import path as well or not."""
     module = sys.modules.get(name)
     places = [*getattr(module, "__path__", []), getattr(module, "__file__", None)]
-    if places[0] is not None and (place := Path(places[0]).resolve()).parent in _folders:
+    if name != "plasticbench" and places[0] is not None and (place := Path(places[0]).resolve()).parent in _folders:
         _brought[name] = place, folders()
 
 

@@ -136,8 +136,9 @@ def _newest(task: str) -> str | None:
 
 
 def _registered_by(module: str) -> list[str]:
-    points = ((task, str(spec.entry_point)) for task, spec in gymnasium.registry.items())
-    return [task for task, point in points if point.partition(":")[0].partition(".")[0] == module.partition(".")[0]]
+    points = {task: spec.entry_point for task, spec in gymnasium.registry.items()}
+    homes = {task: p.partition(":")[0] if isinstance(p, str) else str(p.__module__) for task, p in points.items() if p}
+    return [task for task, home in homes.items() if home.partition(".")[0] == module.partition(".")[0]]
 
 
 @cache
