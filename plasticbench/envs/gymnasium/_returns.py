@@ -11,6 +11,23 @@ from plasticbench.envs._scores import RAW_RETURN, Reference
 
 _RANDOM_RETURNS = {
     "CartPole-v0": (22.5, 1000),
+    "FrozenLake-v1": (0.018, 1000),
+    "FrozenLake8x8-v1": (0.001, 1000),
+    "Taxi-v3": (-776.2, 1000),
+    "Reacher-v4": (-42.8, 1000),
+    "Reacher-v5": (-42.7, 1000),
+    "Pusher-v5": (-149.4, 1000),
+    "InvertedPendulum-v4": (6.3, 1000),
+    "InvertedPendulum-v5": (5.3, 1000),
+    "InvertedDoublePendulum-v4": (57.6, 1000),
+    "InvertedDoublePendulum-v5": (47.6, 1000),
+    "Hopper-v5": (17.9, 1000),
+    "BipedalWalker-v3": (-101.4, 300),
+    "HalfCheetah-v5": (-280.9, 300),
+    "Swimmer-v4": (0.038, 300),
+    "Swimmer-v5": (0.038, 300),
+    "Ant-v5": (-57.7, 300),
+    "BipedalWalkerHardcore-v3": (-108.2, 300),
 }
 """Random actions, measured here: mean return and number of episodes."""
 
