@@ -36,7 +36,7 @@ def test_the_environment_of_ones_own_trains_under_the_quickstart(tmp_path: Path)
     data = yaml.safe_load((README.parent / "configs/quickstart.yaml").read_text())
     (tmp_path / "corridor.py").write_text(code)
     (tmp_path / "quickstart.yaml").write_text(yaml.safe_dump(data | {key: yaml.safe_load(environments)}))
-    short = ["budget_steps=1200", "seeds=1", "evaluation.every_steps=600"]
+    short = ["budget_steps=1200", "seeds=1", "evaluation.every_steps=600", "agent.learning_starts_steps=100"]
     with forgotten():
         benchmark = load(tmp_path / "quickstart.yaml", short)
         plan = make_plan(benchmark)
