@@ -45,7 +45,6 @@ def on_path() -> Iterator[None]:
     """Inside, what lies in the folders can be imported, after everything on the import path; what was is remembered."""
     before, length = set(sys.modules), len(sys.path)
     sys.path.extend(map(str, _folders))
-    importlib.invalidate_caches()
     try:
         yield
     finally:
@@ -56,8 +55,10 @@ def on_path() -> Iterator[None]:
 
 def import_module(name: str) -> None:
     """Imports a module that a benchmark file names. Raises whatever its import raises."""
-    with on_path():
-        importlib.import_module(name)
+    if name not in sys.modules:
+        importlib.invalidate_caches()
+        with on_path():
+            importlib.import_module(name)
     _remember(name.partition(".")[0])
 
 

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import difflib
 import json
 import warnings
 from collections.abc import Iterator
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from functools import cache
 from typing import Any
@@ -59,7 +61,7 @@ class Recipe:
         """A new environment in its wrappers. Raises ``ValueError`` that names the setting, the reason and the cure."""
         self.find()
         try:
-            with _own_modules.on_path(), warnings.catch_warnings():
+            with self._reach(), warnings.catch_warnings():
                 warnings.simplefilter("ignore")  # of newer versions, or of spaces that are checked here
                 env = gymnasium.make(
                     self.id, self.max_episode_steps, disable_env_checker=True, **json.loads(self.kwargs)
@@ -70,6 +72,10 @@ class Recipe:
             env = _wrappers.wrap(env, index, wrapper)
         return env
 
+    def _reach(self) -> AbstractContextManager[None]:
+        """Where a constructor may find more of the task's module."""
+        return nullcontext() if self.module is None else _own_modules.on_path()
+
     def find(self) -> None:
         """Imports the task's module, and raises ``ValueError`` unless the id is then registered."""
         before = set(gymnasium.registry)
@@ -79,7 +85,7 @@ class Recipe:
             return
         if self.module is None:
             raise ValueError(
-                f"task: no environment is registered under {self.id!r}. {did_you_mean(self.id, gymnasium.registry)} "
+                f"task: no environment is registered under {self.id!r}. {_nearest(self.id)} "
                 f"What a module registers when it is imported is called MODULE:ID, as in mymodule:MyEnv-v0"
             )
         own = set(gymnasium.registry) - before or set(_registered_by(self.module))
@@ -107,10 +113,10 @@ class Recipe:
             if isinstance(cause, ModuleNotFoundError) and cause.name is not None:
                 package = _PACKAGES.get(top := cause.name.partition(".")[0])
                 return f"Install it: pip install {package}" if package else f"Install what has the module {top!r}"
-        if self.id in gymnasium.registry and (newer := _newest(self.id)) is not None:
-            return f"Use {newer}"
         if self.kwargs != "{}":
             return "kwargs are given to its constructor: change or remove them"
+        if self.id in gymnasium.registry and (newer := _newest(self.id)) is not None:
+            return f"Use {newer}"
         return "Make it with gymnasium.make in Python to see more"
 
 
@@ -119,6 +125,11 @@ def _reason(error: BaseException) -> str:
     if isinstance(error, ImportError | gymnasium.error.Error) and text:
         return text
     return f"{type(error).__name__}: {text}" if text else type(error).__name__
+
+
+def _nearest(task: str) -> str:
+    near = difflib.get_close_matches(task, gymnasium.registry, n=1)
+    return f"Did you mean {near[0]!r}?" if near else "`gymnasium.pprint_registry()` in Python lists what there is."
 
 
 def _causes(error: BaseException | None) -> Iterator[BaseException]:
