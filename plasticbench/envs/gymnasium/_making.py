@@ -102,7 +102,8 @@ class Recipe:
             where = ", ".join(map(str, _own_modules.folders()))
             looked = f", looked for in {where} and on the import path" if where else ""
             reason = f"there is no module {error.name!r}{looked}" if missing else _reason(error)  # type: ignore[attr-defined]
-            cure = f"Put {module.partition('.')[0]}.py beside the benchmark file, or install it" if missing else ""
+            top = module.partition(".")[0]
+            cure = f"Put {top}.py beside the benchmark file, or install it" if missing and top not in _PACKAGES else ""
             raise ValueError(f"task: {self.task} cannot be made: {reason}. {cure or self._cure(error)}") from error
 
     def _cure(self, error: BaseException) -> str:
