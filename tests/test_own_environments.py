@@ -57,6 +57,15 @@ def test_the_folders_stand_at_the_end_of_the_import_path_for_that_import_alone(
     assert sys.path == before
 
 
+def test_what_a_module_does_to_the_import_path_stays(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    before = list(sys.path)
+    monkeypatch.setattr(sys, "path", list(before))
+    write_module(tmp_path, imports="import sys; sys.path.insert(0, '/first'); sys.path.append('/last')")
+    load(write_file(tmp_path))
+    assert sys.path == ["/first", *before, "/last"]
+
+
 def test_arguments_and_the_limit_of_an_episode_reach_the_environment(tmp_path: Path) -> None:
     write_module(tmp_path)
     for environment, length in (({}, 20), ({"kwargs": {"length": 7}}, 7), ({"max_episode_steps": 5}, 5)):

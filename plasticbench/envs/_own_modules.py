@@ -43,12 +43,15 @@ def folders() -> tuple[Path, ...]:
 @contextmanager
 def on_path() -> Iterator[None]:
     """Inside, what lies in the folders can be imported, after everything on the import path; what was is remembered."""
-    before, length = set(sys.modules), len(sys.path)
-    sys.path.extend(map(str, _folders))
+    before, added = set(sys.modules), [str(folder) for folder in _folders]
+    sys.path.extend(added)
     try:
         yield
     finally:
-        del sys.path[length:]
+        for folder in filter(
+            sys.path.__contains__, added
+        ):  # one by one and from the end, as what was imported may have changed the path as well
+            del sys.path[-1 - sys.path[::-1].index(folder)]
         for name in {loaded.partition(".")[0] for loaded in sys.modules.keys() - before}:
             _remember(name)
 
@@ -72,10 +75,10 @@ def _remember(name: str) -> None:
 
 def archive(names: Sequence[str]) -> bytes:
     """A zip file with these modules, and with the brought ones that they import; empty where none is brought."""
-    searched = {_brought[_top(name)][1] for name in names if _top(name) in _brought}
+    searched = {folder for name in names if _top(name) in _brought for folder in _brought[_top(name)][1]}
     if not searched:
         return b""
-    found = {name: place for name, (place, where) in _brought.items() if where in searched}
+    found = {name: place for name, (place, _) in _brought.items() if place.parent in searched}
     buffer = io.BytesIO()
     with zipfile.ZipFile(buffer, "w", zipfile.ZIP_DEFLATED) as file:
         for _, place in sorted(found.items()):
