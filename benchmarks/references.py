@@ -74,7 +74,7 @@ def main() -> None:
     arguments = parser.parse_args()
     print("| task | table | measured | standard error | episodes |\n| --- | --- | --- | --- | --- |")
     for family in arguments.families:
-        for task in plugins.load("envs", family).tasks():
+        for task in getattr(plugins.load("envs", family), "tasks", lambda: arguments.tasks or ())():
             if arguments.tasks and task not in arguments.tasks:
                 continue
             config = plugins.config_from("envs", family, {"task": task})

@@ -68,6 +68,12 @@ UNHASHED_DEFAULT = {"unhashed_default": True}
 its default, which must do what was done before there was the field, it stands in no file and no trial id."""
 
 
+def stated(config: Any) -> dict[str, Any]:
+    """The fields of a dataclass that stand in files and trial ids."""
+    given = ((field, getattr(config, field.name)) for field in fields(config))
+    return {f.name: value for f, value in given if not (f.metadata.get("unhashed_default") and value == f.default)}
+
+
 class PerMember:
     """Methods that differ only in a number with this mark share a population. It constrains nothing."""
 

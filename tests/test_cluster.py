@@ -9,10 +9,14 @@ from pathlib import Path
 
 import pytest
 import yaml
+from own_environments import forgotten, write_file, write_module
 from ray_nodes import RayNodes, free_port, ray_nodes
 from small_runs import facts, run_all, small
 
+from plasticbench.platform.definition.reading import load
+from plasticbench.platform.planning.plan import make_plan
 from plasticbench.platform.rundir import RunDirectory
+from plasticbench.platform.training.segment import SegmentRun
 
 pytestmark = [pytest.mark.ray, pytest.mark.slow]
 
@@ -72,6 +76,23 @@ def test_a_submitted_benchmark_gives_the_records_of_one_that_ran_here(nodes, tmp
     reference = run_all(tmp_path / "reference", small())
     assert facts(out, RunDirectory(out).plan()) == facts(tmp_path / "reference", reference)
     assert (out / "report" / "leaderboard.json").exists()
+
+
+def test_a_module_of_ones_own_travels_with_a_job_to_nodes_that_have_none_of_it(nodes, tmp_path):
+    folder, out = tmp_path / "folder", tmp_path / "run"
+    (folder / "sibling.py").parent.mkdir()
+    (folder / "sibling.py").write_text("ONE = 1.0")
+    write_module(folder, imports="from sibling import ONE", reward="return ONE")
+    config = write_file(folder)
+    code, output = _plasticbench(nodes, "submit", config, "--address", nodes.dashboard, "--out", out)
+    assert code == 0, output
+    with forgotten():
+        own = load(config)
+        plan = make_plan(own)
+        RunDirectory(tmp_path / "reference").create(own, plan)
+        for segment in plan.segments:
+            SegmentRun(tmp_path / "reference", segment, own).run()
+    assert facts(out, RunDirectory(out).plan()) == facts(tmp_path / "reference", plan)
 
 
 def test_a_stopped_job_goes_on_when_it_is_submitted_again(nodes, tmp_path):

@@ -53,7 +53,7 @@ def test_the_score_is_linear_between_the_given_returns() -> None:
     ("changes", "message"),
     [
         ({"task": "CartPole-v9"}, "task: no environment is registered under 'CartPole-v9'. Did you mean"),
-        ({"task": "Taxi-v3"}, "task: observations must be a Box of numbers, but Taxi-v3 has Discrete"),
+        ({"task": "Taxi-v3"}, "task: Taxi-v3: observations must be a Box of numbers, got Discrete"),
         ({"high_return": 0.0}, "low_return: must be below high_return"),
         ({"num_envs": 0}, "num_envs: must be at least 1"),
     ],

@@ -38,6 +38,7 @@ class Metronome:
 
 @dataclass
 class Family:
+    task = "Metronome"
     lengths: tuple[int, ...]
 
     def build(self, seeds, num_threads):

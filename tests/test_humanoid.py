@@ -195,6 +195,18 @@ def test_every_task_is_registered_and_registering_imports_neither_torch_nor_mujo
     subprocess.run([sys.executable, "-c", code], check=True)
 
 
+@pytest.mark.parametrize("task", ["plasticbench:h1-walk", "plasticbench:h1-walk-v0", "plasticbench:h1-sit_hard-v0"])
+def test_gymnasium_makes_a_task_in_a_fresh_process_by_the_name_of_the_package(task: str) -> None:
+    code = (
+        f"import gymnasium; env = gymnasium.make({task!r}); obs, _ = env.reset(seed=0); "
+        "env.step(env.action_space.sample()); print(env.unwrapped.spec.kwargs['task'], obs.shape)"
+    )
+    done = subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True)
+    name = task.partition(":")[2].removesuffix("-v0") + "-v0"
+    assert done.stdout.split()[0] == name
+    assert done.stdout.endswith(f"({humanoid.Config(task=name).spec.obs_shape[0]},)\n")
+
+
 @pytest.mark.parametrize(
     ("settings", "message"),
     [

@@ -118,6 +118,6 @@ def test_without_references_the_score_is_the_return_and_the_plan_names_the_task(
     assert f"ranked by raw return, without reference returns: {unscored}" in printed
 
 
-def test_one_reference_return_alone_is_refused() -> None:
-    with pytest.raises(ValueError, match="low_return: needs high_return as well"):
-        Config(task="CartPole-v1", low_return=0.0)
+def test_one_reference_return_alone_is_refused(unscored: str) -> None:
+    with pytest.raises(ValueError, match="low_return: needs high_return as well, since Unscored-v0 has no reward thr"):
+        Config(task=unscored, low_return=0.0)

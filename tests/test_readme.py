@@ -8,11 +8,14 @@ from pathlib import Path
 import pytest
 import torch
 import yaml
+from own_environments import forgotten
 from small_runs import facts, run_all, small
 from treated import event, part, trained
 
-from plasticbench.platform.definition.reading import from_dict
+from plasticbench.platform.definition.reading import from_dict, load
 from plasticbench.platform.planning.plan import make_plan
+from plasticbench.platform.rundir import RunDirectory
+from plasticbench.platform.training.segment import SegmentRun
 
 README = Path(__file__).parents[1] / "README.md"
 
@@ -25,6 +28,23 @@ def test_the_benchmark_files_are_read_and_planned() -> None:
     names = [method.name for method in from_dict(data).methods]
     assert names[:4] == ["none", "l2_init strength=0.0001", "l2_init strength=0.001", "l2_init strength=0.01"]
     assert len(make_plan(from_dict(data)).trials) == len(names) * 5
+
+
+def test_the_environment_of_ones_own_trains_under_the_quickstart(tmp_path: Path) -> None:
+    (code,) = re.findall(r"```python\n(import gymnasium\n.*?)```", README.read_text(), re.S)
+    ((key, environments),) = re.findall(r"`(environments): (\[.*?\])`", README.read_text())
+    data = yaml.safe_load((README.parent / "configs/quickstart.yaml").read_text())
+    (tmp_path / "corridor.py").write_text(code)
+    (tmp_path / "quickstart.yaml").write_text(yaml.safe_dump(data | {key: yaml.safe_load(environments)}))
+    short = ["budget_steps=1200", "seeds=1", "evaluation.every_steps=600", "agent.learning_starts_steps=100"]
+    with forgotten():
+        benchmark = load(tmp_path / "quickstart.yaml", short)
+        plan = make_plan(benchmark)
+        RunDirectory(tmp_path / "run").create(benchmark, plan)
+        for segment in plan.segments:
+            SegmentRun(tmp_path / "run", segment, benchmark).run()
+    found = facts(tmp_path / "run", plan)
+    assert {len([name for _, name, _ in found[method, 0] if name == "eval/score"]) for method, _ in found} == {2}
 
 
 @pytest.fixture

@@ -7,6 +7,7 @@ import sqlite3
 import time
 
 import pytest
+from own_environments import write_file, write_module
 from small_runs import facts, small
 from test_runner import _children, _finish, _plan, _start, _write
 
@@ -64,3 +65,13 @@ def test_native_and_rllib_agents_share_a_run_whose_processes_may_die(tmp_path):
     with sqlite3.connect(killed / "mlflow.db") as database:
         tags = database.execute("SELECT DISTINCT value FROM tags WHERE key = 'agent'").fetchall()
     assert sorted(tag for (tag,) in tags) == ["dqn", "rllib DQN"]
+
+
+def test_what_is_wrong_with_an_environment_is_said_and_not_that_rllib_could_not_step_it(tmp_path):
+    write_module(tmp_path, deliver="return np.full(3, np.nan if self.age == 10 else 0.5, np.float32)")
+    agent = {name: value for name, value in RLLIB.items() if name != "num_learners"}
+    evaluation = {"every_steps": 100, "episodes": 1}
+    config = write_file(tmp_path, {"kwargs": {"length": 50}}, agent=agent, evaluation=evaluation)
+    code, output = _finish(_start("run", config, "--out", tmp_path / "run"), timeout_s=500)
+    assert code == 1
+    assert "mine:Mine-v0, seed 0, step 9: entry 0 of the observation is nan" in " ".join(output.split())

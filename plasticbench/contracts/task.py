@@ -63,6 +63,21 @@ class EnvStep(NamedTuple):
     truncated: np.ndarray  # [N] bool
 
 
+class EnvironmentFault(RuntimeError):
+    """What an environment delivered, or never did, so that nobody can be trained on it.
+
+    ``index`` is its place among those that are stepped together; where the fault ``is_located``, the message says whose
+    it is and when.
+    """
+
+    def __init__(self, what: str, index: int = 0, is_located: bool = False) -> None:
+        super().__init__(what, index, is_located)  # all of them, or it could not be sent from a worker
+        self.index, self.is_located = index, is_located
+
+    def __str__(self) -> str:
+        return str(self.args[0])
+
+
 class VectorEnv(Protocol):
     """N environments stepped together; the course of each depends on its own seed and actions alone."""
 
@@ -186,7 +201,10 @@ class Demands:
 
 
 class Evaluation(Protocol):
-    """How long members are evaluated: whole ``episodes``, or ``steps`` agent steps, on ``num_envs`` environments."""
+    """How long members are evaluated: whole ``episodes``, or ``steps`` agent steps, on ``num_envs`` environments.
+
+    Whole episodes may last ``max_episode_steps``.
+    """
 
     @property
     def episodes(self) -> int | None:
@@ -201,6 +219,11 @@ class Evaluation(Protocol):
     @property
     def num_envs(self) -> int:
         """Environments per member."""
+        ...
+
+    @property
+    def max_episode_steps(self) -> int:
+        """Agent steps of one episode, beyond which it is taken for one that never ends."""
         ...
 
 

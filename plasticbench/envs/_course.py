@@ -79,6 +79,7 @@ class RLCourse:
 
     def advance(self, step: int) -> Iterator[Mapping[str, Tensor]]:
         """One stride of the agent."""
+        self.world.at_step = step
         yield from self._agent.advance(self.world, step)
 
     def evaluate(self, step: int, phase: int) -> dict[str, np.ndarray]:
@@ -94,6 +95,7 @@ class RLCourse:
             episodes=plan.episodes,
             steps=plan.steps,
             num_threads=self._num_threads,
+            max_episode_steps=plan.max_episode_steps,
             rewarded=lambda step: self._rewarded(step, phase),
         )
         return {

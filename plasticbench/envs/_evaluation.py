@@ -7,7 +7,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from plasticbench.contracts.task import EnvConfig, EnvStep
+from plasticbench.contracts.task import EnvConfig, EnvironmentFault, EnvStep
+from plasticbench.envs._entrance import Entrance
 from plasticbench.seeding import derive_generator, derive_seed
 
 Act = Callable[[np.ndarray, np.ndarray], np.ndarray]
@@ -53,6 +54,17 @@ class _Tally:
         self.running_length[ended] = 0
         return ended
 
+    def require_ends(self, quota: float, max_episode_steps: int, task: str) -> None:
+        """Raises ``EnvironmentFault`` for an episode that is awaited and as long as it may be."""
+        endless = (self.running_length >= max_episode_steps) & (self.counts < quota)
+        if endless.any():
+            raise EnvironmentFault(
+                f"no episode of {task} ended within {max_episode_steps:,} steps. Give the environment "
+                "max_episode_steps, evaluate for a number of steps (evaluation.steps in place of evaluation.episodes), "
+                "or raise evaluation.max_episode_steps",
+                int(endless.argmax()),
+            )
+
     def result(self, num_members: int) -> EvaluationResult:
         counts = self.counts.reshape(num_members, -1).sum(axis=1)
         returns, lengths = (x.reshape(num_members, -1).sum(axis=1) for x in (self.returns, self.lengths))
@@ -78,13 +90,15 @@ def evaluate(
     episodes: int | None,
     steps: int | None,
     num_threads: int,
+    max_episode_steps: int = 200_000,
     rewarded: Callable[[EnvStep], EnvStep] = lambda step: step,
 ) -> EvaluationResult:
     """Runs whole ``episodes`` per member, or ``steps`` agent steps per member, on ``num_envs`` environments each.
 
     ``rewarded`` gives a step of all N environments the rewards of the task's phase.
     Every environment plays the same number of episodes, so that short episodes are not over-represented. Seeds depend
-    on the member's seed and ``at_step`` alone.
+    on the member's seed and ``at_step`` alone. Raises ``EnvironmentFault`` for observations that nobody can act on, and
+    for an episode of more than ``max_episode_steps``.
     """
     members = len(member_seeds)
     env_seeds = [derive_seed(seed, "evaluation", at_step, i) for seed in member_seeds for i in range(num_envs)]
@@ -93,15 +107,22 @@ def evaluate(
     tally = _Tally.zeros(len(env_seeds))
     quota = float(episodes // num_envs) if episodes is not None else np.inf
     remaining = -(-steps // num_envs) if steps is not None else None
+    entrance, taken = Entrance(env_config.task, member_seeds, num_envs, "evaluation"), 0
     try:
         obs, starting = env.reset(), np.zeros(len(env_seeds), dtype=bool)
+        entrance.check(obs, None, None, at_step)
         while (remaining is None or remaining > 0) and not (tally.counts >= quota).all():
             uniforms = np.stack([generator.random((num_envs, 2)) for generator in generators])
             seen = transform(obs.reshape(members, num_envs, *obs.shape[1:]))
             action = act(seen, uniforms)
-            step = env.step(action.reshape(-1, *action.shape[2:]))
+            step = env.step(sent := action.reshape(-1, *action.shape[2:]))
+            entrance.check(step.obs, None, sent.__getitem__, at_step)
             obs, starting = step.obs, tally.add(rewarded(step), starting, quota)
-            remaining = None if remaining is None else remaining - 1
+            remaining, taken = None if remaining is None else remaining - 1, taken + 1
+            if episodes is not None and taken >= max_episode_steps:
+                tally.require_ends(quota, max_episode_steps, env_config.task)
+    except EnvironmentFault as fault:
+        raise entrance.located(fault, at_step) from None
     finally:
         env.close()
     return tally.result(members)

@@ -1,7 +1,7 @@
 """Gymnasium ids of our own environments.
 
-Gymnasium finds ``register_humanoids`` through the entry point group ``gymnasium.envs``, so this file imports nothing
-heavy: everybody who imports Gymnasium pays for it.
+``gymnasium.make("plasticbench:h1-walk")`` imports the package, which calls ``register_humanoids``, so this file imports
+nothing heavy.
 """
 
 from __future__ import annotations
@@ -15,12 +15,15 @@ HUMANOID_TASKS = (
 
 
 def register_humanoids() -> None:
-    """Registers ``plasticbench/h1-walk-v0`` and its siblings, once."""
-    for name in HUMANOID_TASKS:
-        task = f"h1-{name}-v0"
-        if f"{NAMESPACE}/{task}" not in gymnasium.registry:
+    """Registers ``plasticbench/h1-walk-v0`` and its siblings, and ``h1-walk-v0`` for ``plasticbench:h1-walk``, once.
+
+    The public ``humanoid_bench`` package registers the latter as well: where it is loaded, they are its own.
+    """
+    tasks = [f"h1-{name}-v0" for name in HUMANOID_TASKS]
+    for task, registered in [(task, f"{prefix}{task}") for task in tasks for prefix in (f"{NAMESPACE}/", "")]:
+        if registered not in gymnasium.registry:
             gymnasium.register(
-                id=f"{NAMESPACE}/{task}",
+                id=registered,
                 entry_point="plasticbench.envs.humanoid._single:SingleHumanoid",
                 max_episode_steps=1000,
                 kwargs={"task": task},

@@ -59,6 +59,10 @@ class JournaledEnv:
         self.obs = step.obs
         return step
 
+    def actions_to(self, index: int) -> np.ndarray:
+        """What was sent to one environment since its start."""
+        return self._journal[: self._length, index]
+
     def close(self) -> None:
         """Frees threads and memory."""
         self._env.close()

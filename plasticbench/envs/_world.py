@@ -6,20 +6,25 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 
-from plasticbench.contracts.task import EnvConfig, EnvStep, Scenario
+from plasticbench.contracts.task import EnvConfig, EnvironmentFault, EnvStep, Scenario
+from plasticbench.envs._entrance import Entrance
 from plasticbench.envs._episodes import EpisodeStatistics
 from plasticbench.envs._journal import JournaledEnv, select_envs
 from plasticbench.seeding import derive_seed
 
 
 class World:
-    """M members with E environments each; arrays are shaped ``[M, E, ...]``, observations as of ``phase``."""
+    """M members with E environments each; arrays are shaped ``[M, E, ...]``, observations as of ``phase``.
+
+    ``at_step`` is where the clock of the trials stands, for messages.
+    """
 
     def __init__(
         self, config: EnvConfig, scenario: Scenario, seeds: Sequence[int], num_threads: int, phase: int = 0
     ) -> None:
         self._config, self._scenario, self._seeds, self._num_threads = config, scenario, seeds, num_threads
-        self.phase = phase
+        self.phase, self.at_step = phase, 0
+        self._entrance = Entrance(config.task, seeds, config.num_envs)
         self.episodes = EpisodeStatistics(len(seeds) * config.num_envs)
         self._env = self._build(0)
 
@@ -27,7 +32,10 @@ class World:
         num_envs = self._config.num_envs
         seeds = [derive_seed(seed, "environment", at_step, i) for seed in self._seeds for i in range(num_envs)]
         env = JournaledEnv(self._env_config(self.phase), seeds, self._num_threads)
-        env.reset()
+        try:
+            self._entrance.check(env.reset(), None, None, at_step)
+        except EnvironmentFault as fault:
+            raise self._entrance.located(fault, at_step) from None
         return env
 
     def _env_config(self, phase: int) -> EnvConfig:
@@ -51,8 +59,13 @@ class World:
         return shaped
 
     def step(self, action: np.ndarray) -> EnvStep:
-        """Steps all environments."""
-        step = self._env.step(action.reshape(-1, *action.shape[2:]))
+        """Steps all environments. Raises ``EnvironmentFault`` for what nobody can be trained on."""
+        try:
+            step = self._env.step(action.reshape(-1, *action.shape[2:]))
+            self._entrance.check(step.obs, step.raw_reward, self._env.actions_to, self.at_step)
+        except EnvironmentFault as fault:
+            raise self._entrance.located(fault, self.at_step) from None
+        self.at_step += self._config.num_envs
         shaped = step._replace(**{name: self._by_member(value) for name, value in step._asdict().items()})
         rewarded = self._scenario.reward(shaped, self.phase)
         self.episodes.update(step._replace(raw_reward=rewarded.raw_reward.reshape(-1)))

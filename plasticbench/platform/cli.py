@@ -18,6 +18,7 @@ from rich.console import Console
 from rich.table import Table
 
 from plasticbench import plugins
+from plasticbench.envs import _own_modules
 from plasticbench.platform.cluster.connection import prepare_environment
 from plasticbench.platform.definition.reading import BenchmarkError, load
 from plasticbench.platform.planning.disk import disk_use
@@ -260,7 +261,8 @@ def submit(
         from plasticbench.platform.cluster import jobs
 
         with jobs.job_server(address) as client:
-            job_id = jobs.submit(client, config, benchmark.name, out_dir, options)
+            modules = _own_modules.archive(benchmark.modules)
+            job_id = jobs.submit(client, config, benchmark.name, out_dir, options, modules)
     out.print(f"Submitted {job_id}.", highlight=False, soft_wrap=True)
     if wait:
         _follow(address, job_id)

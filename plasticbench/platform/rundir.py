@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import fcntl
+import socket
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
@@ -11,6 +12,7 @@ from pathlib import Path
 import yaml
 
 from plasticbench import storage
+from plasticbench.envs import _own_modules
 from plasticbench.platform.definition.reading import Benchmark, BenchmarkError, from_dict
 from plasticbench.platform.lease import held_lease
 from plasticbench.platform.planning.plan import Plan
@@ -29,6 +31,11 @@ class RunDirectory:
     def benchmark_file(self) -> Location:
         """The resolved benchmark."""
         return self.path / "benchmark.yaml"
+
+    @property
+    def modules_file(self) -> Location:
+        """Modules that environments come from and that are not installed, in a zip file."""
+        return self.path / "modules.zip"
 
     @property
     def plan_file(self) -> Location:
@@ -62,6 +69,7 @@ class RunDirectory:
 
         Raises ``BenchmarkError`` if the folder holds anything else.
         """
+        modules = _own_modules.archive(benchmark.modules)
         if self.plan_file.exists():
             known = {trial.id for trial in self.plan().trials}
             if known != {trial.id for trial in plan.trials} or self.plan().segments != plan.segments:
@@ -69,18 +77,46 @@ class RunDirectory:
                     f"--out: {self.path} holds another benchmark or other settings ({self.plan().name!r} with "
                     f"{len(known)} trials). Choose another directory, or `plasticbench resume {self.path}` to go on"
                 )
+            self._require_same(modules)
             return
         if storage.entries(self.path).keys() - _LOCKS:
             raise BenchmarkError(f"--out: {self.path} is not empty and not a run directory. Choose another directory")
         resolved = yaml.safe_dump(benchmark.resolved(), sort_keys=False, allow_unicode=True)
         storage.write_atomically(self.benchmark_file, resolved.encode())
+        if modules:
+            storage.write_atomically(self.modules_file, modules)
         # The plan comes last: a directory with a plan is a whole run directory.
         storage.write_atomically(self.plan_file, plan.to_json().encode())
+
+    def _require_same(self, modules: bytes) -> None:
+        if (storage.read(self.modules_file) if self.modules_file.exists() else b"") != modules:
+            raise BenchmarkError(
+                f"--out: {self.path} was begun with another version of the modules that its environments come from. "
+                f"Choose another directory, or `plasticbench resume {self.path}` to go on with the version of then"
+            )
 
     def benchmark(self) -> Benchmark:
         """The resolved benchmark that this run was started with."""
         self.require()
+        self.open_modules()
         return from_dict(yaml.safe_load(storage.read(self.benchmark_file)), source=str(self.benchmark_file))
+
+    def open_modules(self, benchmark: Benchmark | None = None) -> None:
+        """Lets this process import the modules that the run was begun with, and imports those of ``benchmark``.
+
+        Raises ``ValueError`` that names what this machine lacks.
+        """
+        if self.modules_file.exists():
+            _own_modules.open_archive(storage.read(self.modules_file))
+        for name in benchmark.modules if benchmark is not None else ():
+            try:
+                _own_modules.import_module(name)
+            except Exception as error:  # it is somebody's code
+                raise ValueError(
+                    f"{name}: this module cannot be imported on {socket.gethostname()}: {type(error).__name__}: "
+                    f"{error}. It travels with a run if it lies beside the benchmark file or in the current folder; "
+                    "what else it imports must be installed there"
+                ) from error
 
     def plan(self) -> Plan:
         """The plan that this run was started with."""

@@ -92,6 +92,13 @@ class WorldRunner(SingleAgentEnvRunner):
         """Counts steps that were sampled before this process began; RLlib hears of them with the next sample."""
         self.metrics.log_value(NUM_ENV_STEPS_SAMPLED_LIFETIME, num_steps, reduce="lifetime_sum", with_throughput=True)
 
+    def _try_env_step(self, actions: Any) -> Any:
+        """RLlib raises an error of its own that has no words; what the environment raised says what is wrong."""
+        try:
+            return super()._try_env_step(actions)  # type: ignore[no-untyped-call]
+        except RuntimeError as error:
+            raise (error.__cause__ or error) from None
+
     def course(self) -> dict[str, Any] | None:
         """The running episode as plain data; ``None`` where the next sample starts a new one."""
         if self._needs_initial_reset:

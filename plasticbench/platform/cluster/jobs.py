@@ -21,6 +21,7 @@ from ray.exceptions import RayError
 from ray.job_submission import JobDetails, JobStatus, JobSubmissionClient
 
 import plasticbench
+from plasticbench.envs._own_modules import unpack
 from plasticbench.platform.definition.reading import BenchmarkError
 
 _CONNECT_TIMEOUT_S = 5.0
@@ -78,11 +79,16 @@ def _overriding_environment(address: str) -> Iterator[None]:
             os.environ[name] = before
 
 
-def submit(client: JobSubmissionClient, config: Path, name: str, out: str, options: Sequence[str]) -> str:
-    """Starts ``plasticbench run`` of a checked benchmark file on the cluster; returns the job's id."""
+def submit(
+    client: JobSubmissionClient, config: Path, name: str, out: str, options: Sequence[str], modules: bytes = b""
+) -> str:
+    """Starts ``plasticbench run`` of a checked benchmark file on the cluster; returns the job's id.
+
+    ``modules`` is an archive of those that its environments come from.
+    """
     job_id = f"plasticbench-{re.sub(r'[^a-z0-9]+', '-', name.lower()).strip('-')}-{uuid.uuid4().hex[:8]}"
     arguments = ["run", f"configs/{config.name}", "--address", "auto", "--out", out, *options]
-    with _working_dir(config) as folder:
+    with _working_dir(config, modules) as folder:
         client.submit_job(
             entrypoint=shlex.join(["python", "-m", "plasticbench.platform", *arguments]),
             submission_id=job_id,
@@ -96,14 +102,16 @@ def submit(client: JobSubmissionClient, config: Path, name: str, out: str, optio
 
 
 @contextmanager
-def _working_dir(config: Path) -> Iterator[Path]:
-    """A folder with the benchmark file and this package's source, wherever it is installed, and nothing else."""
+def _working_dir(config: Path, modules: bytes) -> Iterator[Path]:
+    """A folder with the benchmark file, its modules and this package's source, wherever they are, and nothing else."""
     with tempfile.TemporaryDirectory(prefix="plasticbench-job-") as name:
         folder = Path(name)
         source = Path(plasticbench.__file__).parent
         shutil.copytree(source, folder / "plasticbench", ignore=shutil.ignore_patterns("__pycache__", "*.pyc", ".*"))
         (folder / "configs").mkdir()
         shutil.copy(config, folder / "configs" / config.name)
+        if modules:
+            unpack(modules, folder / "configs")
         yield folder
 
 

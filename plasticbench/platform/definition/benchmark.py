@@ -5,13 +5,22 @@ from __future__ import annotations
 import dataclasses
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Annotated, Any, Literal
 
 from plasticbench.contracts.task import EnvConfig
 from plasticbench.platform.definition.method import Chosen, Method
 from plasticbench.schedules import schedule_to_dict
-from plasticbench.settings import Ge, Le, NonNegativeFloat, PositiveFloat, PositiveInt, Settings
+from plasticbench.settings import (
+    UNHASHED_DEFAULT,
+    Ge,
+    Le,
+    NonNegativeFloat,
+    PositiveFloat,
+    PositiveInt,
+    Settings,
+    stated,
+)
 
 Pixels = Annotated[int, Ge(16), Le(1920, "pixels")]
 
@@ -42,17 +51,24 @@ class Environment:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Evaluation(Settings):
-    """Every ``every_steps`` agent steps: whole ``episodes``, or ``steps`` agent steps, per member."""
+    """Every ``every_steps`` agent steps: whole ``episodes``, or ``steps`` agent steps, per member.
+
+    An episode of more than ``max_episode_steps`` agent steps, which may never end, fails its population with a word.
+    Atari's longest take 27,000.
+    """
 
     every_steps: PositiveInt
     episodes: PositiveInt | None = None
     steps: PositiveInt | None = None
     num_envs: PositiveInt = 1
+    max_episode_steps: PositiveInt = field(default=200_000, metadata=UNHASHED_DEFAULT)
 
     def __post_init__(self) -> None:
         Settings.__post_init__(self)
         if (self.episodes is None) == (self.steps is None):
             raise ValueError(f"needs exactly one of 'episodes' and 'steps', got {self.episodes} and {self.steps}")
+        if self.steps is not None and "max_episode_steps" in stated(self):
+            raise ValueError("max_episode_steps: this setting has no effect: 'steps' bounds the evaluation. Remove one")
         if self.episodes is not None and self.episodes % self.num_envs:
             raise ValueError(
                 f"episodes: must be a multiple of num_envs ({self.num_envs}), so that every environment plays "
@@ -60,8 +76,8 @@ class Evaluation(Settings):
             )
 
     def settings(self) -> dict[str, int]:
-        """Plain data, without the measure that is not used."""
-        return {name: value for name, value in dataclasses.asdict(self).items() if value is not None}
+        """Plain data, without the measure that is not used, nor a limit that is the default."""
+        return {name: value for name, value in stated(self).items() if value is not None}
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -168,6 +184,12 @@ class Benchmark:
     checkpoint: Checkpoint
     execution: Execution
     pictures: Pictures | None = None
+
+    @property
+    def modules(self) -> tuple[str, ...]:
+        """Modules that its environments name, which need not be installed."""
+        named = (getattr(environment.config, "modules", ()) for environment in self.environments)
+        return tuple(dict.fromkeys(name for names in named for name in names))
 
     def environment(self, name: str) -> Environment:
         """The environment with this label."""

@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from plasticbench.envs import _own_modules
 from plasticbench.platform.definition.benchmark import (
     Benchmark,
     Checkpoint,
@@ -203,7 +204,8 @@ class _Reader:
 def load(path: Path | str, overrides: Sequence[str] = ()) -> Benchmark:
     """Reads a benchmark file; ``overrides`` are ``dotted.key=value`` with YAML values.
 
-    Raises ``BenchmarkError`` with one line per problem.
+    Modules that its environments name are looked for beside it, then in the current folder. Raises ``BenchmarkError``
+    with one line per problem.
     """
     try:
         data = parse_yaml(Path(path).read_text(encoding="utf-8"))
@@ -213,7 +215,8 @@ def load(path: Path | str, overrides: Sequence[str] = ()) -> Benchmark:
         raise BenchmarkError(f"{path}: cannot be read: {error.strerror}") from error
     except ValueError as error:
         raise BenchmarkError(f"{path}: {error}") from error
-    return from_dict(data, source=str(path))
+    with _own_modules.searching([Path(path).parent, Path.cwd()]):
+        return from_dict(data, source=str(path))
 
 
 def from_dict(data: Any, source: str = "benchmark") -> Benchmark:

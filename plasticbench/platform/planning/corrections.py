@@ -30,7 +30,7 @@ def corrections(benchmark: Benchmark, environment: Environment, method: Method, 
         found["same_operation"] = 1
     if _probed_one_step_targets(benchmark, method):
         found["probe_targets"] = 1
-    return found
+    return found | getattr(environment.config, "corrections", {})
 
 
 def _updates_began_early(environment: Environment, method: Method, scenario: Scenario) -> bool:

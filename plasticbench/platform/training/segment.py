@@ -66,6 +66,7 @@ class SegmentRun:
         """An id is looked up in the plan; whoever runs many segments hands over segment and benchmark instead."""
         self._directory = directory = RunDirectory(run_dir)
         self.segment = segment if isinstance(segment, Segment) else directory.plan().segment(segment)
+        directory.open_modules(benchmark)
         self.benchmark = benchmark or directory.benchmark()
         self._store = CheckpointStore(directory.checkpoints)
         torch.set_num_threads(max(1, int(self.segment.num_cpus)))

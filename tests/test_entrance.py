@@ -1,0 +1,121 @@
+"""What an environment delivers is looked at where it enters, and an episode that never ends is named."""
+
+import pickle
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from own_environments import forgotten, write_file, write_module
+
+from plasticbench.contracts.task import EnvironmentFault
+from plasticbench.envs._entrance import Entrance
+from plasticbench.platform.definition.reading import BenchmarkError, from_dict, load
+from plasticbench.platform.planning.plan import make_plan
+from plasticbench.platform.rundir import RunDirectory
+from plasticbench.platform.training.segment import SegmentRun
+
+
+@pytest.fixture(autouse=True)
+def _forgets() -> Iterator[None]:
+    with forgotten():
+        yield
+
+
+def _run(folder: Path, environment: Any = None, **changes: Any) -> None:
+    benchmark = load(write_file(folder, environment, **changes))
+    plan = make_plan(benchmark)
+    RunDirectory(folder / "run").create(benchmark, plan)
+    for segment in plan.segments:
+        SegmentRun(folder / "run", segment, benchmark).run()
+
+
+def _says(folder: Path, message: str, environment: Any = None, **changes: Any) -> None:
+    with pytest.raises(EnvironmentFault) as error:
+        _run(folder, environment, **changes)
+    assert str(error.value) == message
+
+
+ENDLESS = {"kwargs": {"length": 10**9}}
+BY_STEPS = {"evaluation": {"every_steps": 50, "steps": 10}}
+AFTER_TEN = "return np.full(3, np.nan if self.age == 10 else 0.5, np.float32)"
+
+
+def test_an_observation_that_is_not_finite_is_named_with_task_seed_step_and_entry(tmp_path: Path) -> None:
+    write_module(tmp_path, deliver="return np.array([0, 1, np.inf if self.age == 10 else 2], np.float32)")
+    where = "mine:Mine-v0, seed 7, step 9: entry 2 of the observation is inf"  # the tenth action is taken at step 9
+    _says(tmp_path, where, ENDLESS, seeds=[7], **BY_STEPS)
+
+
+def test_a_reward_that_is_not_finite_is_named(tmp_path: Path) -> None:
+    write_module(tmp_path, reward="return float('nan') if self.age == 12 else 0.0")
+    where = "mine:Mine-v0, seed 3, step 22, environment 1 of 2: the reward is nan"
+    _says(tmp_path, where, ENDLESS | {"num_envs": 2}, seeds=[3], **BY_STEPS)
+
+
+def test_an_observation_of_an_evaluation_is_named_as_one(tmp_path: Path) -> None:
+    write_module(tmp_path, deliver=AFTER_TEN)
+    _says(
+        tmp_path,
+        "mine:Mine-v0, seed 0, evaluation at step 5: entry 0 of the observation is nan",
+        ENDLESS,
+        evaluation={"every_steps": 5, "steps": 12},
+    )
+
+
+def test_an_observation_of_another_shape_says_what_was_promised_and_what_came(tmp_path: Path) -> None:
+    write_module(tmp_path, deliver="return np.zeros(4 if self.age == 15 else 3, np.float32)")
+    where = "mine:Mine-v0, seed 0, step 14: its observation_space promises shape (3,), and shape (4,) came"
+    _says(tmp_path, where, ENDLESS, **BY_STEPS)
+
+
+def test_an_episode_that_never_ends_is_named_with_what_to_set(tmp_path: Path) -> None:
+    write_module(tmp_path)
+    _says(
+        tmp_path,
+        "mine:Mine-v0, seed 0, evaluation at step 50: no episode of mine:Mine-v0 ended within 300 steps. Give the "
+        "environment max_episode_steps, evaluate for a number of steps (evaluation.steps in place of "
+        "evaluation.episodes), or raise evaluation.max_episode_steps",
+        ENDLESS,
+        evaluation={"every_steps": 50, "episodes": 1, "max_episode_steps": 300},
+    )
+
+
+@pytest.mark.parametrize("cure", [{"max_episode_steps": 40}, {"kwargs": {"length": 300}}])
+def test_an_episode_that_ends_within_the_limit_is_none(cure: dict[str, Any], tmp_path: Path) -> None:
+    write_module(tmp_path)
+    _run(tmp_path, cure, evaluation={"every_steps": 50, "episodes": 1, "max_episode_steps": 300})
+
+
+def test_the_limit_is_far_above_any_shipped_task_and_changes_no_id(tmp_path: Path) -> None:
+    write_module(tmp_path)
+    benchmark = load(write_file(tmp_path))
+    assert benchmark.evaluation.max_episode_steps == 200_000
+    assert "max_episode_steps" not in make_plan(benchmark).trials[0].settings["evaluation"]
+    own = load(write_file(tmp_path, evaluation={"every_steps": 50, "episodes": 1, "max_episode_steps": 10}))
+    assert make_plan(own).trials[0].settings["evaluation"]["max_episode_steps"] == 10
+    assert from_dict(own.resolved()) == own
+    with pytest.raises(BenchmarkError, match=r"evaluation\.max_episode_steps: this setting has no effect: 'steps'"):
+        load(write_file(tmp_path, evaluation={"every_steps": 50, "steps": 10, "max_episode_steps": 10}))
+
+
+def test_who_sent_an_action_that_is_not_finite_is_to_blame_for_what_comes_of_it() -> None:
+    entrance = Entrance("Task", [1, 2], 1)
+    obs = np.array([[0.0], [np.nan]], np.float32)
+    sent = np.array([[0.0], [np.nan]], np.float32)
+    entrance.check(obs, None, sent.__getitem__, 5)
+    entrance.check(obs, None, np.zeros((2, 1)).__getitem__, 6)  # and of what comes later
+    with pytest.raises(EnvironmentFault, match="Task, seed 1, step 7: entry 0 of the observation is nan"):
+        entrance.check(obs[::-1], None, sent.__getitem__, 7)
+
+
+def test_the_entry_of_a_picture_has_all_its_places() -> None:
+    with pytest.raises(EnvironmentFault, match=r"entry \[1, 2\] of the observation is -inf"):
+        Entrance("Task", [1], 1).check(np.array([[[0, 0, 0], [0, 0, -np.inf]]], np.float32), None, None, 0)
+
+
+def test_a_fault_can_be_sent_from_a_worker() -> None:
+    fault = Entrance("Task", [4], 1).located(EnvironmentFault("the reward is nan", 0), 3)
+    again = pickle.loads(pickle.dumps(fault))
+    assert (str(again), again.index, again.is_located) == ("Task, seed 4, step 3: the reward is nan", 0, True)
