@@ -18,9 +18,8 @@ class Silence:
 
     def __init__(self, spec: EnvSpec) -> None:
         self.reasons: dict[int, str] = {}
-        actions = spec.actions
-        is_box = isinstance(actions, BoxActions)
-        self._idle = (np.add(actions.low, actions.high) / 2).astype(np.float32) if is_box else 0
+        box = spec.actions
+        self._idle = np.add(box.low, box.high) / 2 if isinstance(box, BoxActions) else 0
 
     def observed(self, obs: np.ndarray) -> np.ndarray:
         """Observations with zeros for silent members."""

@@ -10,6 +10,7 @@ import numpy as np
 from plasticbench.contracts.learner import Agent, Population
 from plasticbench.contracts.task import EnvConfig, EnvStep, Evaluation, Scenario, ScenarioConfig
 from plasticbench.envs._evaluation import evaluate
+from plasticbench.envs._scores import lowest_return
 from plasticbench.envs._world import World
 from plasticbench.seeding import Streams, derive_generator
 
@@ -37,6 +38,8 @@ class RLCourse:
         self.world = World(config, scenario, seeds, num_threads)
         self._config, self._scenario, self._seeds = config, scenario, seeds
         self._evaluation, self._num_threads = evaluation, num_threads
+        low = lowest_return(config)
+        self.lowest = {"eval/return": low, "eval/score": config.score(low)}
 
     @property
     def learner(self) -> Agent:

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from plasticbench.contracts.task import EnvConfig, EnvStep
+from plasticbench.contracts.task import BoxActions, DiscreteActions, EnvConfig, EnvStep
 from plasticbench.seeding import derive_generator, derive_seed
 
 Act = Callable[[np.ndarray, np.ndarray], np.ndarray]
@@ -18,7 +18,8 @@ Act = Callable[[np.ndarray, np.ndarray], np.ndarray]
 class EvaluationResult:
     """Per member ``[M]``: mean undiscounted return and length of the counted episodes, and how many were counted.
 
-    Where a budget of steps ended no episode at all, the running ones are averaged and ``episodes`` is 0.
+    Where a budget of steps ended no episode at all, the running ones are averaged and ``episodes`` is 0. Where an
+    observation, an action or a reward was not finite, the return is NaN.
     """
 
     mean_return: np.ndarray
@@ -40,9 +41,13 @@ class _Tally:
     def zeros(cls, num: int) -> _Tally:
         return cls(*(np.zeros(num) for _ in range(5)))
 
+    def spoil(self, broken: np.ndarray) -> None:
+        """No return can be said of episodes that go on where something was not finite."""
+        self.running_return[broken] = np.nan
+
     def add(self, step: EnvStep, starting: np.ndarray, quota: float) -> np.ndarray:
         """Takes one step of all environments; returns which episodes ended (the next step starts a new one)."""
-        self.running_return += np.where(starting, 0, step.raw_reward)
+        self.running_return += np.where(starting, 0, step.raw_reward.astype(np.float64))
         self.running_length += ~starting
         ended: np.ndarray = step.terminated | step.truncated
         counted = ended & (self.counts < quota)
@@ -99,9 +104,29 @@ def evaluate(
             uniforms = np.stack([generator.random((num_envs, 2)) for generator in generators])
             seen = transform(obs.reshape(members, num_envs, *obs.shape[1:]))
             action = act(seen, uniforms)
-            step = env.step(action.reshape(-1, *action.shape[2:]))
+            action = action.reshape(-1, *action.shape[2:])
+            tally.spoil(_not_finite(obs) | _not_finite(action))
+            step = env.step(action if _is_finite(action) else _bounded(action, env_config.spec.actions))
             obs, starting = step.obs, tally.add(rewarded(step), starting, quota)
             remaining = None if remaining is None else remaining - 1
     finally:
         env.close()
     return tally.result(members)
+
+
+def _is_finite(values: np.ndarray) -> bool:
+    return values.dtype.kind != "f" or bool(np.isfinite(values).all())
+
+
+def _not_finite(values: np.ndarray) -> np.ndarray:
+    """Which of N environments have a number ``[N, ...]`` that is not finite."""
+    if _is_finite(values):
+        return np.zeros(len(values), dtype=bool)
+    broken: np.ndarray = ~np.isfinite(values.reshape(len(values), -1)).all(axis=1)
+    return broken
+
+
+def _bounded(action: np.ndarray, space: BoxActions | DiscreteActions) -> np.ndarray:
+    """Actions that every environment can stand: those that are not finite as near to 0 as is allowed."""
+    assert isinstance(space, BoxActions), "choices are whole numbers"
+    return np.where(np.isfinite(action), action, np.clip(0, space.low, space.high)).astype(action.dtype)

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import math
 from typing import NamedTuple
+
+from plasticbench.contracts.task import EnvConfig
 
 
 class Reference(NamedTuple):
@@ -14,6 +17,14 @@ class Reference(NamedTuple):
     def score(self, mean_return: float) -> float:
         """Linear between the references, unbounded outside them."""
         return (mean_return - self.low) / (self.high - self.low)
+
+
+def lowest_return(config: EnvConfig) -> float:
+    """The reference low: the return whose score is 0. NaN for a task whose scores are raw returns."""
+    if not getattr(config, "has_references", True):
+        return math.nan
+    at_zero, at_one = config.score(0.0), config.score(1.0)
+    return float(f"{at_zero / (at_zero - at_one):.9g}")
 
 
 ATARI_SOURCE = (

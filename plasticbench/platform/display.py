@@ -140,6 +140,8 @@ class PlainDisplay(Display):
             return
         for p in running:
             diverged = f", values diverged in {p.num_overvalued} of {p.num_members} members" if p.num_overvalued else ""
+            if p.num_not_finite:
+                diverged += f", not finite: {p.num_not_finite} of {p.num_members} members"
             self.message(
                 f"{p.segment}: step {p.step:,} of {p.to_step:,}, {p.num_members} members, {p.steps_per_s:,.0f} steps/s,"
                 f" last return {_evaluation(p)}{diverged}, all done in about {left}"
@@ -171,7 +173,9 @@ def _evaluation(progress: Progress) -> str:
 
 
 def _outcome(progress: Progress) -> str:
-    """What fits a line: where values diverged, a return means little."""
+    """What fits a line: where values diverged or ended, a return means little."""
+    if progress.num_not_finite:
+        return f"{progress.num_not_finite}/{progress.num_members} not finite"
     if progress.num_overvalued:
         return f"{progress.num_overvalued}/{progress.num_members} diverged"
     return f"return {_evaluation(progress)}"
