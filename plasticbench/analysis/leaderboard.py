@@ -17,7 +17,7 @@ import numpy as np
 
 from plasticbench.analysis import aggregate
 from plasticbench.analysis.aggregate import Runs
-from plasticbench.analysis.outcomes import RECORD_NAMES, Outcome, after_score, outcomes, scores_by_task
+from plasticbench.analysis.outcomes import RECORD_PATTERN, Outcome, after_score, outcomes, scores_by_task
 from plasticbench.analysis.provenance import provenance
 from plasticbench.analysis.runs import load_run, read_table
 from plasticbench.storage import Location
@@ -29,7 +29,7 @@ BOOTSTRAP_SEED = 20210831
 
 @dataclass(frozen=True, slots=True)
 class Estimate:
-    """A number and its 95% interval; ``None`` where there is none."""
+    """A number and its 95% interval; ``None`` where there is none, or it is beyond what a float can hold."""
 
     value: float | None = None
     low: float | None = None
@@ -72,7 +72,8 @@ class Row:
 
     ``agent`` says what trained it, so that methods of different backends can stand in one table. ``final`` ranks the
     final scores, ``after`` the means of all scores after the first reset or change. ``diverged_trials`` are those
-    marked ``overvalued``; ``None`` where no trial recorded how large its values are.
+    marked ``overvalued``; ``None`` where no trial recorded how large its values are. ``not_finite_trials`` are those
+    marked ``not_finite``, which are ranked with the reference low.
     """
 
     task: str
@@ -82,6 +83,7 @@ class Row:
     n_incomplete: int
     n_trials: int = 0
     diverged_trials: int | None = None
+    not_finite_trials: int = 0
     final: Standing = Standing()
     after: Standing = Standing()
     summary: Summary = Summary()
@@ -102,10 +104,11 @@ def leaderboard(run_dirs: Iterable[Location]) -> Leaderboard:
     other settings under one method name, or a trial that is there twice.
     """
     runs = [load_run(path) for path in run_dirs]
-    tables = [read_table(run, "|".join(RECORD_NAMES)) for run in runs]
+    tables = [read_table(run, RECORD_PATTERN) for run in runs]
     return Leaderboard(rank(outcomes(runs, tables)), provenance(runs, tables))
 
 
+@np.errstate(over="ignore", invalid="ignore")
 def rank(found: Sequence[Outcome]) -> list[Row]:
     """The rows of a leaderboard from outcomes."""
     by_task: dict[str, list[Outcome]] = {}
@@ -136,6 +139,7 @@ def _rows(label: str, tasks: Sequence[str], found: Sequence[Outcome]) -> list[Ro
             n_incomplete=sum(not outcome.is_complete for outcome in own),
             n_trials=len(own),
             diverged_trials=_diverged(own),
+            not_finite_trials=sum(outcome.not_finite is not None for outcome in own),
             final=by_final.get(method, Standing()),
             after=by_after.get(method, Standing()),
             summary=_summary(label, finals[method], own) if method in finals else Summary(),
@@ -195,7 +199,7 @@ def standings(scores: Mapping[str, Sequence[Runs]]) -> dict[str, Standing]:
     order = {m: 1 + sum(other > point[m] for other in point.values()) for m in point}
     behind = {m: point[leader] - point[m] for m in point}
     if not all(aggregate.has_interval(tasks) for tasks in scores.values()):
-        return {m: Standing(iqm=Estimate(point[m]), rank=order[m], behind=Estimate(behind[m])) for m in point}
+        return {m: Standing(iqm=_estimate(point[m]), rank=order[m], behind=_estimate(behind[m])) for m in point}
     rng = np.random.Generator(np.random.PCG64(BOOTSTRAP_SEED))
     samples = aggregate.bootstrap(scores, aggregate.iqm, rng)
     ranks = {m: _open_ranks(m, samples) for m in point}
@@ -211,9 +215,11 @@ def standings(scores: Mapping[str, Sequence[Runs]]) -> dict[str, Standing]:
     }
 
 
-def _estimate(value: float, samples: np.ndarray) -> Estimate:
-    low, high = aggregate.interval(samples)
-    return Estimate(value, float(low), float(high))
+def _estimate(value: float, samples: np.ndarray | None = None) -> Estimate:
+    bounds = [float(bound) for bound in aggregate.interval(samples)] if samples is not None else []
+    if not np.isfinite([value, *bounds]).all():
+        return Estimate(value if np.isfinite(value) else None)
+    return Estimate(value, *bounds)
 
 
 def _open_ranks(method: str, samples: Mapping[str, np.ndarray]) -> tuple[int, int]:

@@ -119,7 +119,8 @@ class GymnasiumEnv:
         """Steps all environments; one whose episode is over begins the next instead."""
         found = [self._step_one(index, action) for index, action in enumerate(actions)]
         obs, reward, terminated, truncated = zip(*found, strict=True)
-        rewards = np.array(reward, np.float32)
+        with np.errstate(over="ignore"):  # what single precision cannot hold is not finite to an agent
+            rewards = np.array(reward, np.float32)
         return EnvStep(self._typed(obs), rewards, rewards, np.array(terminated), np.array(truncated))
 
     def _step_one(self, index: int, action: Any) -> tuple[Any, float, bool, bool]:

@@ -11,7 +11,7 @@ from rich.progress import Progress as Bars
 from rich.table import Column, Table
 
 from plasticbench.analysis.leaderboard import ALL, Estimate, Row
-from plasticbench.analysis.leaderboard_text import diverged_text
+from plasticbench.analysis.leaderboard_text import diverged_text, not_finite_text
 from plasticbench.platform.training.segment import Progress
 
 _PLAIN_PERIOD_S = 15.0
@@ -190,6 +190,8 @@ def standings(rows: Sequence[Row]) -> Iterator[Table]:
         headings = ["rank", "method", "agent", "final score", "after the reset", "return", "seeds"]
         if tells_divergence := any(row.diverged_trials for row in own):
             headings.append("values diverged")
+        if tells_broken := any(row.not_finite_trials for row in own):
+            headings.append("not finite")
         for heading in headings:
             table.add_column(heading, justify="left" if heading in ("method", "agent") else "right")
         for row in own:
@@ -202,6 +204,7 @@ def standings(rows: Sequence[Row]) -> Iterator[Table]:
                 "-" if row.summary.mean_return is None else f"{row.summary.mean_return:.1f}",
                 str(row.n_seeds),
                 *([diverged_text(row)] if tells_divergence else []),
+                *([not_finite_text(row)] if tells_broken else []),
             )
         table.caption = "; ".join(["IQM of scores [95% interval]", *sorted({row.note for row in own if row.note})])
         table.caption = table.caption.replace("[", r"\[")
