@@ -97,6 +97,7 @@ class Leaderboard(NamedTuple):
     provenance: dict[str, Any]
 
 
+@np.errstate(over="ignore", invalid="ignore")  # what floats cannot hold is null in the rows
 def leaderboard(run_dirs: Iterable[Location]) -> Leaderboard:
     """Ranks the methods of one or more runs; rows without a rank come last.
 
@@ -108,7 +109,6 @@ def leaderboard(run_dirs: Iterable[Location]) -> Leaderboard:
     return Leaderboard(rank(outcomes(runs, tables)), provenance(runs, tables))
 
 
-@np.errstate(over="ignore", invalid="ignore")
 def rank(found: Sequence[Outcome]) -> list[Row]:
     """The rows of a leaderboard from outcomes."""
     by_task: dict[str, list[Outcome]] = {}

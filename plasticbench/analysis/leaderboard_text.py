@@ -23,6 +23,7 @@ _COLUMNS = (
     "diverged",
     "not finite",
 )
+_BILLION = 1e9
 SCHEMA_VERSION = 1
 """Of what ``to_json`` gives; raised when a name of it goes or begins to mean something else."""
 
@@ -121,5 +122,8 @@ def interval_text(estimate: Estimate) -> str:
 
 
 def number_text(value: float | None, digits: int = 3) -> str:
-    """A number with a true minus sign and no negative zero, or a dash for none."""
-    return "–" if value is None or not math.isfinite(value) else f"{value:z.{digits}f}".replace("-", "\N{MINUS SIGN}")  # noqa: RUF001
+    """A number with a true minus sign and no negative zero, from a billion on with an exponent; a dash for none."""
+    if value is None or not math.isfinite(value):
+        return "–"  # noqa: RUF001
+    text = f"{value:z.{digits}f}" if abs(value) < _BILLION else f"{value:.{digits}e}"
+    return text.replace("-", "\N{MINUS SIGN}")

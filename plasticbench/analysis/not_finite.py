@@ -71,7 +71,7 @@ def _filled(table: pd.DataFrame, lowest: Mapping[tuple[str, str], float]) -> pd.
     broken = table["name"].isin(EVALUATIONS) & ~np.isfinite(table["value"])
     if not broken.any():
         return table
-    keys = zip(table.loc[broken, "task"], table.loc[broken, "name"], strict=True)
-    filled = table.copy()
-    filled.loc[broken, "value"] = [lowest.get(key, np.nan) for key in keys]
+    filled, rows = table.copy(), table[broken]
+    own = zip(rows["task"], rows["name"], rows["value"], strict=True)
+    filled.loc[broken, "value"] = [lowest.get((task, name), value) for task, name, value in own]
     return filled

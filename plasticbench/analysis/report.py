@@ -59,6 +59,7 @@ class Board:
         return round(100 * (score - self.low) / (self.high - self.low), 2)
 
 
+@np.errstate(over="ignore", invalid="ignore")  # what floats cannot hold is left out of tables and figures
 def write_report(run_dir: Location) -> Location:
     """Writes ``report/index.html``, ``leaderboard.json`` and ``leaderboard.md``; returns the path of the page.
 
