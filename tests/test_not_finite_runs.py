@@ -193,3 +193,60 @@ def test_mlflow_and_the_display_tell_of_it(tmp_path, monkeypatch):
     assert {r.data.tags["not_finite"] for r in runs if "not_finite" in r.data.tags} == {
         "reward of environment 0 at step 134"
     }
+
+
+# -- environments that raise ------------------------------------------------------------------------------------------
+
+
+def simulator_dies(reward: float) -> float:
+    raise RuntimeError("simulator died")
+
+
+@pytest.mark.parametrize("where", ["training", "evaluation"])
+def test_an_environment_that_raises_fails_its_own_trials_and_the_others_go_on(tmp_path, monkeypatch, healthy, where):
+    monkeypatch.setattr(Explosive, "chosen", TRAINING if where == "training" else EVALUATION_AT_200)
+    monkeypatch.setattr(Explosive, "poison", staticmethod(simulator_dies))
+    monkeypatch.setattr(Explosive, "after", 60 if where == "training" else 3)
+    plan = prepare(tmp_path, explosive())
+    failed: dict[str, str] = {}
+    for segment in plan.segments:
+        done = False
+        while not done:
+            run, strides = SegmentRun(tmp_path, segment.id), iter(range(999))
+            done = run.run(should_stop=lambda strides=strides: next(strides) == 40)
+        failed |= run.failed
+        assert SegmentRun(tmp_path, segment.id).failed == run.failed
+    found, last = facts(tmp_path, plan), 134 if where == "training" else 200
+    assert sorted(failed) == sorted(trial.id for trial in plan.trials if trial.seed == BAD)
+    assert all(text.rstrip().endswith("RuntimeError: simulator died") for text in failed.values())
+    for method in ("none", "fire"):
+        for seed in (0, 2):
+            assert found[method, seed] == healthy[method, seed]
+        assert max(step for step, *_ in found[method, BAD]) <= last
+        before = [fact for fact in healthy[method, BAD] if fact[0] < last]
+        assert [fact for fact in found[method, BAD] if fact[0] < last] == before
+    assert {row.n_incomplete for row in leaderboard.leaderboard([tmp_path]).rows} == {1}
+
+
+def test_what_all_environments_raise_is_the_failure_of_the_population(tmp_path, monkeypatch):
+    monkeypatch.setattr(Explosive, "chosen", {derive_seed(seed, "environment", 0, 1) for seed in range(3)})
+    monkeypatch.setattr(Explosive, "poison", staticmethod(simulator_dies))
+    plan = prepare(tmp_path, explosive())
+    with pytest.raises(RuntimeError, match="simulator died"):
+        SegmentRun(tmp_path, plan.segments[0].id).run()
+
+
+def test_what_no_environment_raises_again_is_raised(tmp_path, monkeypatch):
+    monkeypatch.setattr(Explosive, "chosen", TRAINING)
+    raised: list[float] = []
+
+    def once(reward: float) -> float:
+        raised.append(reward)
+        if len(raised) == 1:
+            raise RuntimeError("a passing fault")
+        return reward
+
+    monkeypatch.setattr(Explosive, "poison", staticmethod(once))
+    plan = prepare(tmp_path, explosive())
+    with pytest.raises(RuntimeError, match="a passing fault"):
+        SegmentRun(tmp_path, plan.segments[0].id).run()

@@ -216,6 +216,8 @@ class Course(Protocol):
     change_steps: tuple[int, ...]
     stride_steps: int
     clears_replay: bool
+    failed: dict[int, str]
+    """Members whose task raised, while that of others went on; and what, as Python prints it."""
 
     @property
     def learner(self) -> Learner:

@@ -38,6 +38,7 @@ class RLCourse:
         self.world = World(config, scenario, seeds, num_threads)
         self._config, self._scenario, self._seeds = config, scenario, seeds
         self._evaluation, self._num_threads = evaluation, num_threads
+        self.failed: dict[int, str] = {}
         low = lowest_return(config)
         self.lowest = {"eval/return": low, "eval/score": config.score(low)}
 
@@ -83,6 +84,8 @@ class RLCourse:
     def advance(self, step: int) -> Iterator[Mapping[str, Tensor]]:
         """One stride of the agent."""
         yield from self._agent.advance(self.world, step)
+        if len(self.world.broken) > 0:
+            self.failed = {**self.world.broken, **self.failed}
 
     def evaluate(self, step: int, phase: int) -> dict[str, np.ndarray]:
         """Return, score, length and number of episodes ``[M]``, on environments of their own."""
@@ -98,7 +101,9 @@ class RLCourse:
             steps=plan.steps,
             num_threads=self._num_threads,
             rewarded=lambda step: self._rewarded(step, phase),
+            broken=self.failed,
         )
+        self.failed |= result.broken
         return {
             "eval/return": result.mean_return,
             "eval/score": np.array([config.score(float(value)) for value in result.mean_return]),

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from types import MappingProxyType
 
 import numpy as np
 
-from plasticbench.contracts.task import BoxActions, DiscreteActions, EnvConfig, EnvStep
+from plasticbench.contracts.task import BoxActions, DiscreteActions, EnvConfig, EnvStep, VectorEnv
+from plasticbench.envs._apart import ApartEnvs
 from plasticbench.seeding import derive_generator, derive_seed
 
 Act = Callable[[np.ndarray, np.ndarray], np.ndarray]
@@ -25,6 +27,7 @@ class EvaluationResult:
     mean_return: np.ndarray
     mean_length: np.ndarray
     episodes: np.ndarray
+    broken: Mapping[int, str] = field(default_factory=dict)  # members whose environments raised, and what
 
 
 @dataclass(slots=True)
@@ -40,6 +43,10 @@ class _Tally:
     @classmethod
     def zeros(cls, num: int) -> _Tally:
         return cls(*(np.zeros(num) for _ in range(5)))
+
+    def awaits(self, quota: float, left_out: np.ndarray) -> bool:
+        """Whether an environment that still plays has episodes to end."""
+        return not ((self.counts >= quota) | left_out).all()
 
     def spoil(self, broken: np.ndarray) -> None:
         """No return can be said of episodes that go on where something was not finite."""
@@ -84,34 +91,57 @@ def evaluate(
     steps: int | None,
     num_threads: int,
     rewarded: Callable[[EnvStep], EnvStep] = lambda step: step,
+    broken: Mapping[int, str] = MappingProxyType({}),
 ) -> EvaluationResult:
     """Runs whole ``episodes`` per member, or ``steps`` agent steps per member, on ``num_envs`` environments each.
 
     ``rewarded`` gives a step of all N environments the rewards of the task's phase.
     Every environment plays the same number of episodes, so that short episodes are not over-represented. Seeds depend
-    on the member's seed and ``at_step`` alone.
+    on the member's seed and ``at_step`` alone. Members whose environments raise, or did before, are named in the result
+    and count nothing; what all raise is raised.
     """
     members = len(member_seeds)
     env_seeds = [derive_seed(seed, "evaluation", at_step, i) for seed in member_seeds for i in range(num_envs)]
-    generators = [derive_generator(seed, "evaluation", at_step) for seed in member_seeds]
-    env = env_config.build(env_seeds, num_threads)
-    tally = _Tally.zeros(len(env_seeds))
-    quota = float(episodes // num_envs) if episodes is not None else np.inf
-    remaining = -(-steps // num_envs) if steps is not None else None
+
+    def apart(known: Mapping[int, str]) -> tuple[EvaluationResult, dict[int, str]]:
+        env = ApartEnvs(env_config, env_seeds, num_envs, num_threads, known)
+        return play(env), env.broken
+
+    def play(env: VectorEnv) -> EvaluationResult:
+        generators = [derive_generator(seed, "evaluation", at_step) for seed in member_seeds]
+        tally = _Tally.zeros(len(env_seeds))
+        quota = float(episodes // num_envs) if episodes is not None else np.inf
+        remaining = -(-steps // num_envs) if steps is not None else None
+        try:
+            obs, starting = env.reset(), np.zeros(len(env_seeds), dtype=bool)
+            while (remaining is None or remaining > 0) and tally.awaits(quota, _left_out(env, num_envs)):
+                uniforms = np.stack([generator.random((num_envs, 2)) for generator in generators])
+                seen = transform(obs.reshape(members, num_envs, *obs.shape[1:]))
+                action = act(seen, uniforms)
+                action = action.reshape(-1, *action.shape[2:])
+                tally.spoil(_not_finite(obs) | _not_finite(action))
+                step = env.step(action if _is_finite(action) else _bounded(action, env_config.spec.actions))
+                obs, starting = step.obs, tally.add(rewarded(step), starting, quota)
+                remaining = None if remaining is None else remaining - 1
+        finally:
+            env.close()
+        return tally.result(members)
+
     try:
-        obs, starting = env.reset(), np.zeros(len(env_seeds), dtype=bool)
-        while (remaining is None or remaining > 0) and not (tally.counts >= quota).all():
-            uniforms = np.stack([generator.random((num_envs, 2)) for generator in generators])
-            seen = transform(obs.reshape(members, num_envs, *obs.shape[1:]))
-            action = act(seen, uniforms)
-            action = action.reshape(-1, *action.shape[2:])
-            tally.spoil(_not_finite(obs) | _not_finite(action))
-            step = env.step(action if _is_finite(action) else _bounded(action, env_config.spec.actions))
-            obs, starting = step.obs, tally.add(rewarded(step), starting, quota)
-            remaining = None if remaining is None else remaining - 1
-    finally:
-        env.close()
-    return tally.result(members)
+        result, found = apart(broken) if broken else (play(env_config.build(env_seeds, num_threads)), {})
+    except Exception:
+        # Who raised is seen when each member has environments of its own; nothing is played twice that counts.
+        if members == 1:
+            raise
+        result, found = apart(broken)
+        if len(found) in (0, members):
+            raise
+    return replace(result, broken=found)
+
+
+def _left_out(env: VectorEnv, num_envs: int) -> np.ndarray:
+    """Which of N environments raised and play no more."""
+    return np.isin(np.arange(env.num_envs) // num_envs, list(getattr(env, "broken", ())))
 
 
 def _is_finite(values: np.ndarray) -> bool:

@@ -21,12 +21,17 @@ class World:
         self._config, self._scenario, self._seeds, self._num_threads = config, scenario, seeds, num_threads
         self.phase = phase
         self.episodes = EpisodeStatistics(len(seeds) * config.num_envs)
-        self._env = self._build(0)
+        self._env = self._build(0, {})
 
-    def _build(self, at_step: int) -> JournaledEnv:
+    @property
+    def broken(self) -> Mapping[int, str]:
+        """Members whose environments raised, and what, as Python prints it; they show zeros from then on."""
+        return self._env.broken
+
+    def _build(self, at_step: int, broken: Mapping[int, str]) -> JournaledEnv:
         num_envs = self._config.num_envs
         seeds = [derive_seed(seed, "environment", at_step, i) for seed in self._seeds for i in range(num_envs)]
-        env = JournaledEnv(self._env_config(self.phase), seeds, self._num_threads)
+        env = JournaledEnv(self._env_config(self.phase), seeds, self._num_threads, num_envs, broken)
         env.reset()
         return env
 
@@ -67,7 +72,7 @@ class World:
     def restart(self, at_step: int) -> None:
         """New episodes with new seeds, which depend on the members' seeds and ``at_step`` alone."""
         self._env.close()
-        self._env = self._build(at_step)
+        self._env = self._build(at_step, self.broken)
         self.episodes.restart()
 
     def state_dict(self) -> dict[str, np.ndarray]:

@@ -24,6 +24,7 @@ class Recorder:
         self.window = MetricWindow()
         self.value_courses = [ValueCourse() for _ in segment.members]
         self.silent: set[int] = set()
+        self.lost: set[int] = set()  # and nothing is recorded of them, not even evaluations
         self._log_clock = (time.monotonic(), segment.from_step)
         self._usage = ProcessUsage(device)
 
@@ -38,6 +39,7 @@ class Recorder:
         return [
             Record(trial, step, name, value, now)
             for m, value in zip(members, values, strict=True)
+            if m not in self.lost
             for trial in self._segment.members[m].trials
         ]
 
@@ -53,6 +55,11 @@ class Recorder:
             found += self.records(step, f"{MARK}{not_finite[member]}", [1.0], [member])
         self.hush(not_finite)
         return found
+
+    def lose(self, members: Iterable[int]) -> None:
+        """Their trials have failed: they end here, without a final evaluation."""
+        self.lost |= set(members)
+        self.hush(self.lost)
 
     def hush(self, members: Iterable[int]) -> None:
         """Nothing is measured of these members any more."""

@@ -219,6 +219,13 @@ class SegmentRun:
         _at_once(RecordWriter.close, self._writers.values())
         self._trainer.close()
 
+    @property
+    def failed(self) -> dict[str, str]:
+        """Trials that failed while their population went on, and what was raised, as Python prints it."""
+        raised = dict(self._end.plain.get("failed", ())) if self._end is not None else self._trainer.course.failed
+        members = self.segment.members
+        return {trial: text for member, text in raised.items() for trial in members[member].trials}
+
     def progress(self) -> Progress:
         """Read from another thread while ``run`` is busy."""
         segment = self.segment

@@ -193,10 +193,11 @@ class Trainer:
         low, silent, everyone = self.course.lowest, self._recorder.silent, range(self.num_members)
         nothing = {name: np.full(self.num_members, np.nan) for name in low}
         found = nothing if self._is_over else self.course.evaluate(self.step, self._phase_before_events)
+        records = self._newly_silent(look=False)
         sound = np.logical_and.reduce([np.isfinite(found[name]) for name in low])
         spoilt = [m for m in everyone if not sound[m] and m not in silent]
         sound[list(silent)] = False
-        records = self._recorder.records(self.step, SPOILT, [1.0] * len(spoilt), spoilt)
+        records += self._recorder.records(self.step, SPOILT, [1.0] * len(spoilt), spoilt)
         for name, values in found.items():
             if name in low:
                 counted = np.where(sound, values, low[name])
@@ -213,6 +214,9 @@ class Trainer:
         Only steps of the clock at which something is due anyway are looked at, so that a mark does not depend on when
         something was saved.
         """
+        if failed := self.course.failed.keys() - self._recorder.lost:
+            self._recorder.lose(failed)
+            self.agent.silence(dict.fromkeys(failed, "environment"))
         if look and not self._is_over:
             self.agent.silence(self._recorder.window.faults())
             self.agent.check_finite()
@@ -279,6 +283,7 @@ class Trainer:
             "last_reset": self._last_reset,
             "triggered": self._triggered,
             "not_finite": list(self.agent.not_finite.items()),
+            "failed": list(self.course.failed.items()),
         }
         return tensors, plain
 
@@ -301,6 +306,9 @@ class Trainer:
         self._recorder.window.load_state_dict(plain["window"], parents, self._device)
         self._last_reset = [plain["last_reset"][parent] for parent in parents]
         self._triggered = [m for m, parent in enumerate(parents) if parent in plain["triggered"]]
+        failed = dict(plain.get("failed", ()))
+        self.course.failed |= {m: failed[parent] for m, parent in enumerate(parents) if parent in failed}
+        self._recorder.lose(self.course.failed)
         self._stay_silent(dict(plain.get("not_finite", ())), parents)
         arrays = {name: value.numpy() for name, value in tensors.items()}
         restarts = self.segment.fork and step == self.segment.from_step
