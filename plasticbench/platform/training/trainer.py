@@ -80,12 +80,12 @@ class Trainer:
 
     @property
     def num_not_finite(self) -> int:
-        """Members that are silent, since something of them was not finite."""
-        return len(self._recorder.silent)
+        """Members that are silent since something of them was not finite, and not since their environments raised."""
+        return len(self._recorder.silent - self._recorder.lost)
 
     @property
     def _is_over(self) -> bool:
-        return self.num_not_finite == self.num_members
+        return len(self._recorder.silent) == self.num_members
 
     def _event_parts(self, method: Method | None) -> list[tuple[int, Part, frozenset[int]]]:
         """Position, part and known steps of everything that has events."""
@@ -220,7 +220,7 @@ class Trainer:
         if look and not self._is_over:
             self.agent.silence(self._recorder.window.faults())
             self.agent.check_finite()
-        if len(self.agent.not_finite) == self.num_not_finite:
+        if len(self.agent.not_finite) == len(self._recorder.silent):
             return []
         return self._recorder.silenced(self.step, self.agent.not_finite)
 
