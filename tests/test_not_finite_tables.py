@@ -13,7 +13,7 @@ from run_directory import write_run
 from plasticbench.analysis import leaderboard, report
 from plasticbench.analysis.leaderboard import Row
 from plasticbench.analysis.leaderboard_text import number_text, to_json, to_markdown
-from plasticbench.analysis.not_finite import NotFinite, counted, mark
+from plasticbench.analysis.not_finite import NotFinite, counted, for_figures, mark
 from plasticbench.analysis.report import write_report
 from plasticbench.records import Record, RecordWriter
 
@@ -65,6 +65,16 @@ def test_a_marked_trial_is_counted_named_and_ranked_with_what_its_evaluations_co
     assert "A, fire, seed 2: loss/td at step 55" in page
     assert "Single evaluations" not in page
     assert [row["not_finite_trials"] for row in strict(run)["rows"] if row["method"] == "fire"] == [1, 1]
+
+
+def test_figures_of_networks_leave_a_marked_trial_out_where_its_method_has_others():
+    probe, score = "plasticity/online/srank", "eval/score"
+    mine = [("A", "none", seed, name, 10, 1.0) for seed in (0, 1) for name in (probe, score)]
+    marked = table(*mine, ("A", "none", 1, "trial/not_finite/loss/td", 10, 1.0))
+    left = for_figures(marked)
+    assert list(zip(left["seed"], left["name"], strict=True)) == [(0, probe), (0, score), (1, score)]
+    alone = table(*mine[2:], ("A", "none", 1, "trial/not_finite/loss/td", 10, 1.0))
+    assert for_figures(alone) is alone
 
 
 def test_the_mark_is_the_first_record_of_its_kind():

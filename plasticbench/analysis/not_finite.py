@@ -52,6 +52,25 @@ def marks(table: pd.DataFrame) -> dict[tuple[Any, ...], NotFinite]:
     return {key: its for key, its in found.items() if its is not None}
 
 
+def for_figures(table: pd.DataFrame) -> pd.DataFrame:
+    """A table in which marked trials have evaluations alone, where their method has other trials of the task.
+
+    A curve ends where any of its runs does, so that no survivor speaks for all; but what the networks of a broken trial
+    showed before it broke is no reason to hide what those of all others show behind that step.
+    """
+    seeds: dict[tuple[str, str], set[int]] = {}
+    for task, method, seed in marks(table):
+        seeds.setdefault((task, method), set()).add(seed)
+    dropped = np.zeros(len(table), dtype=bool)
+    for (task, method), broken in seeds.items():
+        own = (table["task"] == task) & (table["method"] == method)
+        if set(table.loc[own, "seed"]) - broken:
+            dropped |= (own & table["seed"].isin(broken)).to_numpy()
+    if not dropped.any():
+        return table
+    return table[~dropped | table["name"].isin(EVALUATIONS).to_numpy()]
+
+
 def counted(tables: Sequence[pd.DataFrame], has_references: Mapping[str, bool]) -> list[pd.DataFrame]:
     """Tables in which every evaluation is a number that counts; ``has_references``: by task.
 

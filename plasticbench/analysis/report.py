@@ -31,7 +31,7 @@ from plasticbench.analysis.leaderboard_text import (
     to_json,
     to_markdown,
 )
-from plasticbench.analysis.not_finite import MARK, counted
+from plasticbench.analysis.not_finite import MARK, counted, for_figures
 from plasticbench.analysis.outcomes import Outcome, outcome_rows, outcomes, references
 from plasticbench.analysis.panels import MAX_DETAILED_TASKS, Panels
 from plasticbench.analysis.plots import palette
@@ -72,7 +72,7 @@ def write_report(run_dir: Location) -> Location:
     rows = leaderboard.rank(found)
     folder = run.path / "report"
     ranking = json.dumps(to_json(Leaderboard(rows, provenance([run], [own]))), indent=1, allow_nan=False) + "\n"
-    [shown] = counted([table], references([run]))
+    [shown] = counted([for_figures(table)], references([run]))
     page = _template("report.html.j2").render(_context(run, shown, found, rows))
     texts = {"leaderboard.json": ranking, "leaderboard.md": to_markdown(rows), "index.html": page}
     storage.write_together({folder / name: text.encode() for name, text in texts.items()})
