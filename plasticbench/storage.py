@@ -6,7 +6,7 @@ Every file is written whole by one atomic step, so that it can be done on an obj
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -87,18 +87,38 @@ def write_atomically(path: Location, data: bytes) -> None:
         with _os_errors(path):
             path.fs.pipe_file(path.path, data)
         return
-    path.parent.mkdir(parents=True, exist_ok=True)
-    draft = path.with_name(path.name + ".new")
+    write_together({path: data})
+
+
+def write_together(files: Mapping[Location, bytes]) -> None:
+    """Writes files of one folder durably, each whole; on a disk that is full or broken none of them is written.
+
+    In an object store one after the other. Raises ``OSError``.
+    """
+    local = {path: data for path, data in files.items() if isinstance(path, Path)}
+    for path, data in files.items():
+        if path not in local:
+            write_atomically(path, data)
+    drafts = {path.with_name(path.name + ".new"): path for path in local}
     try:
-        with open(draft, "wb") as file:
-            file.write(data)
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(draft, path)
+        for draft, path in drafts.items():
+            _write_draft(draft, local[path])
+        for draft, path in drafts.items():
+            os.replace(draft, path)
     except OSError:
-        draft.unlink(missing_ok=True)  # on a full disk it would take the room that is left
+        for draft in drafts:
+            draft.unlink(missing_ok=True)  # on a full disk they would take the room that is left
         raise
-    _sync_folder(path.parent)
+    for folder in {path.parent for path in local}:
+        _sync_folder(folder)
+
+
+def _write_draft(draft: Path, data: bytes) -> None:
+    draft.parent.mkdir(parents=True, exist_ok=True)
+    with open(draft, "wb") as file:
+        file.write(data)
+        file.flush()
+        os.fsync(file.fileno())
 
 
 def create(path: UPath, data: bytes) -> None:

@@ -96,7 +96,7 @@ def test_a_row_counts_its_diverged_trials_and_keeps_score_and_rank(tmp_path, div
 def test_a_trial_that_records_no_values_is_not_said_to_be_sound(tmp_path):
     rows = leaderboard.leaderboard([write_run(tmp_path, SCORES)]).rows
     assert {row.diverged_trials for row in rows} == {None}
-    assert to_markdown(rows).count("| – |\n") == 2  # noqa: RUF001
+    assert to_markdown(rows).count("| – | 0 of 3 |\n") == 2  # noqa: RUF001
 
 
 def test_the_report_says_what_a_diverged_score_measures(diverged_run):

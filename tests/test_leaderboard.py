@@ -104,9 +104,9 @@ def test_a_trial_without_a_record_file_is_incomplete(tmp_path):
     assert row_of(board([run]), "fire").n_incomplete == 1
 
 
-def test_a_score_that_is_not_a_number_is_incomplete(tmp_path):
-    run = write_run(tmp_path, {("A", "none"): [float("nan"), 0.5, 0.5]})
-    assert board([run])[0].n_incomplete == 1
+def test_a_score_that_is_not_a_number_counts_as_the_reference_low(tmp_path):
+    row = board([write_run(tmp_path, {("A", "none"): [float("nan"), 0.5, 0.7]})])[0]
+    assert (row.n_incomplete, row.summary.mean, row.summary.median) == (0, pytest.approx(0.4), 0.5)
 
 
 def test_a_method_that_lacks_a_task_is_not_ranked_over_all(tmp_path):

@@ -8,7 +8,7 @@ from torch import nn
 from torch.nn.utils import parametrizations
 
 import plasticbench
-from plasticbench.learning.invariants import check_reset
+from plasticbench.learning.invariants import check_finite, check_storage
 from plasticbench.learning.module_state import ZERO_STATE_OPTIMIZERS, module_state
 
 
@@ -339,18 +339,19 @@ def test_layers_that_cannot_be_rewritten_are_errors(layer, message) -> None:
 # -- the invariant check ----------------------------------------------------------------------------------------------
 
 
-def test_check_reset_names_what_moved_appeared_vanished_or_is_not_finite() -> None:
+def test_the_check_after_a_reset_names_what_moved_appeared_vanished_or_is_not_finite() -> None:
     value = torch.zeros(2)
-    check_reset({"w": value.data_ptr()}, {"w": value})
+    check_storage({"w": value.data_ptr()}, {"w": value})
     with pytest.raises(RuntimeError, match="w: the reset replaced its storage"):
-        check_reset({"w": value.data_ptr()}, {"w": value.clone()})
+        check_storage({"w": value.data_ptr()}, {"w": value.clone()})
     with pytest.raises(RuntimeError, match="w: is gone"):
-        check_reset({"w": value.data_ptr()}, {})
+        check_storage({"w": value.data_ptr()}, {})
     with pytest.raises(RuntimeError, match="w: was added"):
-        check_reset({}, {"w": value})
+        check_storage({}, {"w": value})
+    check_finite({"w": value})
     value[1] = torch.inf
     with pytest.raises(RuntimeError, match="w: holds values that are not finite"):
-        check_reset({"w": value.data_ptr()}, {"w": value})
+        check_finite({"w": value})
 
 
 def test_a_reset_that_leaves_weights_not_finite_is_an_error_that_names_the_parameter() -> None:

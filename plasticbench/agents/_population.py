@@ -13,6 +13,8 @@ from torch import Tensor
 
 from plasticbench.agents._clock import Clock
 from plasticbench.agents._replay import Batch, PopulationReplay
+from plasticbench.agents._running_norm import RunningNorm
+from plasticbench.agents._silence import Silence, faults
 from plasticbench.agents._temperature import Temperature
 from plasticbench.agents._value_bound import ValueBound
 from plasticbench.contracts.network import NetworkView
@@ -33,8 +35,10 @@ class PopulationAgent(ABC):
     num_envs: int
     temperature: Temperature | None
     value_bound: ValueBound
+    silent: Silence
     parts: Sequence[Sequence[Part]]  # of each member's method
     updates_made: int = 0  # by every member
+    _norm: RunningNorm | None = None  # of observations
 
     @property
     @abstractmethod
@@ -56,7 +60,9 @@ class PopulationAgent(ABC):
     def learn(self, step: int) -> Iterator[dict[str, Tensor]]:
         """Makes the updates that are due when the clock reaches ``step``; yields each one's metrics ``[M]``."""
         for _ in range(self.clock.updates(step, self.replay)):
-            yield self.update(step)
+            metrics = self.update(step)
+            self._hold()
+            yield metrics
 
     @abstractmethod
     def inputs(self, batch: Batch) -> dict[str, Tensor]:
@@ -73,8 +79,60 @@ class PopulationAgent(ABC):
     def advance(self, world: World, step: int) -> Iterator[dict[str, Tensor]]:
         """One step of all environments from ``step`` on, and the updates that it makes due."""
         action = self.act(world.obs, step)
-        self.observe(action, world.step(action))
+        if found := faults({"action": self.silent.acted(action)}):
+            self.check_finite()  # names the weights that such an action came from
+            self.silence(found)
+        action = self.silent.acted(action)
+        followed = world.step(action)
+        if found := faults({"reward": followed.reward, "observation": followed.obs}):
+            self.silence(found)
+        self.observe(action, self.silent.followed(followed))
         yield from self.learn(step + self.num_envs)
+
+    def _met(self, obs: np.ndarray) -> np.ndarray:
+        """The first observations of a course, looked at."""
+        self.silence(faults({"observation": obs}))
+        return self.silent.observed(obs)
+
+    # -- members that are not finite -----------------------------------------------------------------------------
+
+    @property
+    def not_finite(self) -> Mapping[int, str]:
+        """Members that are silent, and what of each was not finite first."""
+        return self.silent.reasons
+
+    def check_finite(self) -> None:
+        """Silences members with weights that are not finite; waits for the device."""
+        for trained in self.trained:
+            self.silence(trained.not_finite())
+
+    def silence(self, faults: Mapping[int, str]) -> None:
+        """These members are zeros from now on, in whatever they read, weigh and do; their siblings notice nothing.
+
+        They keep their places, and take part in every operation: with others in the same one, products of the siblings
+        would be rounded otherwise.
+        """
+        new = {member: what for member, what in faults.items() if member not in self.not_finite}
+        if not new:
+            return
+        self.silent.reasons |= new
+        members = list(self.not_finite)
+        self.replay.silence(members)
+        for trained in self.trained:
+            trained.silence(members)
+        if self.temperature is not None:
+            self.temperature.silence(members)
+        if self._norm is not None:
+            self._norm.silence(members)
+
+    def _hold(self) -> None:
+        """Brings silent members back to where they are held, from where an update or an event moved them."""
+        if not self.not_finite:
+            return
+        for trained in self.trained:
+            trained.hold()
+        if self.temperature is not None:
+            self.temperature.silence(list(self.not_finite))
 
     # -- probes --------------------------------------------------------------------------------------------------
 
@@ -134,6 +192,7 @@ class PopulationAgent(ABC):
         }
         if self.temperature is not None and rule == "reset":
             self.temperature.reset(members)
+        self._hold()
         return reports
 
     def _samples(self, batch: Batch) -> dict[str, Sample]:

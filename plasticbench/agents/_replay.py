@@ -138,6 +138,12 @@ class PopulationReplay:
         self._cleared_row = self.rows
         self._stored_rows = 0
 
+    def silence(self, members: Sequence[int]) -> None:
+        """All that these members saw and did becomes zeros; when their episodes ended stays."""
+        kept = [self._outcome, *(values for values in (self._frames, self._action) if values.is_floating_point())]
+        for values in kept:
+            values[list(members)] = 0.0
+
     def sample(self, uniforms: np.ndarray) -> Batch:
         """The transitions that uniforms ``[M, B]`` in [0, 1) point to."""
         slots = self._queue.shape[1]

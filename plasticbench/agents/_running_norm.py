@@ -45,6 +45,12 @@ class RunningNorm:
         self._count += number
         self._refresh()
 
+    def silence(self, members: Sequence[int]) -> None:
+        """These members forget what they saw: zeros stay zeros."""
+        self._mean[list(members)] = 0.0
+        self._variance[list(members)] = 1.0
+        self._refresh()
+
     def apply(self, obs: Tensor) -> Tensor:
         """Normalises float observations ``[M, B, *obs_shape]``."""
         return (obs - self._shift) * self._scale

@@ -66,6 +66,16 @@ class Temperature:
         self.optimizer.steps.index_fill_(1, index.cpu(), 0)
         self.optimizer.rebuild()
 
+    def silence(self, members: Sequence[int]) -> None:
+        """These members stay at the starting value.
+
+        Their steps are counted on: Adam's kernel may round what shares a count otherwise than what does not.
+        """
+        index = torch.tensor(list(members), device=self.flat.device)
+        self.flat.index_fill_(0, index, self._log_start)
+        for moment in self.optimizer.moments.values():
+            moment.index_fill_(0, index, 0.0)
+
     def _parts(self) -> dict[str, Tensor]:
         optimizer = self.optimizer
         return {

@@ -15,6 +15,7 @@ from plasticbench.agents._losses import Loss, double_target, max_target, q_learn
 from plasticbench.agents._population import PopulationAgent
 from plasticbench.agents._replay import Batch, PopulationReplay, observations
 from plasticbench.agents._settings import ReplaySettings
+from plasticbench.agents._silence import Silence
 from plasticbench.agents._uniforms import MemberUniforms
 from plasticbench.agents._value_bound import ValueBound
 from plasticbench.contracts.task import BoxActions, EnvSpec, EnvStep
@@ -249,7 +250,7 @@ class DQN(PopulationAgent):
         self.value_bound = ValueBound(config.discount, self.num_members, device)
         self._exploration = MemberUniforms(streams, "exploration", (num_envs, 2))
         self._batches = MemberUniforms(streams, "replay", (config.batch_rows,))
-        self.clock = Clock(config, num_envs)
+        self.clock, self.silent = Clock(config, num_envs), Silence(spec)
         self._epsilon = LinearSchedule(
             start=config.epsilon_start,
             end=config.epsilon_end,
@@ -264,7 +265,7 @@ class DQN(PopulationAgent):
 
     def begin(self, obs: np.ndarray, ended: np.ndarray | None = None) -> None:
         """Starts a new course at ``obs``, after environments or their view of the world were changed."""
-        self.replay.begin(obs, ended)
+        self.replay.begin(self._met(obs), ended)
 
     def act(self, obs: np.ndarray, step: int) -> np.ndarray:
         """Epsilon-greedy actions ``[M, E]`` for training."""

@@ -21,6 +21,7 @@ from plasticbench.agents._running_norm import RunningNorm
 from plasticbench.agents._sac_networks import actor_layers, box_actions, critic_layers
 from plasticbench.agents._sac_orders import Rows, UpdateOrder, noises
 from plasticbench.agents._settings import ReplaySettings
+from plasticbench.agents._silence import Silence
 from plasticbench.agents._tanh_gaussian import LogStdBound, bounded_log_std, sample
 from plasticbench.agents._temperature import Temperature, TemperatureObjective
 from plasticbench.agents._uniforms import MemberNormals, MemberUniforms
@@ -224,7 +225,7 @@ class SAC(PopulationAgent):
             n_step=config.n_step,
             discount=config.discount,
         )
-        self.clock = Clock(config, num_envs)
+        self.clock, self.silent = Clock(config, num_envs), Silence(spec)
         self._draws = {
             "exploration": MemberNormals(streams, "exploration", (num_envs, len(low))),
             "batches": MemberUniforms(streams, "replay", (config.batch_rows,)),
@@ -238,8 +239,9 @@ class SAC(PopulationAgent):
 
     def begin(self, obs: np.ndarray, ended: np.ndarray | None = None) -> None:
         """Starts a new course at ``obs``, after environments or their view of the world were changed."""
-        self.replay.begin(obs, ended)
-        self._take_in(obs)
+        met = self._met(obs)
+        self.replay.begin(met, ended)
+        self._take_in(met)
 
     def act(self, obs: np.ndarray, step: int) -> np.ndarray:
         """Actions ``[M, E, A]`` for training: uniform until learning starts, then drawn from the policy."""

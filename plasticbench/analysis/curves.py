@@ -136,7 +136,12 @@ def window_mean(steps: np.ndarray, values: np.ndarray, after_step: float) -> flo
     With evenly spaced evaluations it is the area under the curve divided by its length.
     """
     window = values[steps > after_step]
-    return float(window.mean()) if len(window) else float("nan")
+    if not len(window):
+        return float("nan")
+    mean = float(window.mean())
+    if not np.isfinite(mean) and np.isfinite(window).all():  # the sum is more than a float can hold
+        mean = float((window / len(window)).sum())
+    return mean
 
 
 def final_value(steps: np.ndarray, values: np.ndarray, end_step: int) -> float:

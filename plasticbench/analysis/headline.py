@@ -45,6 +45,24 @@ def warning(rows: Sequence[Row]) -> str | None:
     return f"Values diverged in {where}: this measures divergence, not plasticity."
 
 
+def lowest_text(row: Row) -> str:
+    """What the evaluations of a trial that is not finite count as."""
+    return "the lowest return seen" if row.measure == "return" else "the reference low"
+
+
+def not_finite_sentence(rows: Sequence[Row]) -> str | None:
+    """A sentence about the trials of one board that are not finite, ``None`` if there are none."""
+    concerned = [row for row in rows if row.not_finite_trials]
+    if not concerned:
+        return None
+    if len(concerned) > _MAX_NAMED:
+        trials, of = sum(row.not_finite_trials for row in concerned), sum(row.n_trials for row in concerned)
+        where = f"{trials} of {of} trials of {len(concerned)} methods"
+    else:
+        where = _listed([f"{row.not_finite_trials} of {row.n_trials} trials of {row.method}" for row in concerned])
+    return f"Not finite: {where}, ranked with {lowest_text(rows[0])}."
+
+
 def _verdict(when: str, standings: Mapping[str, Standing], num_seeds: int, measure: str) -> str:
     (leader, best), *others = standings.items()
     score = number_text(best.iqm.value)

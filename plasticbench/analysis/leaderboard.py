@@ -22,7 +22,7 @@ from plasticbench.analysis import aggregate
 from plasticbench.analysis.aggregate import Runs
 from plasticbench.analysis.claims import Comparison, compare_methods, detectable_difference
 from plasticbench.analysis.intervals import iqm_interval
-from plasticbench.analysis.outcomes import RECORD_NAMES, Outcome, after_score, outcomes, scores_by_task
+from plasticbench.analysis.outcomes import RECORD_PATTERN, Outcome, after_score, outcomes, scores_by_task
 from plasticbench.analysis.provenance import provenance
 from plasticbench.analysis.runs import load_run, read_table
 from plasticbench.storage import Location
@@ -35,7 +35,7 @@ UNPOOLED = "not ranked: returns of tasks without reference returns cannot be tak
 
 @dataclass(frozen=True, slots=True)
 class Estimate:
-    """A number and its 95% interval; ``None`` where there is none, as with few seeds."""
+    """A number and its 95% interval; ``None`` where there is none, as with few seeds or beyond what a float holds."""
 
     value: float | None = None
     low: float | None = None
@@ -80,8 +80,9 @@ class Row:
 
     ``agent`` says what trained it, so that methods of different backends can stand in one table. ``final`` ranks the
     final scores, ``after`` the means of all scores after the first reset or change. ``diverged_trials`` are those
-    marked ``overvalued``; ``None`` where no trial recorded how large its values are. ``measure`` is what everything of
-    the row is about: scores, or raw returns where there are no references.
+    marked ``overvalued``; ``None`` where no trial recorded how large its values are. ``not_finite_trials`` are those
+    marked ``not_finite``, which are ranked with the reference low. ``measure`` is what everything of the row is about:
+    scores, or raw returns where there are no references.
     """
 
     task: str
@@ -91,6 +92,7 @@ class Row:
     n_incomplete: int
     n_trials: int = 0
     diverged_trials: int | None = None
+    not_finite_trials: int = 0
     final: Standing = Standing()
     after: Standing = Standing()
     summary: Summary = Summary()
@@ -105,6 +107,7 @@ class Leaderboard(NamedTuple):
     provenance: dict[str, Any]
 
 
+@np.errstate(over="ignore", invalid="ignore")  # what floats cannot hold is null in the rows
 def leaderboard(run_dirs: Iterable[Location]) -> Leaderboard:
     """Ranks the methods of one or more runs; rows without a rank come last.
 
@@ -112,7 +115,7 @@ def leaderboard(run_dirs: Iterable[Location]) -> Leaderboard:
     other settings under one method name, or a trial that is there twice.
     """
     runs = [load_run(path) for path in run_dirs]
-    tables = [read_table(run, "|".join(RECORD_NAMES)) for run in runs]
+    tables = [read_table(run, RECORD_PATTERN) for run in runs]
     return Leaderboard(rank(outcomes(runs, tables)), provenance(runs, tables))
 
 
@@ -154,6 +157,7 @@ def _rows(label: str, tasks: Sequence[str], found: Sequence[Outcome], is_ranked:
             n_incomplete=sum(not outcome.is_complete for outcome in own),
             n_trials=len(own),
             diverged_trials=_diverged(own),
+            not_finite_trials=sum(outcome.not_finite is not None for outcome in own),
             final=by_final.get(method, Standing()),
             after=by_after.get(method, Standing()),
             summary=_summary(label, measure, finals[method], own) if method in finals else Summary(),
@@ -206,6 +210,7 @@ def _too_few(num_seeds: int) -> str:
     return f"no interval: {num_seeds} seed{'' if num_seeds == 1 else 's'}, {aggregate.MIN_SEEDS} are needed"
 
 
+@np.errstate(over="ignore", invalid="ignore")  # scores may be as large as floats get
 def standings(scores: Mapping[str, Sequence[Runs]]) -> dict[str, Standing]:
     """Ranks methods by IQM; intervals and claims where every task of every method has enough seeds."""
     if not scores:
@@ -215,10 +220,10 @@ def standings(scores: Mapping[str, Sequence[Runs]]) -> dict[str, Standing]:
     if not all(aggregate.has_interval(tasks) for tasks in scores.values()):
         mean = {m: float(aggregate.mean([runs.values for runs in tasks])) for m, tasks in scores.items()}
         lead = mean[max(point, key=lambda method: point[method])]
-        return {m: Standing(iqm=Estimate(point[m]), rank=order[m], behind=Estimate(lead - mean[m])) for m in point}
+        return {m: Standing(iqm=_estimate(point[m]), rank=order[m], behind=_estimate(lead - mean[m])) for m in point}
     found = compare_methods(scores)
     leader = int(np.argmax(list(point.values())))
-    detectable = detectable_difference(scores) if len(scores) > 1 else None
+    detectable = _estimate(detectable_difference(scores)).value if len(scores) > 1 else None
     return {
         method: Standing(
             iqm=_estimate(point[method], *iqm_interval([runs.values for runs in tasks])),
@@ -237,5 +242,8 @@ def _behind(found: Comparison, leader: int, method: int) -> Estimate:
     return _estimate(difference, difference - bound, difference + bound)
 
 
-def _estimate(value: float, low: np.ndarray, high: np.ndarray) -> Estimate:
-    return Estimate(float(value), float(low), float(high))
+def _estimate(value: float, *bounds: np.ndarray) -> Estimate:
+    numbers = [float(number) for number in (value, *bounds)]
+    if not np.isfinite(numbers).all():
+        return Estimate(numbers[0] if np.isfinite(numbers[0]) else None)
+    return Estimate(*numbers)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import asdict
 from typing import Any
@@ -20,14 +21,16 @@ _COLUMNS = (
     "return",
     "seeds",
     "diverged",
+    "not finite",
 )
+_BILLION = 1e9
 SCHEMA_VERSION = 2
 """Of what ``to_json`` gives; raised when a name of it goes or begins to mean something else."""
 
 
 def to_json(board: Leaderboard) -> dict[str, Any]:
-    """The content of ``leaderboard.json``: rows as flat plain data; missing numbers are null."""
-    rows = [_flat(row) for row in board.rows]
+    """The content of ``leaderboard.json``: rows as flat plain data; null for a number that is missing or infinite."""
+    rows = [{name: _strict(value) for name, value in _flat(row).items()} for row in board.rows]
     return {"schema_version": SCHEMA_VERSION, "rows": rows, "provenance": board.provenance}
 
 
@@ -41,6 +44,7 @@ def _flat(row: Row) -> dict[str, Any]:
         "n_incomplete": row.n_incomplete,
         "n_trials": row.n_trials,
         "diverged_trials": row.diverged_trials,
+        "not_finite_trials": row.not_finite_trials,
         **_columns("iqm", final.iqm),
         **asdict(row.summary),
         "rank": final.rank,
@@ -54,6 +58,10 @@ def _flat(row: Row) -> dict[str, Any]:
         "measure": row.measure,
         "note": row.note,
     }
+
+
+def _strict(value: Any) -> Any:
+    return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
 def _columns(name: str, estimate: Estimate, bounds: str | None = None) -> dict[str, float | None]:
@@ -104,6 +112,7 @@ def _markdown_row(row: Row) -> str:
         number_text(row.summary.mean_return, digits=1),
         str(row.n_seeds),
         diverged_text(row),
+        not_finite_text(row),
     ]
     return f"| {' | '.join(cells)} |"
 
@@ -122,6 +131,11 @@ def diverged_text(row: Row) -> str:
     return "–" if row.diverged_trials is None else f"{row.diverged_trials} of {row.n_trials}"  # noqa: RUF001
 
 
+def not_finite_text(row: Row) -> str:
+    """How many of the trials are not finite: ``2 of 10``."""
+    return f"{row.not_finite_trials} of {row.n_trials}"
+
+
 def interval_text(estimate: Estimate) -> str:
     """``0.91 [0.85, 0.96]``, without brackets where there is no interval."""
     bounds = f" [{number_text(estimate.low)}, {number_text(estimate.high)}]" if estimate.low is not None else ""
@@ -129,5 +143,8 @@ def interval_text(estimate: Estimate) -> str:
 
 
 def number_text(value: float | None, digits: int = 3) -> str:
-    """A number with a true minus sign and no negative zero, or a dash for none."""
-    return "–" if value is None else f"{value:z.{digits}f}".replace("-", "\N{MINUS SIGN}")  # noqa: RUF001
+    """A number with a true minus sign and no negative zero, from a billion on with an exponent; a dash for none."""
+    if value is None or not math.isfinite(value):
+        return "–"  # noqa: RUF001
+    text = f"{value:z.{digits}f}" if abs(value) < _BILLION else f"{value:.{digits}e}"
+    return text.replace("-", "\N{MINUS SIGN}")

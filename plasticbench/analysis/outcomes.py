@@ -13,11 +13,14 @@ import pandas as pd
 from plasticbench.analysis.aggregate import Runs
 from plasticbench.analysis.curves import final_value, window_mean
 from plasticbench.analysis.divergence import RATIO, Overvalued, overvalued
+from plasticbench.analysis.not_finite import MARK, SPOILT, NotFinite, counted, is_mark, marks
 from plasticbench.analysis.runs import Run
 from plasticbench.storage import Location
 
-RECORD_NAMES = ("eval/return", "eval/score", RATIO)
-"""Names of the records that outcomes need."""
+RECORD_NAMES = ("eval/return", "eval/score", RATIO, SPOILT)
+"""Names of the records that outcomes need, beside the marks of trials that are not finite."""
+RECORD_PATTERN = "|".join(RECORD_NAMES) + f'|{MARK}[^"]*'
+"""The names of all of them as a regular expression."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -26,6 +29,7 @@ class Outcome:
 
     Without ``has_references`` the scores of the task are raw returns.
     ``overvalued`` is the mark of a trial whose values diverged; ``has_value_ratio`` says whether it recorded any.
+    ``not_finite`` is the mark of a trial that ended so; ``spoilt_steps`` are those of single evaluations that did.
     """
 
     task: str
@@ -38,6 +42,8 @@ class Outcome:
     has_value_ratio: bool = False
     overvalued: Overvalued | None = None
     has_references: bool = True
+    not_finite: NotFinite | None = None
+    spoilt_steps: tuple[int, ...] = ()
 
     @property
     def is_complete(self) -> bool:
@@ -50,13 +56,12 @@ def outcomes(runs: Sequence[Run], tables: Sequence[pd.DataFrame]) -> list[Outcom
     _check_comparable(runs)
     events = {task: _first_event(runs, task) for run in runs for task in run.tasks}
     found = []
-    for run, table in zip(runs, tables, strict=True):
-        own = series(table)
+    for run, table, raw in zip(runs, counted(tables, references(runs)), tables, strict=True):
+        own, broken, spoilt = series(table), marks(raw), _spoilt(raw)
         for trial in run.trials:
             after = events[trial.task]
-            returns, scores, ratios = (
-                own.get((trial.task, trial.method, trial.seed, name), _NOTHING) for name in RECORD_NAMES
-            )
+            key = trial.task, trial.method, trial.seed
+            returns, scores, ratios, _ = (own.get((*key, name), _NOTHING) for name in RECORD_NAMES)
             found.append(
                 Outcome(
                     task=trial.task,
@@ -69,12 +74,32 @@ def outcomes(runs: Sequence[Run], tables: Sequence[pd.DataFrame]) -> list[Outcom
                     has_value_ratio=len(ratios[0]) > 0,
                     overvalued=overvalued(*ratios),
                     has_references=trial.has_references,
+                    not_finite=(ended := broken.get(key)),
+                    spoilt_steps=tuple(s for s in spoilt.get(key, ()) if ended is None or s < ended.step),
                 )
             )
     return found
 
 
 _NOTHING = (np.empty(0, dtype=np.int64), np.empty(0))
+
+
+def references(runs: Sequence[Run]) -> dict[str, bool]:
+    """Whether tasks have reference returns."""
+    return {trial.task: getattr(trial, "has_references", True) for run in runs for trial in run.trials}
+
+
+def outcome_rows(table: pd.DataFrame) -> pd.DataFrame:
+    """The records that outcomes need."""
+    return table[table["name"].isin(RECORD_NAMES) | is_mark(table)]
+
+
+def _spoilt(table: pd.DataFrame) -> dict[tuple[Any, ...], list[int]]:
+    """The steps of evaluations that were not finite, by task, method and seed."""
+    scores = table[(table["name"] == "eval/score") & ~np.isfinite(table["value"])]
+    rows = pd.concat([scores, table[table["name"] == SPOILT]])
+    trials = rows.groupby(["task", "method", "seed"], observed=True)["step"]
+    return {key: sorted(set(steps.tolist())) for key, steps in trials}
 
 
 def series(table: pd.DataFrame) -> dict[tuple[Any, ...], tuple[np.ndarray, np.ndarray]]:

@@ -161,7 +161,9 @@ class Panels:
         pooled = [np.concatenate([runs.values for runs in tasks]) for tasks in scores.values()]
         if not pooled or min(map(len, pooled)) < 10 or not all(map(aggregate.has_interval, scores.values())):
             return None
-        thresholds = np.linspace(min(0.0, *map(np.min, pooled)), max(1.0, *map(np.max, pooled)), 101)
+        drawable = [values[np.abs(values) < plots.LARGEST] for values in pooled]
+        ends = [0.0, 1.0, *(end for values in drawable if len(values) for end in (values.min(), values.max()))]
+        thresholds = np.linspace(min(ends), max(ends), 101)
 
         def share(sample: aggregate.Scores) -> np.ndarray:
             return aggregate.performance_profile(sample, thresholds)

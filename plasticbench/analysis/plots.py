@@ -25,6 +25,8 @@ MAX_FAINT_LINES = 20
 FEW_FAINT_LINES = 5
 """The same on a page of many figures, most of whose bytes are these lines."""
 _MAX_MARKED_POINTS = 12
+LARGEST = 1e100
+"""No axis reaches farther."""
 CONTROL_COLOUR = "#5b6470"
 _COLOURS = ("#0072b2", "#d55e00", "#009e73", "#b0419a", "#e69f00", "#56b4e9", "#8c6d46", "#3f3fbf")
 """Told apart with any colour vision (Okabe and Ito 2008), a dark purple and three more added."""
@@ -89,12 +91,13 @@ def curve_figure(
         for curve in curves:
             colour, order = colours[curve.method], 2 if colours[curve.method] == CONTROL_COLOUR else 3
             axes.plot(*_as_one_line(curve, max_faint_lines), color=colour, linewidth=0.7, alpha=0.25, zorder=1)
-            axes.fill_between(curve.steps, curve.low, curve.high, color=colour, alpha=0.18, linewidth=0, zorder=order)
+            low, high = _drawable(curve.low), _drawable(curve.high)
+            axes.fill_between(curve.steps, low, high, color=colour, alpha=0.18, linewidth=0, zorder=order)
             marker = "o" if len(curve.steps) <= _MAX_MARKED_POINTS else None
-            centre = _finite(curve.centre)
+            centre = _drawable(curve.centre)
             axes.plot(curve.steps, centre, color=colour, linewidth=2.0, marker=marker, markersize=4, zorder=order + 2)
         for points in after_reset:
-            (ring,) = axes.plot(points.steps, _finite(points.centre), "o", markersize=6, color="white", zorder=6)
+            (ring,) = axes.plot(points.steps, _drawable(points.centre), "o", markersize=6, color="white", zorder=6)
             ring.set_markeredgecolor(colours[points.method])
             ring.set_markeredgewidth(1.8)
         _mark_events(axes, events)
@@ -116,11 +119,27 @@ def distribution_figure(
             colour = colours[strip.method]
             offsets = 0.16 + 0.07 * (np.arange(len(strip.values)) % 3)
             axes.plot(
-                strip.values, row + offsets, "o", markersize=4, color=colour, alpha=0.6, markeredgewidth=0, zorder=3
+                _drawable(strip.values),
+                row + offsets,
+                "o",
+                markersize=4,
+                color=colour,
+                alpha=0.6,
+                markeredgewidth=0,
+                zorder=3,
             )
             if strip.low is not None and strip.high is not None:
-                axes.plot([strip.low, strip.high], [row - 0.1] * 2, color=colour, linewidth=6, alpha=0.35, zorder=2)
-            axes.plot([strip.centre] * 2, [row - 0.26, row + 0.06], color=colour, linewidth=2.5, zorder=4)
+                axes.plot(
+                    _drawable(np.array([strip.low, strip.high])),
+                    [row - 0.1] * 2,
+                    color=colour,
+                    linewidth=6,
+                    alpha=0.35,
+                    zorder=2,
+                )
+            axes.plot(
+                _drawable(np.array([strip.centre] * 2)), [row - 0.26, row + 0.06], color=colour, linewidth=2.5, zorder=4
+            )
         axes.set_yticks(range(len(strips)), [_shortened(strip.method) for strip in strips], color=_INK)
         axes.set_ylim(len(strips) - 0.45, -0.55)
         axes.grid(axis="y", visible=False)
@@ -209,13 +228,14 @@ def _mark_events(axes: Axes, events: Sequence[Event]) -> None:
 
 def _as_one_line(curve: Curve, max_runs: int) -> tuple[np.ndarray, np.ndarray]:
     """Runs as one line with gaps between them: one artist is drawn several times as fast as many."""
-    runs = _finite(curve.runs[:max_runs])
+    runs = _drawable(curve.runs[:max_runs])
     gap = np.full((len(runs), 1), np.nan)
     return np.tile(np.append(curve.steps, np.nan), len(runs)), np.hstack([runs, gap]).ravel()
 
 
-def _finite(values: np.ndarray) -> np.ndarray:
-    return np.where(np.isfinite(values), values, np.nan)
+def _drawable(values: np.ndarray) -> np.ndarray:
+    """Without what is not finite or beyond any axis: matplotlib cannot invert the scale of 1e308."""
+    return np.where(np.abs(values) < LARGEST, values, np.nan)
 
 
 def _short_steps(steps: float, _: int) -> str:

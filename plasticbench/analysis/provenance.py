@@ -8,7 +8,7 @@ from typing import Any
 
 import pandas as pd
 
-from plasticbench.analysis.outcomes import RECORD_NAMES
+from plasticbench.analysis.outcomes import RECORD_NAMES, outcome_rows
 from plasticbench.analysis.runs import Run
 
 
@@ -34,7 +34,7 @@ def _of_run(run: Run, table: pd.DataFrame) -> dict[str, Any]:
 
 def _records_hash(table: pd.DataFrame) -> str:
     """Of a table's rows in their order: trials as the plan has them, records as their files have them."""
-    rows = table[table["name"].isin(RECORD_NAMES)]
+    rows = outcome_rows(table)
     names = rows["name"].cat.set_categories(RECORD_NAMES)
     digest = hashlib.sha256()
     for codes in (rows["task"].cat.codes, rows["method"].cat.codes, names.cat.codes, rows["seed"], rows["step"]):

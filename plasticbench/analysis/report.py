@@ -21,18 +21,20 @@ from plasticbench import storage
 from plasticbench.analysis import aggregate, leaderboard
 from plasticbench.analysis.divergence import LIMIT, NUM_RECORDS, RATIO
 from plasticbench.analysis.films import films_by_task
-from plasticbench.analysis.headline import answer, warning
+from plasticbench.analysis.headline import answer, lowest_text, not_finite_sentence, warning
 from plasticbench.analysis.leaderboard import ALL, Leaderboard, Row
 from plasticbench.analysis.leaderboard_text import (
     by_raw_return,
     diverged_text,
     left_out,
+    not_finite_text,
     number_text,
     rank_text,
     to_json,
     to_markdown,
 )
-from plasticbench.analysis.outcomes import RECORD_NAMES, Outcome, outcomes
+from plasticbench.analysis.not_finite import MARK, counted, for_figures
+from plasticbench.analysis.outcomes import Outcome, outcome_rows, outcomes, references
 from plasticbench.analysis.panels import MAX_DETAILED_TASKS, Panels
 from plasticbench.analysis.plots import palette
 from plasticbench.analysis.provenance import provenance
@@ -41,7 +43,7 @@ from plasticbench.analysis.runs import Run, load_run, read_table
 from plasticbench.analysis.settings import settings_tables
 from plasticbench.storage import Location
 
-_NAMES = rf'(?:eval|loss)/[^"]*|train/return|{RATIO}|(?:plasticity|reset/after)/[^/"]+/[^/"]+'
+_NAMES = rf'(?:eval|loss)/[^"]*|train/return|{RATIO}|{MARK}[^"]*|(?:plasticity|reset/after)/[^/"]+/[^/"]+'
 """Records of whole networks alone; those of single layers would fill the page."""
 
 
@@ -65,19 +67,23 @@ class Board:
         return round(100 * (score - self.low) / (self.high - self.low), 2)
 
 
+@np.errstate(over="ignore", invalid="ignore")  # what floats cannot hold is left out of tables and figures
 def write_report(run_dir: Location) -> Location:
-    """Writes ``report/index.html``, ``leaderboard.json`` and ``leaderboard.md``; returns the path of the page."""
+    """Writes ``report/index.html``, ``leaderboard.json`` and ``leaderboard.md``; returns the path of the page.
+
+    All of them or, whatever fails, none: a table never lies beside the page of another day.
+    """
     run = load_run(run_dir)
     table = read_table(run, _NAMES)
-    own = table[table["name"].isin(RECORD_NAMES)]
+    own = outcome_rows(table)
     found = outcomes([run], [own])
     rows = leaderboard.rank(found)
     folder = run.path / "report"
-    ranking = json.dumps(to_json(Leaderboard(rows, provenance([run], [own]))), indent=1) + "\n"
-    storage.write_atomically(folder / "leaderboard.json", ranking.encode())
-    storage.write_atomically(folder / "leaderboard.md", to_markdown(rows).encode())
-    page = _template("report.html.j2").render(_context(run, table, found, rows))
-    storage.write_atomically(folder / "index.html", page.encode())
+    ranking = json.dumps(to_json(Leaderboard(rows, provenance([run], [own]))), indent=1, allow_nan=False) + "\n"
+    [shown] = counted([for_figures(table)], references([run]))
+    page = _template("report.html.j2").render(_context(run, shown, found, rows))
+    texts = {"leaderboard.json": ranking, "leaderboard.md": to_markdown(rows), "index.html": page}
+    storage.write_together({folder / name: text.encode() for name, text in texts.items()})
     return folder / "index.html"
 
 
@@ -101,6 +107,8 @@ def _template(name: str) -> Any:
     environment.globals |= {
         "rank": rank_text,
         "diverged": diverged_text,
+        "not_finite": not_finite_text,
+        "lowest": lowest_text,
         "css": Markup((folder / "report.css").read_text(encoding="utf-8")),
     }
     return environment.get_template(name)
@@ -114,6 +122,9 @@ def _context(run: Run, table: pd.DataFrame, found: Sequence[Outcome], rows: Sequ
         "answer": answer(boards[0].rows),
         "warning": warning(boards[0].rows),
         "diverged_trials": [outcome for outcome in found if outcome.overvalued is not None],
+        "not_finite_sentence": not_finite_sentence(boards[0].rows),
+        "not_finite_trials": [outcome for outcome in found if outcome.not_finite is not None],
+        "spoilt_trials": [outcome for outcome in found if outcome.spoilt_steps],
         "value_limit": LIMIT,
         "value_records": NUM_RECORDS,
         "boards": boards,

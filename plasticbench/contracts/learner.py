@@ -81,8 +81,21 @@ class Learner(Protocol):
         """The event of part ``index`` of the members' methods; returns what it did by name of network."""
         ...
 
+    @property
+    def not_finite(self) -> Mapping[int, str]:
+        """Members that are silent, and what of each was not finite first, for people."""
+        ...
+
+    def check_finite(self) -> None:
+        """Silences members with weights that are not finite; waits for the device, so it is not done at updates."""
+        ...
+
+    def silence(self, faults: Mapping[int, str]) -> None:
+        """These members are zeros from now on; all others go on bit-equal."""
+        ...
+
     def state_dict(self) -> tuple[dict[str, Tensor], dict[str, Any]]:
-        """Tensors and plain data, the replay's rows left out."""
+        """Tensors and plain data, the replay's rows and who is silent left out."""
         ...
 
     def load_state_dict(self, tensors: dict[str, Tensor], plain: dict[str, Any], parents: Sequence[int]) -> None:
@@ -203,10 +216,17 @@ class Course(Protocol):
     change_steps: tuple[int, ...]
     stride_steps: int
     clears_replay: bool
+    failed: dict[int, str]
+    """Members whose task raised, while that of others went on; and what, as Python prints it."""
 
     @property
     def learner(self) -> Learner:
         """Who is trained."""
+        ...
+
+    @property
+    def lowest(self) -> Mapping[str, float]:
+        """What an evaluation counts as that is not finite, by name of record; NaN where a task has no reference low."""
         ...
 
     def begin(self) -> None:

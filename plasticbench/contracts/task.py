@@ -78,6 +78,10 @@ class EnvironmentFault(RuntimeError):
         return str(self.args[0])
 
 
+class EndlessEpisode(EnvironmentFault):
+    """An episode of an evaluation that nobody can wait for."""
+
+
 class VectorEnv(Protocol):
     """N environments stepped together; the course of each depends on its own seed and actions alone."""
 

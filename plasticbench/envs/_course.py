@@ -10,6 +10,7 @@ import numpy as np
 from plasticbench.contracts.learner import Agent, Population
 from plasticbench.contracts.task import EnvConfig, EnvStep, Evaluation, Scenario, ScenarioConfig
 from plasticbench.envs._evaluation import evaluate
+from plasticbench.envs._scores import lowest_return
 from plasticbench.envs._world import World
 from plasticbench.seeding import Streams, derive_generator
 
@@ -37,6 +38,9 @@ class RLCourse:
         self.world = World(config, scenario, seeds, num_threads)
         self._config, self._scenario, self._seeds = config, scenario, seeds
         self._evaluation, self._num_threads = evaluation, num_threads
+        self.failed: dict[int, str] = {}
+        low = lowest_return(config)
+        self.lowest = {"eval/return": low, "eval/score": config.score(low)}
 
     @property
     def learner(self) -> Agent:
@@ -81,6 +85,8 @@ class RLCourse:
         """One stride of the agent."""
         self.world.at_step = step
         yield from self._agent.advance(self.world, step)
+        if len(self.world.broken) > 0:
+            self.failed = {**self.world.broken, **self.failed}
 
     def evaluate(self, step: int, phase: int) -> dict[str, np.ndarray]:
         """Return, score, length and number of episodes ``[M]``, on environments of their own."""
@@ -97,7 +103,9 @@ class RLCourse:
             num_threads=self._num_threads,
             max_episode_steps=plan.max_episode_steps,
             rewarded=lambda step: self._rewarded(step, phase),
+            broken=self.failed,
         )
+        self.failed |= result.broken
         return {
             "eval/return": result.mean_return,
             "eval/score": np.array([config.score(float(value)) for value in result.mean_return]),

@@ -1,9 +1,9 @@
-"""Where observations and rewards enter: what is not finite is named there, and not where it does harm."""
+"""What an environment delivered that nobody can be trained on, by task, seed, step and entry."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Sequence
+from dataclasses import dataclass
 
 import numpy as np
 
@@ -12,41 +12,23 @@ from plasticbench.contracts.task import EnvironmentFault
 
 @dataclass(slots=True)
 class Entrance:
-    """Looks at what ``num_envs`` environments of each member deliver; ``during`` is "evaluation" or nothing.
+    """Names what ``num_envs`` environments of each member deliver; ``during`` is "evaluation" or nothing.
 
-    An environment that was sent actions that are not finite is not to blame for what it delivers from then on.
+    In training, numbers that are not finite mark their trial (``docs/protocol.md``, not finite) and raise nothing.
     """
 
     task: str
     member_seeds: Sequence[int]
     num_envs: int
     during: str = ""
-    _misled: set[int] = field(default_factory=set)
 
-    def check(
-        self,
-        obs: np.ndarray,
-        rewards: np.ndarray | None,
-        actions_to: Callable[[int], np.ndarray] | None,
-        at_step: int,
-    ) -> None:
-        """Raises ``EnvironmentFault`` with task, seed, step and entry; ``actions_to(i)`` is what number i was sent."""
-        if obs.dtype.kind == "f" and not np.isfinite(obs).all():
-            self._blame(obs, "entry {entry} of the observation", actions_to, at_step)
-        if rewards is not None and not np.isfinite(rewards).all():
-            self._blame(rewards, "the reward", actions_to, at_step)
-
-    def _blame(
-        self, values: np.ndarray, what: str, actions_to: Callable[[int], np.ndarray] | None, at_step: int
-    ) -> None:
-        for index, *entry in np.argwhere(~np.isfinite(values)).tolist():
-            if index in self._misled:
-                continue
-            if actions_to is not None and not np.isfinite(actions_to(index)).all():
-                self._misled.add(index)
-                continue
-            name = what.format(entry=entry if len(entry) != 1 else entry[0])
-            raise self.located(EnvironmentFault(f"{name} is {values[index, *entry]}", index), at_step)
+    def check(self, obs: np.ndarray, rewards: np.ndarray, at_step: int) -> None:
+        """Raises ``EnvironmentFault`` with task, seed, step and entry for what is not finite."""
+        for values, what in ((obs, "entry {entry} of the observation"), (rewards, "the reward")):
+            if values.dtype.kind == "f" and len(found := np.argwhere(~np.isfinite(values))):
+                index, *entry = found[0].tolist()
+                name = what.format(entry=entry if len(entry) != 1 else entry[0])
+                raise self.located(EnvironmentFault(f"{name} is {values[index, *entry]}", index), at_step)
 
     def located(self, fault: EnvironmentFault, at_step: int) -> EnvironmentFault:
         """The fault with task, seed and step, if it has none."""

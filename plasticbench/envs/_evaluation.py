@@ -2,12 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from types import MappingProxyType
 
 import numpy as np
 
-from plasticbench.contracts.task import EnvConfig, EnvironmentFault, EnvStep
+from plasticbench.contracts.task import (
+    BoxActions,
+    DiscreteActions,
+    EndlessEpisode,
+    EnvConfig,
+    EnvironmentFault,
+    EnvStep,
+    VectorEnv,
+)
+from plasticbench.envs._apart import ApartEnvs
 from plasticbench.envs._entrance import Entrance
 from plasticbench.seeding import derive_generator, derive_seed
 
@@ -19,12 +29,14 @@ Act = Callable[[np.ndarray, np.ndarray], np.ndarray]
 class EvaluationResult:
     """Per member ``[M]``: mean undiscounted return and length of the counted episodes, and how many were counted.
 
-    Where a budget of steps ended no episode at all, the running ones are averaged and ``episodes`` is 0.
+    Where a budget of steps ended no episode at all, the running ones are averaged and ``episodes`` is 0. Where an
+    observation, an action or a reward was not finite, the return is NaN.
     """
 
     mean_return: np.ndarray
     mean_length: np.ndarray
     episodes: np.ndarray
+    broken: Mapping[int, str] = field(default_factory=dict)  # members whose environments raised, and what
 
 
 @dataclass(slots=True)
@@ -41,9 +53,17 @@ class _Tally:
     def zeros(cls, num: int) -> _Tally:
         return cls(*(np.zeros(num) for _ in range(5)))
 
+    def awaits(self, quota: float, left_out: np.ndarray) -> bool:
+        """Whether an environment that still plays has episodes to end."""
+        return not ((self.counts >= quota) | left_out).all()
+
+    def spoil(self, broken: np.ndarray) -> None:
+        """No return can be said of episodes that go on where something was not finite."""
+        self.running_return[broken] = np.nan
+
     def add(self, step: EnvStep, starting: np.ndarray, quota: float) -> np.ndarray:
         """Takes one step of all environments; returns which episodes ended (the next step starts a new one)."""
-        self.running_return += np.where(starting, 0, step.raw_reward)
+        self.running_return += np.where(starting, 0, step.raw_reward.astype(np.float64))
         self.running_length += ~starting
         ended: np.ndarray = step.terminated | step.truncated
         counted = ended & (self.counts < quota)
@@ -54,11 +74,11 @@ class _Tally:
         self.running_length[ended] = 0
         return ended
 
-    def require_ends(self, quota: float, max_episode_steps: int, task: str) -> None:
-        """Raises ``EnvironmentFault`` for an episode that is awaited and as long as it may be."""
-        endless = (self.running_length >= max_episode_steps) & (self.counts < quota)
+    def require_ends(self, quota: float, left_out: np.ndarray, max_episode_steps: int, task: str) -> None:
+        """Raises ``EndlessEpisode`` for an episode that is awaited and as long as it may be."""
+        endless = (self.running_length >= max_episode_steps) & (self.counts < quota) & ~left_out
         if endless.any():
-            raise EnvironmentFault(
+            raise EndlessEpisode(
                 f"no episode of {task} ended within {max_episode_steps:,} steps. Give the environment "
                 "max_episode_steps, evaluate for a number of steps (evaluation.steps in place of evaluation.episodes), "
                 "or raise evaluation.max_episode_steps",
@@ -92,37 +112,78 @@ def evaluate(
     num_threads: int,
     max_episode_steps: int = 200_000,
     rewarded: Callable[[EnvStep], EnvStep] = lambda step: step,
+    broken: Mapping[int, str] = MappingProxyType({}),
 ) -> EvaluationResult:
     """Runs whole ``episodes`` per member, or ``steps`` agent steps per member, on ``num_envs`` environments each.
 
     ``rewarded`` gives a step of all N environments the rewards of the task's phase.
     Every environment plays the same number of episodes, so that short episodes are not over-represented. Seeds depend
-    on the member's seed and ``at_step`` alone. Raises ``EnvironmentFault`` for observations that nobody can act on, and
-    for an episode of more than ``max_episode_steps``.
+    on the member's seed and ``at_step`` alone. Members whose environments raise, or did before, are named in the result
+    and count nothing; what all raise is raised. Raises ``EndlessEpisode`` for an episode of more than
+    ``max_episode_steps``.
     """
     members = len(member_seeds)
     env_seeds = [derive_seed(seed, "evaluation", at_step, i) for seed in member_seeds for i in range(num_envs)]
-    generators = [derive_generator(seed, "evaluation", at_step) for seed in member_seeds]
-    env = env_config.build(env_seeds, num_threads)
-    tally = _Tally.zeros(len(env_seeds))
-    quota = float(episodes // num_envs) if episodes is not None else np.inf
-    remaining = -(-steps // num_envs) if steps is not None else None
-    entrance, taken = Entrance(env_config.task, member_seeds, num_envs, "evaluation"), 0
+    entrance = Entrance(env_config.task, member_seeds, num_envs, "evaluation")
+
+    def apart(known: Mapping[int, str]) -> tuple[EvaluationResult, dict[int, str]]:
+        env = ApartEnvs(env_config, env_seeds, num_envs, num_threads, known)
+        return play(env), env.broken
+
+    def play(env: VectorEnv) -> EvaluationResult:
+        generators = [derive_generator(seed, "evaluation", at_step) for seed in member_seeds]
+        tally = _Tally.zeros(len(env_seeds))
+        quota = float(episodes // num_envs) if episodes is not None else np.inf
+        remaining, taken = -(-steps // num_envs) if steps is not None else None, 0
+        try:
+            obs, starting = env.reset(), np.zeros(len(env_seeds), dtype=bool)
+            while (remaining is None or remaining > 0) and tally.awaits(quota, _left_out(env, num_envs)):
+                uniforms = np.stack([generator.random((num_envs, 2)) for generator in generators])
+                seen = transform(obs.reshape(members, num_envs, *obs.shape[1:]))
+                action = act(seen, uniforms)
+                action = action.reshape(-1, *action.shape[2:])
+                tally.spoil(_not_finite(obs) | _not_finite(action))
+                step = env.step(action if _is_finite(action) else _bounded(action, env_config.spec.actions))
+                obs, starting = step.obs, tally.add(rewarded(step), starting, quota)
+                remaining, taken = None if remaining is None else remaining - 1, taken + 1
+                if episodes is not None and taken >= max_episode_steps:
+                    tally.require_ends(quota, _left_out(env, num_envs), max_episode_steps, env_config.task)
+        except EnvironmentFault as fault:
+            raise entrance.located(fault, at_step) from None
+        finally:
+            env.close()
+        return tally.result(members)
+
     try:
-        obs, starting = env.reset(), np.zeros(len(env_seeds), dtype=bool)
-        entrance.check(obs, None, None, at_step)
-        while (remaining is None or remaining > 0) and not (tally.counts >= quota).all():
-            uniforms = np.stack([generator.random((num_envs, 2)) for generator in generators])
-            seen = transform(obs.reshape(members, num_envs, *obs.shape[1:]))
-            action = act(seen, uniforms)
-            step = env.step(sent := action.reshape(-1, *action.shape[2:]))
-            entrance.check(step.obs, None, sent.__getitem__, at_step)
-            obs, starting = step.obs, tally.add(rewarded(step), starting, quota)
-            remaining, taken = None if remaining is None else remaining - 1, taken + 1
-            if episodes is not None and taken >= max_episode_steps:
-                tally.require_ends(quota, max_episode_steps, env_config.task)
-    except EnvironmentFault as fault:
-        raise entrance.located(fault, at_step) from None
-    finally:
-        env.close()
-    return tally.result(members)
+        result, found = apart(broken) if broken else (play(env_config.build(env_seeds, num_threads)), {})
+    except Exception as error:
+        # Who raised is seen when each member has environments of its own; nothing is played twice that counts.
+        if members == 1 or isinstance(error, EndlessEpisode):
+            raise
+        result, found = apart(broken)
+        if len(found) in (0, members):
+            raise
+    return replace(result, broken=found)
+
+
+def _left_out(env: VectorEnv, num_envs: int) -> np.ndarray:
+    """Which of N environments raised and play no more."""
+    return np.isin(np.arange(env.num_envs) // num_envs, list(getattr(env, "broken", ())))
+
+
+def _is_finite(values: np.ndarray) -> bool:
+    return values.dtype.kind != "f" or bool(np.isfinite(values).all())
+
+
+def _not_finite(values: np.ndarray) -> np.ndarray:
+    """Which of N environments have a number ``[N, ...]`` that is not finite."""
+    if _is_finite(values):
+        return np.zeros(len(values), dtype=bool)
+    broken: np.ndarray = ~np.isfinite(values.reshape(len(values), -1)).all(axis=1)
+    return broken
+
+
+def _bounded(action: np.ndarray, space: BoxActions | DiscreteActions) -> np.ndarray:
+    """Actions that every environment can stand: those that are not finite as near to 0 as is allowed."""
+    assert isinstance(space, BoxActions), "choices are whole numbers"
+    return np.where(np.isfinite(action), action, np.clip(0, space.low, space.high)).astype(action.dtype)

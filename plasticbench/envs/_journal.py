@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 
 from plasticbench.contracts.task import DiscreteActions, EnvConfig, EnvSpec, EnvStep, VectorEnv
+from plasticbench.envs._apart import ApartEnvs
 
 _FIRST_CAPACITY = 1024
 
@@ -14,7 +15,8 @@ _FIRST_CAPACITY = 1024
 def select_envs(state: Mapping[str, np.ndarray], env_indices: Sequence[int] | np.ndarray) -> dict[str, np.ndarray]:
     """The state of a journal whose environment ``i`` is environment ``env_indices[i]`` of ``state``, for forks."""
     indices = np.asarray(env_indices)
-    return {"seeds": state["seeds"][indices], "actions": state["actions"][:, indices]}
+    marks = {"broken": state["broken"][indices]} if "broken" in state else {}
+    return {"seeds": state["seeds"][indices], "actions": state["actions"][:, indices]} | marks
 
 
 def _empty_journal(spec: EnvSpec, num_envs: int) -> np.ndarray:
@@ -28,16 +30,28 @@ class JournaledEnv:
 
     An environment's course depends on its seed and actions alone, so the two are its whole state: one byte per step
     and environment in place of emulator memory, at the price of stepping through the past again on a restore.
+
+    With ``per_member`` environments of each of several members, one that raises is found by its past, and is ``broken``
+    from then on: the others go on as they would have (``ApartEnvs``). What all raise, or none again, is raised.
     """
 
-    def __init__(self, config: EnvConfig, seeds: Sequence[int], num_threads: int) -> None:
+    def __init__(
+        self,
+        config: EnvConfig,
+        seeds: Sequence[int],
+        num_threads: int,
+        per_member: int | None = None,
+        broken: Mapping[int, str] | None = None,
+    ) -> None:
         self._config = config
         self._num_threads = num_threads
+        self._per_member = per_member or len(seeds)
+        self.broken = dict(broken or {})
         self._start(np.asarray(seeds, np.int64))
 
     def _start(self, seeds: np.ndarray) -> None:
         self._seeds = seeds
-        self._env: VectorEnv = self._config.build(seeds.tolist(), self._num_threads)
+        self._env: VectorEnv = self._apart() if self.broken else self._config.build(seeds.tolist(), self._num_threads)
         self.spec: EnvSpec = self._env.spec
         self.num_envs = self._env.num_envs
         self._journal = _empty_journal(self.spec, self.num_envs)
@@ -46,8 +60,30 @@ class JournaledEnv:
 
     def reset(self) -> np.ndarray:
         """First observations; called once, before the first step."""
-        self.obs = self._env.reset()
+        try:
+            self.obs = self._env.reset()
+        except Exception as error:
+            self._set_apart(error)
         return self.obs
+
+    def _apart(self) -> ApartEnvs:
+        return ApartEnvs(self._config, self._seeds.tolist(), self._per_member, self._num_threads, self.broken)
+
+    def _set_apart(self, error: Exception) -> EnvStep | None:
+        """Finds out who raised, and goes on without; returns the latest step."""
+        if self._per_member == len(self._seeds):
+            raise error
+        apart, step = self._apart(), None
+        self.obs = apart.reset()
+        for actions in self._journal[: self._length]:
+            step = apart.step(actions)
+            self.obs = step.obs
+        if len(apart.broken) in (0, len(self._seeds) // self._per_member):
+            apart.close()
+            raise error
+        self._env.close()
+        self._env, self.broken = apart, apart.broken
+        return step
 
     def step(self, actions: np.ndarray) -> EnvStep:
         """Steps all environments and writes their actions down."""
@@ -55,26 +91,31 @@ class JournaledEnv:
             self._journal = np.concatenate([self._journal, np.empty_like(self._journal)])
         self._journal[self._length] = actions
         self._length += 1
-        step = self._env.step(actions)
+        try:
+            step = self._env.step(actions)
+        except Exception as error:
+            found = self._set_apart(error)
+            assert found is not None, "there was a step"
+            step = found
         self.obs = step.obs
         return step
-
-    def actions_to(self, index: int) -> np.ndarray:
-        """What was sent to one environment since its start."""
-        return self._journal[: self._length, index]
 
     def close(self) -> None:
         """Frees threads and memory."""
         self._env.close()
 
     def state_dict(self) -> dict[str, np.ndarray]:
-        """``seeds`` [N] and ``actions`` [T, N] or [T, N, dimensions]."""
-        return {"seeds": self._seeds.copy(), "actions": self._journal[: self._length].copy()}
+        """``seeds`` [N] and ``actions`` [T, N] or [T, N, dimensions]; ``broken`` [N] where any is."""
+        marks = np.isin(np.arange(self.num_envs) // self._per_member, list(self.broken))
+        state = {"seeds": self._seeds.copy(), "actions": self._journal[: self._length].copy()}
+        return state | ({"broken": marks} if self.broken else {})
 
     def load_state_dict(self, state: Mapping[str, np.ndarray], config: EnvConfig | None = None) -> np.ndarray:
         """Builds the environments anew (of ``config``, if given), replays the actions, returns the observation."""
         self._env.close()
         self._config = config or self._config
+        marks = state.get("broken", np.zeros(len(state["seeds"]), bool))
+        self.broken = dict.fromkeys((np.flatnonzero(marks) // self._per_member).tolist(), "before this process began")
         self._start(state["seeds"].copy())
         self.reset()
         for actions in state["actions"]:

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import math
 from typing import NamedTuple
+
+from plasticbench.contracts.task import EnvConfig
 
 
 class Reference(NamedTuple):
@@ -23,6 +26,14 @@ RAW_RETURN = "no reference returns are known, so methods are ranked by raw retur
 def score(reference: Reference | None, mean_return: float) -> float:
     """The score where there are references, else the return itself."""
     return mean_return if reference is None else reference.score(mean_return)
+
+
+def lowest_return(config: EnvConfig) -> float:
+    """The reference low: the return whose score is 0. NaN for a task whose scores are raw returns."""
+    if not getattr(config, "has_references", True):
+        return math.nan
+    at_zero, at_one = config.score(0.0), config.score(1.0)
+    return float(f"{at_zero / (at_zero - at_one):.9g}")
 
 
 ATARI_SOURCE = (

@@ -26,14 +26,19 @@ class World:
         self.phase, self.at_step = phase, 0
         self._entrance = Entrance(config.task, seeds, config.num_envs)
         self.episodes = EpisodeStatistics(len(seeds) * config.num_envs)
-        self._env = self._build(0)
+        self._env = self._build(0, {})
 
-    def _build(self, at_step: int) -> JournaledEnv:
+    @property
+    def broken(self) -> Mapping[int, str]:
+        """Members whose environments raised, and what, as Python prints it; they show zeros from then on."""
+        return self._env.broken
+
+    def _build(self, at_step: int, broken: Mapping[int, str]) -> JournaledEnv:
         num_envs = self._config.num_envs
         seeds = [derive_seed(seed, "environment", at_step, i) for seed in self._seeds for i in range(num_envs)]
-        env = JournaledEnv(self._env_config(self.phase), seeds, self._num_threads)
+        env = JournaledEnv(self._env_config(self.phase), seeds, self._num_threads, num_envs, broken)
         try:
-            self._entrance.check(env.reset(), None, None, at_step)
+            env.reset()
         except EnvironmentFault as fault:
             raise self._entrance.located(fault, at_step) from None
         return env
@@ -62,7 +67,6 @@ class World:
         """Steps all environments. Raises ``EnvironmentFault`` for what nobody can be trained on."""
         try:
             step = self._env.step(action.reshape(-1, *action.shape[2:]))
-            self._entrance.check(step.obs, step.raw_reward, self._env.actions_to, self.at_step)
         except EnvironmentFault as fault:
             raise self._entrance.located(fault, self.at_step) from None
         self.at_step += self._config.num_envs
@@ -80,7 +84,7 @@ class World:
     def restart(self, at_step: int) -> None:
         """New episodes with new seeds, which depend on the members' seeds and ``at_step`` alone."""
         self._env.close()
-        self._env = self._build(at_step)
+        self._env = self._build(at_step, self.broken)
         self.episodes.restart()
 
     def state_dict(self) -> dict[str, np.ndarray]:

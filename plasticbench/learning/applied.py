@@ -79,6 +79,9 @@ class _PopulationSubject:
             if names is None or name in names:
                 parameter[self._members] = self._trained.online.parameters[name][self._members]
 
+    def require_finite(self) -> None:
+        """Whoever carries out the event looks at every member by itself: one must not end the others."""
+
     def tensors(self) -> Mapping[str, Tensor]:
         target = self._trained.target
         twin = {f"target.{name}": value for name, value in target.parameters.items()} if target is not None else {}
@@ -188,6 +191,13 @@ class AppliedParts:
                 for name, values in report.measurements.items():
                     merged.measurements.setdefault(name, values.new_full((len(row),), torch.nan))[rows] = values
         return merged
+
+    def silence(self, members: Sequence[int]) -> None:
+        """What is kept of these members becomes zeros."""
+        for application in self.applications:
+            rows = [row for row, member in enumerate(members_of(application.members)) if member in members]
+            for tensor in (application.state or {}).values():
+                tensor[rows] = 0
 
     # -- saving and going on -------------------------------------------------------------------------------------
 

@@ -13,7 +13,7 @@ import torch
 from plasticbench.contracts.network import NetworkState
 from plasticbench.contracts.treatment import Look, Report, State
 from plasticbench.learning.chance import Chance
-from plasticbench.learning.invariants import check_reset
+from plasticbench.learning.invariants import check_storage
 
 
 class EventLook(Look, Protocol):
@@ -51,12 +51,16 @@ class Subject(Protocol):
         """All parameters, those of the target included, by names for people."""
         ...
 
+    def require_finite(self) -> None:
+        """Raises ``RuntimeError`` where one broken parameter is the failure of all."""
+        ...
+
 
 @torch.no_grad()
 def apply_event(treatment: Any, config: Any, subject: Subject, state: State, look: EventLook) -> Report:
     """Carries out ``on_event`` and the rules ``optimizer`` and ``target`` of its ``config``, which by default keep.
 
-    Raises ``RuntimeError`` if anything is not finite afterwards, or a parameter was moved in memory.
+    Raises ``RuntimeError`` if a parameter was moved in memory, or the subject requires more.
     """
     addresses = {name: tensor.data_ptr() for name, tensor in subject.tensors().items()}
     report: Report = treatment.on_event(subject.online, state, look)
@@ -70,5 +74,6 @@ def apply_event(treatment: Any, config: Any, subject: Subject, state: State, loo
             treatment.on_event(subject.target, state, look)
     elif subject.target is not None and target_rule != "keep":
         subject.sync_target(None if target_rule == "sync" else report.touched)
-    check_reset(addresses, subject.tensors())
+    check_storage(addresses, subject.tensors())
+    subject.require_finite()
     return report

@@ -1,4 +1,4 @@
-"""What must hold after every reset, whatever the policy did."""
+"""What must hold after every reset, whatever the treatment did."""
 
 from __future__ import annotations
 
@@ -8,8 +8,8 @@ import torch
 from torch import Tensor
 
 
-def check_reset(storage_before: Mapping[str, int], parameters: Mapping[str, Tensor]) -> None:
-    """Raises ``RuntimeError`` naming a parameter that is not finite, has moved in memory, was added or is gone.
+def check_storage(storage_before: Mapping[str, int], parameters: Mapping[str, Tensor]) -> None:
+    """Raises ``RuntimeError`` naming a parameter that has moved in memory, was added or is gone.
 
     Optimizers, CUDA graphs and shared views hold on to the tensors, so a policy may only write into them.
 
@@ -23,5 +23,10 @@ def check_reset(storage_before: Mapping[str, int], parameters: Mapping[str, Tens
     for name, parameter in parameters.items():
         if parameter.data_ptr() != storage_before[name]:
             raise RuntimeError(f"{name}: the reset replaced its storage, but must write in place")
+
+
+def check_finite(parameters: Mapping[str, Tensor]) -> None:
+    """Raises ``RuntimeError`` naming a parameter that holds values that are not finite."""
+    for name, parameter in parameters.items():
         if not torch.isfinite(parameter).all():
             raise RuntimeError(f"{name}: holds values that are not finite after the reset")

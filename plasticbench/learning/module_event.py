@@ -15,6 +15,7 @@ from plasticbench.contracts.network import NetworkState
 from plasticbench.contracts.treatment import Report, hooks_of
 from plasticbench.learning.chance import Chance
 from plasticbench.learning.event import apply_event
+from plasticbench.learning.invariants import check_finite
 from plasticbench.learning.module_state import Fresh, clear_optimizer, copy_to_target, module_state
 from plasticbench.plugins import inert
 from plasticbench.seeding import Streams, derive_seed
@@ -67,6 +68,10 @@ class ModuleSubject:
         if self.target_module is not None:
             parameters |= {f"target.{name}": value for name, value in self.target_module.named_parameters()}
         return parameters
+
+    def require_finite(self) -> None:
+        """Raises ``RuntimeError`` naming a parameter that is not finite."""
+        check_finite(self.tensors())
 
 
 class ModuleLook:

@@ -46,6 +46,7 @@ class TrainedNetwork:
         self.parts = AppliedParts(self, ())
         self._clip: MemberClipping | None = None
         self._last: _Pass | None = None
+        self._held: list[Tensor] = []  # what is zero of members that are silent
 
     @classmethod
     def build(
@@ -184,6 +185,31 @@ class TrainedNetwork:
             if slot.name in names:
                 self.optimizer.steps[row, members] = 0
         self.optimizer.rebuild()
+
+    # -- members that are not finite -----------------------------------------------------------------------------
+
+    def not_finite(self) -> dict[int, str]:
+        """Members with weights that are not finite, and the first such parameter of each; waits for the device."""
+        found: dict[int, str] = {}
+        for prefix, network in (("", self.online), ("target ", self.target)):
+            if network is None or bool(network.flat.isfinite().all()):
+                continue
+            for name, values in network.views(network.flat).items():
+                for member in (~values.flatten(1).isfinite().all(1)).nonzero().flatten().tolist():
+                    found.setdefault(member, f"parameter {prefix}{self.name}.{name}")
+        return found
+
+    def silence(self, members: Sequence[int]) -> None:
+        """Weights, moments and treatments' states of these members become zeros; ``hold`` brings the first two back."""
+        networks = [network.flat for network in (self.online, self.target) if network is not None]
+        named = [self.online.views(flat) for flat in (*networks, *self.optimizer.moments.values())]
+        self._held = [value[member] for views in named for value in views.values() for member in members]
+        self.parts.silence(members)
+        self.hold()
+
+    def hold(self) -> None:
+        """Zeros again what an update or an event has written of silent members."""
+        torch._foreach_zero_(self._held)
 
     # -- saving, and what probes see -----------------------------------------------------------------------------
 

@@ -185,7 +185,7 @@ def leaderboard(
             from plasticbench.analysis.report import write_leaderboard_html
 
             write_leaderboard_html(board.rows, html)
-        typer.echo(json.dumps(to_json(board), indent=2) if as_json else to_markdown(board.rows))
+        typer.echo(json.dumps(to_json(board), indent=2, allow_nan=False) if as_json else to_markdown(board.rows))
 
 
 @app.command("list")

@@ -11,7 +11,7 @@ from rich.progress import Progress as Bars
 from rich.table import Column, Table
 
 from plasticbench.analysis.leaderboard import ALL, Estimate, Row
-from plasticbench.analysis.leaderboard_text import by_raw_return, diverged_text, left_out
+from plasticbench.analysis.leaderboard_text import by_raw_return, diverged_text, left_out, not_finite_text
 from plasticbench.platform.training.segment import Progress
 
 _PLAIN_PERIOD_S = 15.0
@@ -140,6 +140,8 @@ class PlainDisplay(Display):
             return
         for p in running:
             diverged = f", values diverged in {p.num_overvalued} of {p.num_members} members" if p.num_overvalued else ""
+            if p.num_not_finite:
+                diverged += f", not finite: {p.num_not_finite} of {p.num_members} members"
             self.message(
                 f"{p.segment}: step {p.step:,} of {p.to_step:,}, {p.num_members} members, {p.steps_per_s:,.0f} steps/s,"
                 f" last return {_evaluation(p)}{diverged}, all done in about {left}"
@@ -171,7 +173,9 @@ def _evaluation(progress: Progress) -> str:
 
 
 def _outcome(progress: Progress) -> str:
-    """What fits a line: where values diverged, a return means little."""
+    """What fits a line: where values diverged or ended, a return means little."""
+    if progress.num_not_finite:
+        return f"{progress.num_not_finite}/{progress.num_members} not finite"
     if progress.num_overvalued:
         return f"{progress.num_overvalued}/{progress.num_members} diverged"
     return f"return {_evaluation(progress)}"
@@ -186,6 +190,8 @@ def standings(rows: Sequence[Row]) -> Iterator[Table]:
         headings = ["rank", "method", "agent", f"final {own[0].measure}", "after the reset", "return", "seeds"]
         if tells_divergence := any(row.diverged_trials for row in own):
             headings.append("values diverged")
+        if tells_broken := any(row.not_finite_trials for row in own):
+            headings.append("not finite")
         for heading in headings:
             table.add_column(heading, justify="left" if heading in ("method", "agent") else "right")
         for row in own:
@@ -198,6 +204,7 @@ def standings(rows: Sequence[Row]) -> Iterator[Table]:
                 "-" if row.summary.mean_return is None else f"{row.summary.mean_return:.1f}",
                 str(row.n_seeds),
                 *([diverged_text(row)] if tells_divergence else []),
+                *([not_finite_text(row)] if tells_broken else []),
             )
         remark = left_out(rows) if task == ALL else by_raw_return(own)
         notes = sorted({row.note for row in own if row.note}) + [remark] * bool(remark)

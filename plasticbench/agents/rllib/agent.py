@@ -100,6 +100,7 @@ class RLlibAgent:
         self._course: dict[str, Any] | None = None
         self._sampled = 0  # steps before this process began
         self._metrics = dict(_METRICS[config.algorithm])
+        self.not_finite: dict[int, str] = {}
         if "critic2" not in config.networks:
             self._metrics.pop("loss/critic2", None)
 
@@ -115,11 +116,20 @@ class RLlibAgent:
             self._runner.take_up(self._course)
             self._course = None
         self._runner.num_env_steps_sampled_lifetime = step
-        self._algorithm.training_step()
+        self._train()
         if step + self.config.fragment_steps >= self.config.learning_starts_steps:
             yield {name: torch.tensor([self._logged(key)]) for name, key in self._metrics.items()}
         if step // self.config.fragment_steps % _ROUNDS_KEPT == 0:
             self._algorithm.metrics.reduce()  # or every value of every round would be kept
+
+    def _train(self) -> None:
+        try:
+            self._algorithm.training_step()
+        except Exception:
+            self.check_finite()
+            if not self.not_finite:  # distributions and environments may refuse what such weights lead to
+                raise
+        self.silence(self._runner.world_env.faults)
 
     def _logged(self, key: str) -> float:
         """The latest value, not RLlib's mean over all since it was last asked."""
@@ -169,6 +179,16 @@ class RLlibAgent:
         )
         sync_runners(self._algorithm)
         return reports
+
+    def check_finite(self) -> None:
+        """Looks at the online networks in the learner's process."""
+        broken = (name for name, value in self.parameters(0).items() if not value.isfinite().all())
+        if (first := next(broken, None)) is not None:
+            self.silence({0: f"parameter {first}"})
+
+    def silence(self, faults: Mapping[int, str]) -> None:
+        """There are no siblings, so a population of which everyone is silent is not trained any more."""
+        self.not_finite = {**faults, **self.not_finite}
 
     def state_dict(self) -> tuple[dict[str, Tensor], dict[str, Any]]:
         """What RLlib's own checkpoint holds and what it loses, the replay's rows left out."""

@@ -13,7 +13,8 @@ from ray.rllib.env.single_agent_env_runner import SingleAgentEnvRunner
 from ray.rllib.env.single_agent_episode import SingleAgentEpisode
 from ray.rllib.utils.metrics import ENV_TO_MODULE_CONNECTOR, NUM_ENV_STEPS_SAMPLED_LIFETIME
 
-from plasticbench.contracts.task import BoxActions, EnvSpec, World
+from plasticbench.agents._silence import faults
+from plasticbench.contracts.task import BoxActions, EnvSpec, EnvStep, World
 
 
 def encode(obs: np.ndarray, spec: EnvSpec) -> np.ndarray:
@@ -37,6 +38,7 @@ class WorldEnv(VectorEnv[np.ndarray, np.ndarray, np.ndarray]):
 
     def __init__(self, spec: EnvSpec) -> None:
         self.num_envs, self._spec = 1, spec
+        self.faults: dict[int, str] = {}  # what was not finite
         self.metadata = {"autoreset_mode": AutoresetMode.NEXT_STEP}
         shape = encode(np.zeros((1, *spec.obs_shape), np.float32), spec).shape[1:]
         self.single_observation_space = gymnasium.spaces.Box(-np.inf, np.inf, shape, np.float32)
@@ -57,8 +59,15 @@ class WorldEnv(VectorEnv[np.ndarray, np.ndarray, np.ndarray]):
 
     def step(self, actions: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray, dict[str, Any]]:
         """Steps the world; the step after an end begins the next episode."""
-        step = self.world.step(np.asarray(actions)[None])
+        step = self._made_finite(self.world.step(np.asarray(actions)[None]))
         return encode(step.obs[0], self._spec), step.reward[0], step.terminated[0], step.truncated[0], {}
+
+    def _made_finite(self, step: EnvStep) -> EnvStep:
+        """What RLlib can go on with to the end of its round, where the agent hears of the faults."""
+        if not (found := faults({"reward": step.reward, "observation": step.obs})):
+            return step
+        self.faults |= found
+        return step._replace(obs=np.nan_to_num(step.obs), reward=np.nan_to_num(step.reward))
 
 
 class WorldRunner(SingleAgentEnvRunner):

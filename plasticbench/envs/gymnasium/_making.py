@@ -184,7 +184,7 @@ def _try(env: gymnasium.Env[Any, Any], recipe: Recipe, observations: Observation
         first, _ = env.reset(seed=0)
         obs, reward, _, _, _ = env.step(env.action_space.sample())
         for delivered in (first, obs):
-            Entrance(recipe.task, [0], 1).check(observations.batch([delivered]), np.array([float(reward)]), None, 0)
+            Entrance(recipe.task, [0], 1).check(observations.batch([delivered]), np.array([float(reward)]), 0)
     except EnvironmentFault as fault:
         raise ValueError(f"task: {recipe.task}: {fault.args[0].rpartition(': ')[2]}") from fault
     except Exception as error:  # it is somebody's code
@@ -209,7 +209,8 @@ class GymnasiumEnv:
         """Steps all environments; one whose episode is over begins the next instead."""
         found = [self._step_one(index, action) for index, action in enumerate(actions)]
         obs, reward, terminated, truncated = zip(*found, strict=True)
-        rewards = np.array(reward, np.float32)
+        with np.errstate(over="ignore"):  # what single precision cannot hold is not finite to an agent
+            rewards = np.array(reward, np.float32)
         return EnvStep(self._observations.batch(obs), rewards, rewards, np.array(terminated), np.array(truncated))
 
     def _step_one(self, index: int, action: Any) -> tuple[Any, float, bool, bool]:

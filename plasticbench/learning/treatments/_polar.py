@@ -46,8 +46,10 @@ def _solve(stack: Tensor, solver: Solver, iterations: int) -> Tensor:
     precise = stack.to(torch.promote_types(stack.dtype, torch.float32))
     if solver == "newton_schulz":
         return newton_schulz(precise, iterations)
-    u, _, vh = torch.linalg.svd(precise.double(), full_matrices=False)
-    return torch.matmul(u, vh).to(precise.dtype)
+    # LAPACK rejects the whole batch for one matrix that is not finite.
+    finite = precise.isfinite().flatten(1).all(1)[:, None, None]
+    u, _, vh = torch.linalg.svd(torch.where(finite, precise, 0.0).double(), full_matrices=False)
+    return torch.where(finite, torch.matmul(u, vh).to(precise.dtype), torch.nan)
 
 
 def newton_schulz(x: Tensor, iterations: int) -> Tensor:

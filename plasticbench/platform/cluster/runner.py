@@ -48,11 +48,15 @@ class SegmentWorker:
         self._stop = threading.Event()
         self._current: SegmentRun | None = None
 
-    def run(self, segment: Segment, benchmark: Benchmark) -> Mapping[str, int]:
-        """Runs a segment to its end, or to ``stop``; returns the committed length of each trial's record file."""
+    def run(self, segment: Segment, benchmark: Benchmark) -> tuple[Mapping[str, int], Mapping[str, str]]:
+        """Runs a segment to its end, or to ``stop``.
+
+        Returns the committed length of each trial's record file, and of what single trials failed, without which it
+        went on.
+        """
         self._current = SegmentRun(self._run_dir, segment, benchmark)
         self._current.run(self._stop.is_set)
-        return self._current.record_bytes
+        return self._current.record_bytes, self._current.failed
 
     def progress(self) -> Progress | None:
         """Where the current segment stands."""
@@ -90,6 +94,7 @@ class Scheduler:
     _begun: dict[str, Segment] = field(default_factory=dict)  # and not known to be complete
     _record_bytes: dict[str, int] = field(default_factory=dict)  # of what is complete
     _deaths: dict[str, tuple[int | None, int]] = field(default_factory=dict)
+    _lost: dict[str, str] = field(default_factory=dict)  # trials that failed alone, and why
     _next_show_s: float = 0.0
 
     def __post_init__(self) -> None:
@@ -111,7 +116,7 @@ class Scheduler:
             return "interrupted"
         finally:
             self.display.stop()
-        return "failed" if self.queue.failed else "complete"
+        return "failed" if self.queue.failed or self._lost else "complete"
 
     def _start_ready(self) -> bool:
         """Starts what can start; returns whether there is anything to wait for.
@@ -164,7 +169,7 @@ class Scheduler:
     def _settle(self, running: _Running) -> None:
         segment = running.segment
         try:
-            record_bytes = ray.get(running.result)
+            record_bytes, failed = ray.get(running.result)
         except RayTaskError as error:
             ray.kill(running.worker)
             cause = _cause(error)
@@ -180,6 +185,7 @@ class Scheduler:
             self._record_bytes |= record_bytes
             self._begun.pop(segment.id)
             self.queue.finish(segment)
+            self._lose(failed)
             self._employ(running)
 
     def _employ(self, running: _Running) -> None:
@@ -213,6 +219,12 @@ class Scheduler:
         self.queue.fail(segment, reason)
         self.display.message(f"{segment.id} failed: {reason}")
 
+    def _lose(self, failed: Mapping[str, str]) -> None:
+        """Single trials failed, and their populations went on."""
+        for trial in failed.keys() - self._lost.keys():
+            self.display.message(f"{trial} failed, and the others of its population went on:\n{failed[trial]}")
+        self._lost |= failed
+
     def _ask(self, running: _Running) -> None:
         running.asked_s = time.monotonic()
         self._asked[running.worker.progress.remote()] = running
@@ -241,7 +253,7 @@ class Scheduler:
 
     def finish_tracking(self, report_dir: Location | None) -> str | None:
         """Waits until MLflow has everything, for as long as that gets further; returns why not if it has not."""
-        ended, progress = statuses(self.plan, self.queue), -1
+        ended, progress = statuses(self.plan, self.queue, self._lost), -1
         try:
             # What died or was stopped may have committed more than it could tell.
             record_bytes = self._record_bytes | committed_bytes(self.directory, self._begun.values())

@@ -6,7 +6,7 @@ Knows nothing of Ray. Segments are asked for by their needs, because a worker ho
 from __future__ import annotations
 
 import heapq
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 
 from plasticbench.platform.cluster.placement import Needs, needs
 from plasticbench.platform.planning.plan import Plan, Segment
@@ -71,8 +71,8 @@ class WorkQueue:
             lost += [(following, reason) for following in self._next.get(segment.id, ())]
 
 
-def statuses(plan: Plan, queue: WorkQueue) -> dict[str, RunStatus]:
-    """How each trial ended, for MLflow."""
+def statuses(plan: Plan, queue: WorkQueue, lost: Collection[str] = ()) -> dict[str, RunStatus]:
+    """How each trial ended, for MLflow; ``lost`` are those that failed while their populations went on."""
     ended: dict[str, RunStatus] = {trial.id: "FINISHED" for trial in plan.trials}
     for segment in plan.segments:
         for trial in _trials(segment):
@@ -80,7 +80,7 @@ def statuses(plan: Plan, queue: WorkQueue) -> dict[str, RunStatus]:
                 ended[trial] = "FAILED"
             elif segment.id not in queue.done and ended[trial] == "FINISHED":
                 ended[trial] = "KILLED"
-    return ended
+    return ended | dict.fromkeys(lost, "FAILED")
 
 
 def _trials(segment: Segment) -> Iterator[str]:

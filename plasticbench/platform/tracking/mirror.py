@@ -24,6 +24,7 @@ from typing import Any, TypeVar
 
 from plasticbench import storage
 from plasticbench.analysis.divergence import RATIO, ValueCourse
+from plasticbench.analysis.not_finite import mark
 from plasticbench.platform.tracking.mlflow_store import (
     RunStatus,
     Store,
@@ -140,6 +141,8 @@ class Mirror:
             shown = [record for record in records if self._shows(record.name)]
             store.log(run, shown)
             values = self._tell_divergence(store, run, values, records)
+            if (broken := mark([r.name for r in records], [r.step for r in records])) is not None:
+                store.tag(run, "not_finite", f"{broken.what} at step {broken.step}")
             self._sent[run], self._values[trial_id] = position, (position, values)
             self.progress += 1
             count, last_step = count + len(shown), records[-1].step

@@ -45,7 +45,8 @@ def _at_once(function: Callable[[_In], _Out], items: Iterable[_In]) -> list[_Out
 class Progress:
     """Where a segment stands, for people; and the committed length of each trial's record file, for the mirror.
 
-    ``num_overvalued`` are the members whose values diverged (``analysis/divergence.py``) since this process took over.
+    ``num_overvalued`` are the members whose values diverged (``analysis/divergence.py``) since this process took over;
+    ``num_not_finite`` those of which something is not finite (``analysis/not_finite.py``).
     """
 
     segment: str
@@ -57,6 +58,7 @@ class Progress:
     last_evaluation: float | None
     record_bytes: Mapping[str, int]
     num_overvalued: int = 0
+    num_not_finite: int = 0
 
 
 class SegmentRun:
@@ -218,6 +220,13 @@ class SegmentRun:
         _at_once(RecordWriter.close, self._writers.values())
         self._trainer.close()
 
+    @property
+    def failed(self) -> dict[str, str]:
+        """Trials that failed while their population went on, and what was raised, as Python prints it."""
+        raised = dict(self._end.plain.get("failed", ())) if self._end is not None else self._trainer.course.failed
+        members = self.segment.members
+        return {trial: text for member, text in raised.items() for trial in members[member].trials}
+
     def progress(self) -> Progress:
         """Read from another thread while ``run`` is busy."""
         segment = self.segment
@@ -243,4 +252,5 @@ class SegmentRun:
             last_evaluation=self._trainer.last_evaluation,
             record_bytes=self.record_bytes,
             num_overvalued=self._trainer.num_overvalued,
+            num_not_finite=self._trainer.num_not_finite,
         )

@@ -9,6 +9,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from plasticbench.analysis.not_finite import SPOILT
 from plasticbench.contracts.learner import Course, Learner, Population
 from plasticbench.contracts.treatment import Part as AgentPart
 from plasticbench.envs._course import RLCourse
@@ -77,6 +78,15 @@ class Trainer:
         """Members whose values are known to have diverged."""
         return sum(course.mark is not None for course in self._recorder.value_courses)
 
+    @property
+    def num_not_finite(self) -> int:
+        """Members that are silent since something of them was not finite, and not since their environments raised."""
+        return len(self._recorder.silent - self._recorder.lost)
+
+    @property
+    def _is_over(self) -> bool:
+        return len(self._recorder.silent) == self.num_members
+
     def _event_parts(self, method: Method | None) -> list[tuple[int, Part, frozenset[int]]]:
         """Position, part and known steps of everything that has events."""
         return [
@@ -95,7 +105,7 @@ class Trainer:
         """Trains to the segment's end; yields after every stride of the clock, at which point it may be saved."""
         while self.step < self.segment.to_step:
             records = self._events()
-            for metrics in self.course.advance(self.step):
+            for metrics in self.course.advance(self.step) if not self._is_over else ():
                 self._recorder.window.add(metrics)
             self.step += self.course.stride_steps
             yield records + self._measurements()
@@ -115,6 +125,8 @@ class Trainer:
     def _events(self) -> list[Record]:
         due = {m: self._due_parts(m) for m in range(self.num_members)}
         resets = [m for m, indices in due.items() if indices]
+        records = self._newly_silent(look=bool(resets))
+        resets = [] if self._is_over else resets
         batch = self._probe_batch() if resets else None
         restarts = self.segment.fork and self.step == self.segment.from_step
         changes = self.step in self.course.change_steps
@@ -125,7 +137,7 @@ class Trainer:
             self.agent.replay.clear()
         if restarts or changes:
             self.course.begin()
-        return self._reset(resets, due, batch) if resets else []
+        return records + (self._reset(resets, due, batch) if resets else [])
 
     def _due_parts(self, member: int) -> list[int]:
         """Positions of the parts that have an event now."""
@@ -145,6 +157,7 @@ class Trainer:
                     records += self._treat(method, index, concerned, batch)
         self._last_reset = [self.step if m in members else last for m, last in enumerate(self._last_reset)]
         self._triggered = []
+        records += self._newly_silent(look=True)
         return records + self._probe_records("reset/after", batch, previous, members)
 
     def _treat(self, method: Method, index: int, members: list[int], batch: Any | None) -> list[Record]:
@@ -153,29 +166,63 @@ class Trainer:
         label = f"{method.parts[index].kind}/" if several else ""
         for network, report in self.agent.treat(members, index, self.step, batch).items():
             for name, values in report.measurements.items():
-                records += self._records(f"reset/{network}/{label}{name}", values.tolist(), members)
+                records += self._recorder.measured(
+                    self.step, f"reset/{network}/{label}{name}", values.tolist(), members
+                )
         return records
 
     # -- measurements: what is looked at after a step, leaving no trace in the training --------------------------
 
     def _measurements(self) -> list[Record]:
         benchmark = self.benchmark
-        records: list[Record] = []
-        if self._is_due(benchmark.records.every_steps) or self.step == benchmark.budget_steps:
+        is_last = self.step == benchmark.budget_steps
+        is_recorded = self._is_due(benchmark.records.every_steps) or is_last
+        is_probed = self._is_due(benchmark.probes.every_steps)
+        is_evaluated = self._is_due(benchmark.evaluation.every_steps) or is_last
+        records = self._newly_silent(look=is_recorded or is_probed or is_evaluated)
+        if is_recorded:
             records += self._recorder.training(self.step, self.course.training_metrics())
-        if self._is_due(benchmark.probes.every_steps):
+        if is_probed and not self._is_over:
             records += self._probe_records("plasticity", self._probe_batch(), None, range(self.num_members))
-        if self._is_due(benchmark.evaluation.every_steps) or self.step == benchmark.budget_steps:
+        if is_evaluated:
             records += self._evaluation_records()
         return records
 
     def _evaluation_records(self) -> list[Record]:
         # A change at this very step has not happened yet: events come after measurements.
-        found = self.course.evaluate(self.step, self._phase_before_events)
+        low, silent, everyone = self.course.lowest, self._recorder.silent, range(self.num_members)
+        nothing = {name: np.full(self.num_members, np.nan) for name in low}
+        found = nothing if self._is_over else self.course.evaluate(self.step, self._phase_before_events)
+        records = self._newly_silent(look=False)
+        sound = np.logical_and.reduce([np.isfinite(found[name]) for name in low])
+        spoilt = [m for m in everyone if not sound[m] and m not in silent]
+        sound[list(silent)] = False
+        records += self._recorder.records(self.step, SPOILT, [1.0] * len(spoilt), spoilt)
+        for name, values in found.items():
+            if name in low:
+                counted = np.where(sound, values, low[name])
+                records += self._recorder.records(self.step, name, counted.tolist(), everyone)
+            else:
+                records += self._recorder.measured(self.step, name, values.tolist(), everyone)
         first = next(iter(found.values()))
-        self.last_evaluation = float(first.mean())
-        everyone = range(self.num_members)
-        return [record for name, values in found.items() for record in self._records(name, values.tolist(), everyone)]
+        self.last_evaluation = float(first[sound].mean()) if sound.any() else None
+        return records
+
+    def _newly_silent(self, *, look: bool) -> list[Record]:
+        """The marks of members that are not finite any more; without ``look`` only of those that their agent noticed.
+
+        Only steps of the clock at which something is due anyway are looked at, so that a mark does not depend on when
+        something was saved.
+        """
+        if failed := self.course.failed.keys() - self._recorder.lost:
+            self._recorder.lose(failed)
+            self.agent.silence(dict.fromkeys(failed, "environment"))
+        if look and not self._is_over:
+            self.agent.silence(self._recorder.window.faults())
+            self.agent.check_finite()
+        if len(self.agent.not_finite) == len(self._recorder.silent):
+            return []
+        return self._recorder.silenced(self.step, self.agent.not_finite)
 
     def policy(self, member: int) -> Callable[[np.ndarray], np.ndarray]:
         """How ``member`` acts in evaluation now: raw observations ``[1, ...]`` to actions ``[1, ...]``."""
@@ -199,7 +246,7 @@ class Trainer:
                 for layer, tensor in probe.measure(view).items():
                     values = tensor.tolist()
                     name = f"{prefix}/{view.name}/{probe.label}" + (f"/{layer}" if layer else "")
-                    records += self._records(name, [values[m] for m in members], members)
+                    records += self._recorder.measured(self.step, name, [values[m] for m in members], members)
                     if not layer:
                         totals[view.name, probe.label] = values
         if prefix == "plasticity":
@@ -211,6 +258,8 @@ class Trainer:
             for _, part, _ in self._events_of[m]:
                 if method is None or not isinstance(part.schedule, Trigger) or m in self._triggered:
                     continue
+                if m in self._recorder.silent:
+                    continue
                 trigger = part.schedule
                 if (trigger.network, trigger.probe) not in totals:
                     raise ValueError(
@@ -219,9 +268,6 @@ class Trainer:
                     )
                 if trigger.fires(totals[trigger.network, trigger.probe][m], self.step, self._last_reset[m]):
                     self._triggered.append(m)
-
-    def _records(self, name: str, values: Sequence[float], members: Iterable[int]) -> list[Record]:
-        return self._recorder.records(self.step, name, values, members)
 
     # -- saving and going on -------------------------------------------------------------------------------------
 
@@ -236,6 +282,8 @@ class Trainer:
             "window": self._recorder.window.state_dict(),
             "last_reset": self._last_reset,
             "triggered": self._triggered,
+            "not_finite": list(self.agent.not_finite.items()),
+            "failed": list(self.course.failed.items()),
         }
         return tensors, plain
 
@@ -258,9 +306,17 @@ class Trainer:
         self._recorder.window.load_state_dict(plain["window"], parents, self._device)
         self._last_reset = [plain["last_reset"][parent] for parent in parents]
         self._triggered = [m for m, parent in enumerate(parents) if parent in plain["triggered"]]
+        failed = dict(plain.get("failed", ()))
+        self.course.failed |= {m: failed[parent] for m, parent in enumerate(parents) if parent in failed}
+        self._recorder.lose(self.course.failed)
+        self._stay_silent(dict(plain.get("not_finite", ())), parents)
         arrays = {name: value.numpy() for name, value in tensors.items()}
         restarts = self.segment.fork and step == self.segment.from_step
         self.course.load_state_dict(arrays, parents, phase=self._phase_before_events, restarts=restarts)
+
+    def _stay_silent(self, saved: Mapping[int, str], parents: Sequence[int]) -> None:
+        self.agent.silence({m: saved[parent] for m, parent in enumerate(parents) if parent in saved})
+        self._recorder.hush(self.agent.not_finite)
 
     def close(self) -> None:
         """Frees the environments and whatever the agent holds."""

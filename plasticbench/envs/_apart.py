@@ -1,0 +1,75 @@
+"""Environments of a population in pools of their own, for when one of them has raised: it takes no sibling with it."""
+
+from __future__ import annotations
+
+import traceback
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
+from typing import TypeVar
+
+import numpy as np
+
+from plasticbench.contracts.task import EnvConfig, EnvStep, VectorEnv
+
+_T = TypeVar("_T")
+
+
+class ApartEnvs:
+    """One pool of ``per_member`` environments for each member; those of members that raised show zeros and never end.
+
+    An environment's course depends on its seed and actions alone, so it is the same in a pool of all. ``broken`` maps
+    members to what their environments raised, as Python prints it; pools of those named at the start are never made.
+    """
+
+    def __init__(
+        self,
+        config: EnvConfig,
+        seeds: Sequence[int],
+        per_member: int,
+        num_threads: int,
+        broken: Mapping[int, str] | None = None,
+    ) -> None:
+        self.spec, self.num_envs, self._per_member = config.spec, len(seeds), per_member
+        self.broken = dict(broken or {})
+        self._seeds, self._config, self._num_threads = [int(seed) for seed in seeds], config, num_threads
+        self._pools: list[VectorEnv | None] = [None] * (self.num_envs // per_member)
+
+    def reset(self) -> np.ndarray:
+        """First observations ``[N, *obs_shape]``."""
+        obs = np.zeros((self.num_envs, *self.spec.obs_shape), self.spec.obs_dtype)
+        for member, own in self._members():
+            made = self._tried(member, partial(self._config.build, self._seeds[own], self._num_threads))
+            self._pools[member] = made
+            if made is not None and (first := self._tried(member, made.reset)) is not None:
+                obs[own] = first
+        return obs
+
+    def step(self, actions: np.ndarray) -> EnvStep:
+        """Steps all environments that are left."""
+        obs = np.zeros((self.num_envs, *self.spec.obs_shape), self.spec.obs_dtype)
+        rewards = np.zeros((2, self.num_envs), np.float32)
+        ends = np.zeros((2, self.num_envs), bool)
+        for member, own in self._members():
+            pool = self._pools[member]
+            assert pool is not None
+            step = self._tried(member, partial(pool.step, actions[own]))
+            if step is not None:
+                obs[own], rewards[0, own], rewards[1, own], ends[0, own], ends[1, own] = step
+        return EnvStep(obs, rewards[0], rewards[1], ends[0], ends[1])
+
+    def _members(self) -> list[tuple[int, slice]]:
+        size = self._per_member
+        return [(m, slice(m * size, (m + 1) * size)) for m in range(len(self._pools)) if m not in self.broken]
+
+    def _tried(self, member: int, action: Callable[[], _T]) -> _T | None:
+        try:
+            return action()
+        except Exception:
+            self.broken[member] = traceback.format_exc()
+            return None
+
+    def close(self) -> None:
+        """Frees what is left."""
+        for pool in self._pools:
+            if pool is not None:
+                pool.close()
