@@ -243,7 +243,7 @@ def _behind(found: Comparison, leader: int, method: int) -> Estimate:
 
 
 def _estimate(value: float, *bounds: np.ndarray) -> Estimate:
-    numbers = [float(number) for number in (value, *bounds)]
+    numbers = [float(value), *(float(bound) for bound in bounds)]
     if not np.isfinite(numbers).all():
         return Estimate(numbers[0] if np.isfinite(numbers[0]) else None)
     return Estimate(*numbers)
