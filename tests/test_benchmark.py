@@ -63,10 +63,10 @@ def test_absent_settings_take_stated_defaults() -> None:
 
 
 def test_methods_without_a_schedule_of_their_own_share_the_default() -> None:
-    data = variant(resets={"at": [0.5]}, methods__often={"kind": "full_reset", "every": 2_000, "until": 9_000})
+    data = variant(resets={"at": [0.5]}, methods__often={"kind": "full_reset", "every": 2_000, "until": 8_000})
     benchmark = from_dict(data)
     assert benchmark.method("none").parts[0].schedule == At(at=(0.5,))
-    assert benchmark.method("often").parts[0].schedule == Every(every=2_000, until=9_000)
+    assert benchmark.method("often").parts[0].schedule == Every(every=2_000, until=8_000)
 
 
 def test_a_trigger_names_a_measured_probe() -> None:

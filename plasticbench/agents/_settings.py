@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import ClassVar, Literal
 
+from plasticbench.agents._effects import inert_updates, num_updates
 from plasticbench.contracts.task import Demands
 from plasticbench.contracts.treatment import Hook
 from plasticbench.settings import UNHASHED_DEFAULT, PositiveFloat, PositiveInt, Settings
@@ -37,3 +38,11 @@ class ReplaySettings(AgentSettings):
     update_clock: UpdateClock = field(default="after_step", metadata=UNHASHED_DEFAULT)
     n_step: PositiveInt = field(default=1, metadata=UNHASHED_DEFAULT)
     max_gradient_norm: PositiveFloat | None = field(default=None, metadata=UNHASHED_DEFAULT)
+
+    def inert_within(self, num_envs: int, budget_steps: int) -> dict[str, str]:
+        """Settings without effect with so many environments and steps, and why."""
+        return inert_updates(self, num_envs, budget_steps)
+
+    def num_updates(self, num_envs: int, budget_steps: int) -> int:
+        """Updates of a member within so many steps, where no scenario clears its replay."""
+        return num_updates(self, num_envs, budget_steps)

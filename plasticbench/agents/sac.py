@@ -12,7 +12,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from plasticbench.agents import _sac_orders
+from plasticbench.agents import _effects, _sac_orders
 from plasticbench.agents._clock import Clock
 from plasticbench.agents._losses import entropy_target, policy_loss, squared_loss
 from plasticbench.agents._population import PopulationAgent
@@ -84,6 +84,10 @@ class Config(ReplaySettings):
         """Settings without effect under the current values, and why."""
         always = "the actor is trained in every update unless update_order is cleanrl"
         return {} if self.update_order == "cleanrl" else {"policy_period_updates": always}
+
+    def inert_within(self, num_envs: int, budget_steps: int) -> dict[str, str]:
+        """Settings without effect with so many environments and steps, and why."""
+        return _effects.inert_sac_within(self, num_envs, budget_steps)
 
     @property
     def critic_names(self) -> tuple[str, ...]:

@@ -11,7 +11,7 @@ from pathlib import Path
 import yaml
 
 from plasticbench import storage
-from plasticbench.platform.definition.reading import Benchmark, BenchmarkError, from_dict
+from plasticbench.platform.definition.reading import Benchmark, BenchmarkError, from_resolved
 from plasticbench.platform.lease import held_lease
 from plasticbench.platform.planning.plan import Plan
 from plasticbench.storage import Location
@@ -80,7 +80,7 @@ class RunDirectory:
     def benchmark(self) -> Benchmark:
         """The resolved benchmark that this run was started with."""
         self.require()
-        return from_dict(yaml.safe_load(storage.read(self.benchmark_file)), source=str(self.benchmark_file))
+        return from_resolved(yaml.safe_load(storage.read(self.benchmark_file)), source=str(self.benchmark_file))
 
     def plan(self) -> Plan:
         """The plan that this run was started with."""

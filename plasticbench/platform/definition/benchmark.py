@@ -178,7 +178,10 @@ class Benchmark:
         return next(method for method in self.methods if method.name == name)
 
     def resolved(self) -> dict[str, Any]:
-        """Plain data without presets and defaults that reads back as an equal benchmark."""
+        """Plain data without presets and defaults that reads back as an equal benchmark.
+
+        ``filled_in`` says that settings without effect are no mistake of whoever wrote the file.
+        """
         agent = self.methods[0].agent.settings()
         restarts = next((method.restarts for method in self.methods if method.restarts is not None), None)
         return {
@@ -197,6 +200,7 @@ class Benchmark:
             "checkpoint": dataclasses.asdict(self.checkpoint),
             "execution": dataclasses.asdict(self.execution),
             **({} if self.pictures is None else {"pictures": dataclasses.asdict(self.pictures)}),
+            "filled_in": True,
         }
 
 

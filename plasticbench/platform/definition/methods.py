@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
+from dataclasses import replace
 from itertools import product
 from typing import Any
 
@@ -83,9 +84,9 @@ class MethodsReader:
         whole = [part for part in parts if part is not None]
         if agent is None or len(whole) < len(parts):
             return None
-        method = Method(name=name, parts=tuple(whole), agent=agent)
+        method = Method(name=name, parts=tuple(whole), agent=agent, key=key)
         if not method.is_reset_policy:
-            method = Method(name=name, parts=tuple(whole), agent=agent, restarts=self._default)
+            method = replace(method, restarts=self._default)
         self._check_temperature(method, item, key)
         return method
 

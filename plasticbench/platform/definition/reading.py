@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Mapping, Sequence
+import logging
+from collections.abc import Callable, Collection, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +20,7 @@ from plasticbench.platform.definition.benchmark import (
     Tracking,
     slug,
 )
+from plasticbench.platform.definition.effects import Given, judge
 from plasticbench.platform.definition.feasible import check_feasible
 from plasticbench.platform.definition.method import Method
 from plasticbench.platform.definition.methods import MethodsReader, read_agent, read_chosen, read_schedule
@@ -30,7 +32,8 @@ from plasticbench.platform.definition.parsing import (
     typed,
     unknown_keys,
 )
-from plasticbench.platform.definition.yaml_text import apply_override, parse_yaml
+from plasticbench.platform.definition.within import twins
+from plasticbench.platform.definition.yaml_text import apply_override, decoded, parse_yaml
 
 __all__ = [
     "Benchmark",
@@ -45,9 +48,11 @@ __all__ = [
     "Records",
     "Tracking",
     "from_dict",
+    "from_resolved",
     "load",
 ]
 
+_log = logging.getLogger(__name__)
 
 DEFAULT_PROBES = (
     "dfi",
@@ -83,15 +88,15 @@ class _Reader:
         self.data, self.problems = data, problems
 
     def benchmark(self) -> Benchmark | None:
-        unknown_keys(
-            self.data, [*(field.name for field in dataclasses.fields(Benchmark)), "agent", "resets"], "", self.problems
-        )
+        fields = [field.name for field in dataclasses.fields(Benchmark)]
+        own = {name: value for name, value in self.data.items() if not name.startswith("x-")}  # anchors for the rest
+        unknown_keys(own, [*fields, "agent", "resets", "filled_in"], "", self.problems)
         for name in ("name", "environments", "agent", "methods", "seeds", "budget_steps", "evaluation"):
             if self.data.get(name) is None:
                 self.problems.add(name, "is missing and has no default")
         budget_steps = self._budget_steps()
         cadence_steps = max(1, budget_steps // 100)
-        fields: dict[str, Any] = {
+        settings: dict[str, Any] = {
             "name": self._name(),
             "description": typed(str, self.data.get("description") or "", "description", self.problems),
             "environments": self._environments(),
@@ -102,7 +107,7 @@ class _Reader:
             "pictures": self._pictures(),
             **self._plain_sections(cadence_steps),
         }
-        return None if len(self.problems) else Benchmark(**fields)
+        return None if len(self.problems) else Benchmark(**settings)
 
     def _name(self) -> str:
         name: str | None = typed(str | None, self.data.get("name"), "name", self.problems)
@@ -200,30 +205,58 @@ class _Reader:
             first.setdefault(slug(name), name)
 
 
-def load(path: Path | str, overrides: Sequence[str] = ()) -> Benchmark:
+def load(path: Path | str, overrides: Sequence[str] = (), warn: Callable[[str], None] = _log.warning) -> Benchmark:
     """Reads a benchmark file; ``overrides`` are ``dotted.key=value`` with YAML values.
 
-    Raises ``BenchmarkError`` with one line per problem.
+    ``warn`` hears what is odd and not wrong. Raises ``BenchmarkError`` with one line per problem.
     """
     try:
-        data = parse_yaml(Path(path).read_text(encoding="utf-8"))
+        text = decoded(Path(path).read_bytes())
+        alone, data = parse_yaml(text), parse_yaml(text)
         for override in overrides:
             apply_override(data, override)
     except OSError as error:
         raise BenchmarkError(f"{path}: cannot be read: {error.strerror}") from error
     except ValueError as error:
         raise BenchmarkError(f"{path}: {error}") from error
-    return from_dict(data, source=str(path))
+    return _checked(data, str(path), Given(data, overrides), alone, warn)
 
 
-def from_dict(data: Any, source: str = "benchmark") -> Benchmark:
+def from_dict(data: Any, source: str = "benchmark", warn: Callable[[str], None] = _log.warning) -> Benchmark:
     """Checks plain data. Raises ``BenchmarkError`` with one line per problem, each named by ``source``."""
+    return _checked(data, source, Given(data), data, warn)
+
+
+def from_resolved(data: Any, source: str) -> Benchmark:
+    """What ``Benchmark.resolved`` wrote, of whatever version: everything stands there, with or without an effect."""
+    benchmark, problems = _read(data, source)
+    problems.raise_any()
+    assert benchmark is not None
+    return benchmark
+
+
+def _checked(data: Any, source: str, given: Given, alone: Any, warn: Callable[[str], None]) -> Benchmark:
+    benchmark, problems = _read(data, source)
+    errors, warnings = judge(problems.effects, given, lambda: _inert_keys(alone))
+    for key, message in errors.items():
+        problems.add(key, message)
+    problems.raise_any()
+    assert benchmark is not None
+    for message in [*warnings, *twins(benchmark)]:
+        warn(f"{source}: {message}")
+    return benchmark
+
+
+def _read(data: Any, source: str) -> tuple[Benchmark | None, Problems]:
     problems = Problems(source)
     if not isinstance(data, Mapping):
         raise BenchmarkError(f"{source}: must be a mapping of settings that starts with 'name:', got {data!r}")
     benchmark = _Reader(mapping(data, "", problems), problems).benchmark()
-    problems.raise_any()
-    assert benchmark is not None
-    check_feasible(benchmark, problems)
-    problems.raise_any()
-    return benchmark
+    if benchmark is not None:
+        check_feasible(benchmark, problems)
+    return benchmark, problems
+
+
+def _inert_keys(data: Any) -> Collection[str]:
+    """What has no effect in a file by itself, as far as it can be read."""
+    return _read(data, "file")[1].effects.inert(Given(data).place) if isinstance(data, Mapping) else ()
