@@ -208,7 +208,7 @@ def test_every_plugin_with_defaults_and_presets_survives_the_round_trip(group: s
         ({"evaluation__num_envs": 2}, "evaluation.episodes: must be a multiple of num_envs (2)"),
         (
             {"execution__num_gpus": 1},
-            "execution.num_gpus: must be 0 with device 'cpu', where it has no effect, got 1.0",
+            "execution.num_gpus: this setting has no effect: the device is cpu. Remove it",
         ),
         (
             {"execution__device": "cuda", "execution__num_gpus": 1.5},
@@ -245,7 +245,7 @@ def test_every_plugin_with_defaults_and_presets_survives_the_round_trip(group: s
         ({"methods__none__agent": {"network": {"hidden": [3]}}}, "methods.none.agent.network.kind: is missing."),
         (
             {"resets": {"at": [0.5]}, "methods__none__at": [0.6]},
-            "bench.yaml: resets: has no effect, because every method has a schedule of its own",
+            "bench.yaml: resets: this setting has no effect: every method has a schedule of its own",
         ),
     ],
     ids=lambda value: "-".join(value) if isinstance(value, dict) else None,
@@ -342,7 +342,7 @@ def test_a_benchmark_names_its_parts() -> None:
 
 def test_a_temperature_rule_for_an_agent_without_temperature_is_an_error() -> None:
     data = variant(methods__b={"kind": "fire", "temperature": "reset"})
-    assert "methods.b.temperature: has no effect, because 'dqn' has none. Remove it" in problems_of(data)
+    assert "methods.b.temperature: this setting has no effect: 'dqn' has no temperature. Remove it" in problems_of(data)
     own_default = variant(methods__b={"kind": "full_reset", "at": [0.5]})
     assert "temperature" not in from_dict(own_default).methods[-1].settings()
 

@@ -19,6 +19,7 @@ from rich.table import Table
 
 from plasticbench import plugins
 from plasticbench.platform.cluster.connection import prepare_environment
+from plasticbench.platform.definition.names import folder_name
 from plasticbench.platform.definition.reading import BenchmarkError, load
 from plasticbench.platform.planning.disk import disk_use
 from plasticbench.platform.planning.plan import make_plan, summary
@@ -58,6 +59,14 @@ def _people_errors() -> Iterator[None]:
         raise typer.Exit(INTERRUPTED) from None
 
 
+def _warn(message: str) -> None:
+    err.print(f"[yellow]Warning:[/] {_escape(message)}", highlight=False, soft_wrap=True)
+
+
+def _no_warning(message: str) -> None:
+    """What ``--quiet`` asks for."""
+
+
 def _escape(text: str) -> str:
     return text.replace("[", r"\[")
 
@@ -75,10 +84,9 @@ def run(
     with _people_errors():
         prepare_environment(address)  # before anything that the file names may import Ray
         _require_absolute_in_job(out_dir)
-        benchmark = load(config, set_ or [])
+        benchmark = load(config, set_ or [], _no_warning if quiet else _warn)
         plan = make_plan(benchmark)
-        name = re.sub(r"[^A-Za-z0-9._-]+", "-", benchmark.name)
-        directory = RunDirectory(connect(out_dir) if out_dir else Path("runs") / name)
+        directory = RunDirectory(connect(out_dir) if out_dir else Path("runs") / folder_name(benchmark.name))
         directory.require_tracking(tracking_uri)
         with directory.lock():
             directory.create(benchmark, plan)
@@ -124,7 +132,7 @@ def _execute(directory: RunDirectory, address: str | None, tracking_uri: str | N
 def plan(config: Config, set_: Overrides = None, as_json: AsJson = False) -> None:
     """Shows trials, populations, segments and shared prefixes of a benchmark file, and what they cost."""
     with _people_errors():
-        benchmark = load(config, set_ or [])
+        benchmark = load(config, set_ or [], _warn)
         made = make_plan(benchmark)
         if as_json:
             typer.echo(made.to_json())
@@ -251,7 +259,7 @@ def submit(
     """Runs a benchmark file as a job on a Ray cluster; submit it again with the same --out to go on with it."""
     with _people_errors():
         _require_absolute(out_dir)
-        benchmark = load(config, set_ or [])
+        benchmark = load(config, set_ or [], _warn)
         options = [part for setting in set_ or [] for part in ("--set", setting)]
         options += [] if tracking_uri is None else ["--tracking-uri", tracking_uri]
         options += ["--quiet"] if quiet else []

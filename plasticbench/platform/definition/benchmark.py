@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Annotated, Any, Literal
@@ -14,11 +13,6 @@ from plasticbench.schedules import schedule_to_dict
 from plasticbench.settings import Ge, Le, NonNegativeFloat, PositiveFloat, PositiveInt, Settings
 
 Pixels = Annotated[int, Ge(16), Le(1920, "pixels")]
-
-
-def slug(name: str) -> str:
-    """``name`` for paths and ids: lower-case letters, digits and dots, anything else a single hyphen."""
-    return re.sub(r"[^a-z0-9.]+", "-", name.lower()).strip("-.")
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -143,8 +137,6 @@ class Execution(Settings):
 
     def __post_init__(self) -> None:
         Settings.__post_init__(self)
-        if self.device == "cpu" and self.num_gpus != 0:
-            raise ValueError(f"num_gpus: must be 0 with device 'cpu', where it has no effect, got {self.num_gpus}")
         if self.device == "cuda" and self.num_gpus <= 0:
             raise ValueError(f"num_gpus: must be above 0 with device 'cuda', got {self.num_gpus}")
         if self.num_gpus > 1 and self.num_gpus % 1:

@@ -18,17 +18,17 @@ class Effects:
     """What each check found of each setting: why it has no effect, or ``None`` once it has one somewhere."""
 
     found: dict[tuple[str, str], str | None] = field(default_factory=dict)  # by check and dotted key
-    quiet: set[str] = field(default_factory=set)
+    told: set[str] = field(default_factory=set)  # of which to warn if nobody wrote them
 
     def note(
         self, check: str, key: str, names: Iterable[str], inert: Mapping[str, str], quiet: Collection[str] = ()
     ) -> None:
         """One use of the settings ``names`` below ``key``; of ``quiet`` ones nobody hears unless a file holds them."""
         for name in {**dict.fromkeys(names), **inert}:
-            place = (check, f"{key}.{name}")
+            place = (check, f"{key}.{name}" if key else name)
             self.found[place] = inert.get(name) if self.found.get(place, "") is not None else None
-            if name in quiet:
-                self.quiet.add(place[1])
+            if name in inert and name not in quiet:
+                self.told.add(place[1])
 
     def inert(self, place: Callable[[str], str]) -> dict[str, str]:
         """Settings without effect and why, each by where it stands."""
@@ -74,10 +74,10 @@ def judge(
     """Errors, by dotted key, and warnings; ``file_alone`` tells what has no effect in the file without ``--set``."""
     errors: dict[str, str] = {}
     warnings: dict[str, str] = {}
-    unwritten_quiet = {key for key in effects.quiet if not given.is_written(given.place(key))}
+    told = set(map(given.place, effects.told))
     for key, reason in effects.inert(given.place).items():
         if not given.is_written(key):
-            if key not in unwritten_quiet:
+            if key in told:
                 warnings.setdefault(reason, f"{key}: what a preset or the default says has no effect: {reason}")
         elif given.overrides and not given.is_override(key) and key not in file_alone():
             warnings.setdefault(reason, f"{key}: has no effect with what --set says: {reason}")

@@ -46,7 +46,8 @@ class MethodsReader:
         found = [self._method(name, item, key) for name, item, key in spread]
         if self._default is not None and items and all(map(_has_own_schedule, items.values())):
             if all(method is not None and method.is_reset_policy for method in found):
-                self._problems.add("resets", "has no effect, because every method has a schedule of its own. Remove it")
+                inert = {"resets": "every method has a schedule of its own"}
+                self._problems.effects.note("timing", "", inert, inert)
         return tuple(method for method in found if method is not None)
 
     def _spread(self, name: str, item: Any) -> Iterator[tuple[str, Any, str]]:
@@ -87,17 +88,7 @@ class MethodsReader:
         method = Method(name=name, parts=tuple(whole), agent=agent, key=key)
         if not method.is_reset_policy:
             method = replace(method, restarts=self._default)
-        self._check_temperature(method, item, key)
         return method
-
-    def _check_temperature(self, method: Method, item: Any, key: str) -> None:
-        items = item if isinstance(item, list) else item.get("parts", [item])
-        for index, part in enumerate(items):
-            if isinstance(part, Mapping) and "temperature" in part and not method.agent_config.has_temperature:
-                place = key if len(items) == 1 else f"{key}.{index}"
-                self._problems.add(
-                    f"{place}.temperature", f"has no effect, because {method.agent.kind!r} has none. Remove it"
-                )
 
     def _own_agent(self, override: Any, key: str) -> Chosen | None:
         changes = mapping(override, f"{key}.agent", self._problems)

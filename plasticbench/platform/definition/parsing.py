@@ -14,6 +14,7 @@ import pydantic
 
 from plasticbench import plugins
 from plasticbench.platform.definition.effects import Effects, defaults
+from plasticbench.platform.definition.names import elsewhere
 from plasticbench.plugins import PluginField, did_you_mean
 
 Section = TypeVar("Section")
@@ -107,7 +108,8 @@ def unknown_keys(data: Mapping[str, Any], known: Sequence[str], key: str, proble
     """Notes every key that is not in ``known``."""
     for name in data:
         if name not in known:
-            problems.add(dotted(key, name), f"there is no such setting. {did_you_mean(name, known)}")
+            advice = elsewhere(name, known) or did_you_mean(name, known)
+            problems.add(dotted(key, name), f"there is no such setting. {advice}")
 
 
 def dotted(key: str, name: str) -> str:

@@ -18,12 +18,12 @@ from plasticbench.platform.definition.benchmark import (
     Probes,
     Records,
     Tracking,
-    slug,
 )
 from plasticbench.platform.definition.effects import Given, judge
 from plasticbench.platform.definition.feasible import check_feasible
 from plasticbench.platform.definition.method import Method
 from plasticbench.platform.definition.methods import MethodsReader, read_agent, read_chosen, read_schedule
+from plasticbench.platform.definition.names import MAX_NAME_CHARACTERS, slug
 from plasticbench.platform.definition.parsing import (
     BenchmarkError,
     Problems,
@@ -72,6 +72,8 @@ DEFAULT_PROBES = (
 """What a file measures that lists no probes. Named one by one, because a probe that is added later must not move the
 trial ids of files that never asked for it."""
 
+_MAX_SEEDS = 10_000
+
 _SECTIONS = {
     "evaluation": Evaluation,
     "records": Records,
@@ -111,9 +113,20 @@ class _Reader:
 
     def _name(self) -> str:
         name: str | None = typed(str | None, self.data.get("name"), "name", self.problems)
-        if name is not None and not slug(name):
-            self.problems.add("name", f"must contain a letter or a digit, got {name!r}")
+        if name is not None:
+            self._usable(name, "name")
         return name or ""
+
+    def _usable(self, name: str, key: str) -> None:
+        """Names become parts of paths, of which there must be something, and not too much."""
+        if not slug(name):
+            self.problems.add(key, f"must contain a letter or a digit, got {name!r}")
+        elif len(slug(name)) > MAX_NAME_CHARACTERS:
+            self.problems.add(
+                key,
+                f"is part of the names of files, so it may have {MAX_NAME_CHARACTERS} characters (letters of other "
+                f"scripts are spelled out), got {len(slug(name))}: {name[:30]!r}... Shorten it",
+            )
 
     def _budget_steps(self) -> int:
         budget_steps: int | None = typed(int | None, self.data.get("budget_steps"), "budget_steps", self.problems)
@@ -136,9 +149,16 @@ class _Reader:
             count = typed(int | None, given, "seeds", self.problems)
             if count is not None and count < 1:
                 self.problems.add("seeds", f"must be a count of at least 1, or a list of seeds, got {count}")
+            if count is not None and count > _MAX_SEEDS:
+                self.problems.add(
+                    "seeds", f"must be at most {_MAX_SEEDS:,}, each with a trial of every method, got {count:,}"
+                )
+                return ()
             return tuple(range(count or 0))
         seeds: tuple[int, ...] | None = typed(tuple[int, ...], given, "seeds", self.problems)
-        if seeds is not None and (not seeds or min(seeds) < 0 or len(set(seeds)) < len(seeds)):
+        if seeds is not None and len(seeds) > _MAX_SEEDS:
+            self.problems.add("seeds", f"must be at most {_MAX_SEEDS:,} different ones, got {len(seeds):,}")
+        elif seeds is not None and (not seeds or min(seeds) < 0 or len(set(seeds)) < len(seeds)):
             self.problems.add("seeds", f"must be different whole numbers of 0 or more, and at least one, got {given}")
         return seeds or ()
 
@@ -195,12 +215,11 @@ class _Reader:
         return None if given is None else read_section(Pictures, given, "pictures", self.problems)
 
     def _distinct(self, names: list[str], key: str, advice: str) -> None:
-        """Names become parts of paths, so they must differ where a file system may not."""
+        """They must differ also where a file system may not tell them apart."""
         first: dict[str, str] = {}
-        for name in names:
-            if not slug(name):
-                self.problems.add(key, f"a name must contain a letter or a digit, got {name!r}")
-            elif (twin := first.get(slug(name))) is not None:
+        for index, name in enumerate(names):
+            self._usable(name, f"{key}.{name}" if key == "methods" else f"{key}.{index}.name")
+            if slug(name) and (twin := first.get(slug(name))) is not None:
                 self.problems.add(key, f"names must differ in letters and digits, got {twin!r} and {name!r}: {advice}")
             first.setdefault(slug(name), name)
 

@@ -50,6 +50,9 @@ def _note_sections(benchmark: Benchmark, effects: Effects) -> None:
     }
     for name, inert in beyond.items():
         effects.note("budget", name, ("every_steps",), inert)
+    execution = benchmark.execution
+    idle_gpu = {"num_gpus": "the device is cpu"} if execution.device == "cpu" and execution.num_gpus else {}
+    effects.note("device", "execution", ("num_gpus",), idle_gpu)
     looks = any(
         "event" in part.hooks and hasattr(part.chosen.config, "looks_at")
         for method in benchmark.methods
@@ -127,7 +130,7 @@ def _note_parts(benchmark: Benchmark, environment: Environment, method: Method, 
     for part, key in keyed_parts(method):
         if part.family != "structures":
             own = [specs for name, specs in layers.items() if part.for_agent(1, 1).concerns(name)]
-            inert = _on_networks(part, own) | _without_target(method, part) | _paced(environment, method, part)
+            inert = _on_networks(part, own) | _without_targets(method, part) | _paced(environment, method, part)
             names = (*_names(part.chosen.config), *(("every",) if part.every_steps is not None else ()))
             effects.note("networks", key, names, inert, quiet=defaults(part.chosen.config))
             if hasattr(part.chosen.config, "inert_within"):
@@ -144,12 +147,15 @@ def _on_networks(part: Part, networks: Sequence[Sequence[Any]]) -> dict[str, str
     return {name: reason for name, reason in found[0].items() if all(name in other for other in found)}
 
 
-def _without_target(method: Method, part: Part) -> dict[str, str]:
+def _without_targets(method: Method, part: Part) -> dict[str, str]:
+    """Rules for what the agent has not, or for networks without targets."""
     agent, config = method.agent_config, part.chosen.config
     concerned = [name for name in agent.trained_networks if part.for_agent(1, 1).concerns(name)]
     has_target = any(name == "q" or f"{name}_target" in agent.networks for name in concerned)
-    has_rule = "target" in {field.name for field in dataclasses.fields(config)}
-    return {"target": f"{' and '.join(concerned)} has no target network"} if has_rule and not has_target else {}
+    inert = {} if has_target else {"target": f"{' and '.join(concerned)} has no target network"}
+    inert |= {} if agent.has_temperature else {"temperature": f"{method.agent.kind!r} has no temperature"}
+    rules = {field.name for field in dataclasses.fields(config)}
+    return {name: reason for name, reason in inert.items() if name in rules}
 
 
 def _paced(environment: Environment, method: Method, part: Part) -> dict[str, str]:

@@ -9,8 +9,9 @@ from itertools import pairwise, product
 from math import prod
 from typing import TypeVar
 
-from plasticbench.platform.definition.benchmark import Benchmark, Environment, slug
+from plasticbench.platform.definition.benchmark import Benchmark, Environment
 from plasticbench.platform.definition.method import Method, canonical
+from plasticbench.platform.definition.names import slug
 from plasticbench.schedules import Trigger
 
 Item = TypeVar("Item")
@@ -188,7 +189,7 @@ class Lineage:
             members=members,
             agent_method=self.first.name,
             num_cpus=execution.num_cpus + self.agent.demands.helper_cpus,
-            num_gpus=execution.num_gpus,
+            num_gpus=execution.num_gpus if execution.device == "cuda" else 0.0,
             memory_bytes=_PROCESS_BYTES + held_bytes + len(members) * self._working_bytes(),
             disk_bytes=self.agent.disk_bytes(self.environment.config.spec, len(members)),
         )

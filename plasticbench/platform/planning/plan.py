@@ -19,8 +19,9 @@ from typing import Any, Literal
 import pydantic
 
 from plasticbench import __version__
-from plasticbench.platform.definition.benchmark import Benchmark, Environment, slug
+from plasticbench.platform.definition.benchmark import Benchmark, Environment
 from plasticbench.platform.definition.method import Method, canonical
+from plasticbench.platform.definition.names import slug
 from plasticbench.platform.planning.corrections import corrections
 from plasticbench.platform.planning.lineage import Lineage, Segment
 
