@@ -75,6 +75,12 @@ def test_a_trigger_names_a_measured_probe() -> None:
     assert benchmark.method("fire").parts[0].schedule == Trigger(probe="dormant_ratio", above=0.3, at_most_every=500)
 
 
+def test_a_trigger_fires_at_most_once_in_a_tenth_of_the_budget_unless_it_says_otherwise() -> None:
+    benchmark = from_dict(variant(resets={"when": {"probe": "srank", "below": 3.0}}, methods__fire={"kind": "fire"}))
+    assert benchmark.method("fire").parts[0].schedule == Trigger(probe="srank", below=3.0, at_most_every=1_000)
+    assert benchmark.resolved()["resets"]["when"]["at_most_every"] == 1_000
+
+
 def test_reset_steps_are_rounded_up_to_whole_vector_steps() -> None:
     data = variant(environments__0__num_envs=8, methods__a={"kind": "fire", "at": [0.25, 0.5001]})
     assert from_dict(data).method("a").reset_steps(10_000, num_envs=8) == (2_504, 5_008)
@@ -259,7 +265,6 @@ def test_bad_input_gets_a_line_with_key_rule_and_value(changes: dict[str, Any], 
     [
         ({"probe": "dormant", "above": 0.3, "at_most_every": 500}, "b.when.probe: must be one of the measurements"),
         ({"probe": "srank", "at_most_every": 500}, "b.when: needs exactly one of 'above' and 'below'"),
-        ({"probe": "srank", "above": 1.0}, "b.when.at_most_every: is missing and has no default"),
         ({"probe": "srank", "above": 1.0, "at_most_every": 0}, "b.when.at_most_every: must be at least 1"),
         (
             {"probe": "srank", "above": 1.0, "at_most_every": 10_000},

@@ -89,7 +89,8 @@ def run(
         directory = RunDirectory(connect(out_dir) if out_dir else Path("runs") / folder_name(benchmark.name))
         directory.require_tracking(tracking_uri)
         with directory.lock():
-            directory.create(benchmark, plan)
+            if (taken := directory.create(benchmark, plan)) and not quiet:
+                out.print(f"From now on: {_escape(taken)}.", highlight=False, soft_wrap=True)
             code = _execute(directory, address, tracking_uri, quiet)
     raise typer.Exit(code)
 

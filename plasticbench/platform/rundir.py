@@ -5,12 +5,13 @@ from __future__ import annotations
 import fcntl
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import yaml
 
 from plasticbench import storage
+from plasticbench.platform.definition.changes import can_come_later, changes, listed
 from plasticbench.platform.definition.reading import Benchmark, BenchmarkError, from_resolved
 from plasticbench.platform.lease import held_lease
 from plasticbench.platform.planning.plan import Plan
@@ -57,21 +58,49 @@ class RunDirectory:
         """What the final policy of one trial does, where the benchmark asks for pictures."""
         return self.path / "pictures" / f"{trial}.webp"
 
-    def create(self, benchmark: Benchmark, plan: Plan) -> None:
+    def create(self, benchmark: Benchmark, plan: Plan) -> str:
         """Writes benchmark and plan; an existing run of the very same trials is gone on with.
 
-        Raises ``BenchmarkError`` if the folder holds anything else.
+        Settings that change no result are taken over by it: which, is returned. Raises ``BenchmarkError`` if the folder
+        holds anything else.
         """
         if self.plan_file.exists():
-            known = {trial.id for trial in self.plan().trials}
-            if known != {trial.id for trial in plan.trials} or self.plan().segments != plan.segments:
-                raise BenchmarkError(
-                    f"--out: {self.path} holds another benchmark or other settings ({self.plan().name!r} with "
-                    f"{len(known)} trials). Choose another directory, or `plasticbench resume {self.path}` to go on"
-                )
-            return
+            return self._take_over(benchmark, plan)
         if storage.entries(self.path).keys() - _LOCKS:
             raise BenchmarkError(f"--out: {self.path} is not empty and not a run directory. Choose another directory")
+        self._write(benchmark, plan)
+        return ""
+
+    def _take_over(self, benchmark: Benchmark, plan: Plan) -> str:
+        known = self.plan()
+        is_same_work = {trial.id for trial in known.trials} == {trial.id for trial in plan.trials} and [
+            segment.work for segment in known.segments
+        ] == [segment.work for segment in plan.segments]
+        found = changes(self.benchmark(), benchmark)
+        later = {
+            key: values
+            for key, values in found.items()
+            if can_come_later(key) or (is_same_work and key.startswith("execution."))
+        }
+        refused = {key: values for key, values in found.items() if key not in later}
+        if refused or not is_same_work:
+            reason = (
+                listed(refused, "{} there, {} here") or f"version {known.version} of plasticbench planned it otherwise"
+            )
+            raise BenchmarkError(
+                f"--out: {self.path} holds another benchmark or other settings ({known.name!r} with "
+                f"{len(known.trials)} trials): {reason}. Choose another directory, or `plasticbench resume "
+                f"{self.path}` to go on with what is there"
+            )
+        if not later:
+            return ""
+        self._write(
+            benchmark,
+            replace(known, description=benchmark.description, tracked_probes=benchmark.tracking.probes),
+        )
+        return listed(later, "{1} in place of {0}")
+
+    def _write(self, benchmark: Benchmark, plan: Plan) -> None:
         resolved = yaml.safe_dump(benchmark.resolved(), sort_keys=False, allow_unicode=True)
         storage.write_atomically(self.benchmark_file, resolved.encode())
         # The plan comes last: a directory with a plan is a whole run directory.

@@ -32,9 +32,15 @@ class MethodsReader:
     """Turns the ``methods`` of one file into ``Method`` objects; what it cannot read becomes a problem."""
 
     def __init__(
-        self, data: Mapping[str, Any], agent: Chosen | None, default: Schedule | None, problems: Problems
+        self,
+        data: Mapping[str, Any],
+        agent: Chosen | None,
+        default: Schedule | None,
+        budget_steps: int,
+        problems: Problems,
     ) -> None:
         self._data, self._agent, self._default, self._problems = data, agent, default, problems
+        self._budget_steps = budget_steps
 
     def methods(self) -> tuple[Method, ...]:
         """All methods, in the order of the file."""
@@ -133,7 +139,7 @@ class MethodsReader:
         placed: dict[str, Any] = {"family": part.family, "chosen": part.chosen, "networks": part.networks}
         if "event" in part.hooks:
             own = timing or shared_schedule
-            schedule = read_schedule(own, key, self._problems) if own else self._default
+            schedule = read_schedule(own, key, self._budget_steps, self._problems) if own else self._default
             return Part(**placed, begin=part.begin, schedule=schedule)
         allowed = ("every",) if part.is_at_updates else ()
         before = len(self._problems)
@@ -148,8 +154,11 @@ class MethodsReader:
         return None if len(self._problems) > before else Part(**placed, begin=part.begin, every_steps=every)
 
 
-def read_schedule(value: Any, key: str, problems: Problems) -> Schedule | None:
-    """``at``, ``every`` or ``when``; ``None`` where there is none, or where problems were noted."""
+def read_schedule(value: Any, key: str, budget_steps: int, problems: Problems) -> Schedule | None:
+    """``at``, ``every`` or ``when``; ``None`` where there is none, or where problems were noted.
+
+    A trigger that says nothing else fires at most once in a tenth of the budget.
+    """
     if value is None:
         return None
     data = mapping(value, key, problems)
@@ -160,7 +169,9 @@ def read_schedule(value: Any, key: str, problems: Problems) -> Schedule | None:
             return read_section(Every, data, key, problems)
         case ["when"]:
             unknown_keys(data, ["when"], key, problems)
-            return read_section(Trigger, data["when"], dotted(key, "when"), problems)
+            trigger = mapping(data["when"], dotted(key, "when"), problems)
+            longest = {"at_most_every": max(1, budget_steps // 10)}
+            return read_section(Trigger, longest | trigger, dotted(key, "when"), problems)
     problems.add(key, f"a schedule needs exactly one of 'at', 'every' and 'when', got {value!r}")
     return None
 

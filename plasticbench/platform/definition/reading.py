@@ -102,7 +102,7 @@ class _Reader:
             "name": self._name(),
             "description": typed(str, self.data.get("description") or "", "description", self.problems),
             "environments": self._environments(),
-            "methods": self._methods(),
+            "methods": self._methods(budget_steps),
             "seeds": self._seeds(),
             "budget_steps": budget_steps,
             "probes": self._probes(cadence_steps),
@@ -186,11 +186,11 @@ class _Reader:
             return None
         return Environment(name=label or family.config.task, family=family, scenario=scenario)
 
-    def _methods(self) -> tuple[Method, ...]:
+    def _methods(self, budget_steps: int) -> tuple[Method, ...]:
         agent_data = self.data.get("agent")
         agent = read_agent(agent_data, "agent", self.problems) if agent_data is not None else None
-        default = read_schedule(self.data.get("resets"), "resets", self.problems)
-        methods = MethodsReader(self.data, agent, default, self.problems).methods()
+        default = read_schedule(self.data.get("resets"), "resets", budget_steps, self.problems)
+        methods = MethodsReader(self.data, agent, default, budget_steps, self.problems).methods()
         self._distinct([method.name for method in methods], "methods", "rename one")
         return methods
 

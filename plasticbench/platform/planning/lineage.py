@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import pairwise, product
 from math import prod
 from typing import TypeVar
@@ -62,6 +62,11 @@ class Segment:
     num_gpus: float
     memory_bytes: int
     disk_bytes: int
+
+    @property
+    def work(self) -> Segment:
+        """The same without estimates, which another version may make otherwise."""
+        return replace(self, memory_bytes=0, disk_bytes=0)
 
 
 class Lineage:
