@@ -52,7 +52,7 @@ SAC: dict[str, Any] = COMMON | {
     "environments": [{"kind": "classic", "task": "Pendulum-v1", "num_envs": 2}],
     "agent": {
         "kind": "sac",
-        "actor_network": {"kind": "mlp", "hidden": [8, 8]},
+        "actor_network": {"kind": "mlp", "hidden": [8, 8], "initializer": "torch_default"},
         "critic_network": {"kind": "simba", "num_blocks": 1, "width": 4},
         "learning_rate": 0.01,
         "batch_rows": 8,
@@ -79,6 +79,7 @@ TREATED: dict[str, dict[str, Any]] = {
     "none": {},
     "redo": {"at": [0.5], "tau": 0.9},
     "shrink_perturb": {"at": [0.5]},
+    "weight_clipping": {"kappa": 0.1},
 }
 """Settings with which all others of a treatment matter; those that are not named need none."""
 
@@ -264,7 +265,7 @@ def course(kind: str, settings: dict[str, Any]) -> str:
 
 
 ENVIRONMENTS: dict[str, dict[str, Any]] = {
-    "atari": {"task": "Pong", "num_envs": 2, "rewards": "raw", "max_episode_steps": 40, "noop_max_frames": 1},
+    "atari": {"task": "Asterix", "num_envs": 2, "rewards": "raw", "max_episode_steps": 40, "noop_max_frames": 1},
     "classic": {"task": "CartPole-v1"},
     "gymnasium": {"task": "CartPole-v1", "low_return": 0.0, "high_return": 500.0},
     "humanoid": {"task": "h1-walk-v0", "max_episode_steps": 40},

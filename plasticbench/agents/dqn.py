@@ -254,6 +254,7 @@ class DQN(PopulationAgent):
             device,
             n_step=config.n_step,
             discount=config.discount,
+            expected_transitions=budget_steps,
         )
         self.value_bound = ValueBound(config.discount, self.num_members, device)
         self._exploration = MemberUniforms(streams, "exploration", (num_envs, 2))

@@ -115,7 +115,7 @@ class Config(ReplaySettings):
         parts: Sequence[Sequence[Part]] = (),
     ) -> SAC:
         """A population of ``len(streams)`` members with ``num_envs`` environments each, and each one's parts."""
-        return SAC(self, spec, num_envs, streams, device, parts)
+        return SAC(self, spec, num_envs, streams, budget_steps, device, parts)
 
     def layers(self, spec: EnvSpec) -> dict[str, Sequence[LayerSpec]]:
         """The layers of actor and critics."""
@@ -188,6 +188,7 @@ class SAC(PopulationAgent):
         spec: EnvSpec,
         num_envs: int,
         streams: Sequence[Streams],
+        budget_steps: int,
         device: torch.device,
         parts: Sequence[Sequence[Part]] = (),
     ) -> None:
@@ -227,6 +228,7 @@ class SAC(PopulationAgent):
             device,
             n_step=config.n_step,
             discount=config.discount,
+            expected_transitions=budget_steps,
         )
         self.clock = Clock(config, num_envs)
         self._draws = {

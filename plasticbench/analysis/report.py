@@ -24,6 +24,7 @@ from plasticbench.analysis.films import films_by_task
 from plasticbench.analysis.headline import answer, warning
 from plasticbench.analysis.leaderboard import ALL, Leaderboard, Row
 from plasticbench.analysis.leaderboard_text import diverged_text, number_text, rank_text, to_json, to_markdown
+from plasticbench.analysis.machines import mixture
 from plasticbench.analysis.outcomes import RECORD_NAMES, Outcome, outcomes
 from plasticbench.analysis.panels import MAX_DETAILED_TASKS, Panels
 from plasticbench.analysis.plots import palette
@@ -120,6 +121,7 @@ def _context(run: Run, table: pd.DataFrame, found: Sequence[Outcome], rows: Sequ
         "profile": panels.profile(found),
         "improvement": _improvement(run, found),
         "settings": settings_tables(run),
+        "mixture": mixture(run),
         "score_sources": {trial.task: trial.score_source for trial in run.trials},
     }
 

@@ -54,6 +54,10 @@ class RunDirectory:
         """The final weights of one trial's online networks, where ``tracking.weights`` asks for them."""
         return self.path / "weights" / f"{trial}.safetensors"
 
+    def machine_file(self, segment: str, number: int) -> Location:
+        """On what a segment was trained from its commit ``number`` on."""
+        return self.path / "machines" / segment / f"{number:08d}.json"
+
     def film_file(self, trial: str) -> Location:
         """What the final policy of one trial does, where the benchmark asks for pictures."""
         return self.path / "pictures" / f"{trial}.webp"
