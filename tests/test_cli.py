@@ -59,7 +59,7 @@ def test_bad_settings_get_one_message_before_anything_starts(tmp_path, changes, 
 
 
 def test_unknown_override_is_refused(tmp_path):
-    assert "Did you mean 'seeds'?" in _fails("run", _config(tmp_path), "--set", "seed=3")
+    assert "Here it is called 'seeds'." in _fails("run", _config(tmp_path), "--set", "seed=3")
 
 
 def test_storage_that_cannot_hold_a_run_is_refused_before_anything_is_written(tmp_path):
