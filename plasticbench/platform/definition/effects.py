@@ -59,7 +59,8 @@ class Given:
 
     def is_override(self, key: str) -> bool:
         """Whether ``--set`` wrote it."""
-        paths = [override.partition("=")[0].strip().replace(".parts.", ".") for override in self.overrides]
+        written = [override.partition("=")[0].strip().replace(".parts.", ".") for override in self.overrides]
+        paths = {*written, *(path.replace(".0.", ".") for path in written)}
         return any(f"{key}.".startswith(f"{path}.") or path.startswith(f"{key}.") for path in paths)
 
 
@@ -108,6 +109,8 @@ def _stands(data: Any, key: str) -> bool:
         ) or ("parts" in data and _stands(data["parts"], key))
     if isinstance(data, list):
         head, _, rest = key.partition(".")
+        if len(data) == 1 and not head.isdecimal():
+            return _stands(data[0], key)  # of a single part in a list
         is_item = head.isdecimal() and int(head) < len(data)
         return is_item and (not rest or _stands(data[int(head)], rest))
     return False
