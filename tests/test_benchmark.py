@@ -78,7 +78,7 @@ def test_a_trigger_names_a_measured_probe() -> None:
 def test_a_trigger_fires_at_most_once_in_a_tenth_of_the_budget_unless_it_says_otherwise() -> None:
     benchmark = from_dict(variant(resets={"when": {"probe": "srank", "below": 3.0}}, methods__fire={"kind": "fire"}))
     assert benchmark.method("fire").parts[0].schedule == Trigger(probe="srank", below=3.0, at_most_every=1_000)
-    assert benchmark.resolved()["resets"]["when"]["at_most_every"] == 1_000
+    assert benchmark.resolved()["methods"]["fire"]["when"]["at_most_every"] == 1_000
 
 
 def test_reset_steps_are_rounded_up_to_whole_vector_steps() -> None:
@@ -346,7 +346,7 @@ def test_a_benchmark_names_its_parts() -> None:
 
 
 def test_a_temperature_rule_for_an_agent_without_temperature_is_an_error() -> None:
-    data = variant(methods__b={"kind": "fire", "temperature": "reset"})
+    data = variant(methods__b={"kind": "fire", "at": [0.5], "temperature": "reset"})
     assert "methods.b.temperature: this setting has no effect: 'dqn' has no temperature. Remove it" in problems_of(data)
     own_default = variant(methods__b={"kind": "full_reset", "at": [0.5]})
     assert "temperature" not in from_dict(own_default).methods[-1].settings()
