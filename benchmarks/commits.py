@@ -36,7 +36,7 @@ def benchmark(num_seeds: int, num_methods: int) -> dict[str, Any]:
         "seeds": num_seeds,
         "budget_steps": 100_000,
         "evaluation": {"every_steps": 50_000, "episodes": 1, "num_envs": 1},
-        "probes": {"every_steps": 50_000, "batch_rows": 64, "kinds": []},
+        "probes": {"kinds": []},
         "records": {"every_steps": 40},
     }
 

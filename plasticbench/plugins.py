@@ -64,27 +64,37 @@ def config_from(group: str, kind: str, settings: Mapping[str, Any], preset: str 
 
     Raises ``ValueError`` for unknown names and for explicit settings that have no effect.
     """
+    config = unchecked_config(group, kind, settings, preset)
+    for name, reason in without_effect(config).items():
+        if name in settings:
+            raise ValueError(f"{name}: this setting has no effect: {reason}. Remove it, or change what makes it inert")
+    return config
+
+
+def unchecked_config(group: str, kind: str, settings: Mapping[str, Any], preset: str | None = None) -> Any:
+    """The same, whether or not all settings have an effect."""
     module = load(group, kind)
     fields = {field.name for field in dataclasses.fields(module.Config)}
     for name in settings:
         if name not in fields:
             raise ValueError(f"{name}: {kind!r} has no such setting. {did_you_mean(name, fields)}")
     if preset is None:
-        config = module.Config(**settings)
-    elif preset in (presets := getattr(module, "PRESETS", {})):
-        config = dataclasses.replace(presets[preset], **settings)
-    else:
-        raise ValueError(f"preset: {kind!r} has no preset {preset!r}. {did_you_mean(preset, presets)}")
-    for name, reason in inert(config).items():
-        if name in settings:
-            raise ValueError(f"{name}: this setting has no effect: {reason}. Remove it, or change what makes it inert")
-    return config
+        return module.Config(**settings)
+    if preset in (presets := getattr(module, "PRESETS", {})):
+        return dataclasses.replace(presets[preset], **settings)
+    raise ValueError(f"preset: {kind!r} has no preset {preset!r}. {did_you_mean(preset, presets)}")
 
 
 def inert(config: Any) -> Mapping[str, str]:
     """Settings without effect under the current values, and why; a ``Config`` that has none need not say so."""
     found: Mapping[str, str] = getattr(config, "inert", dict)()
     return found
+
+
+def without_effect(config: Any) -> Mapping[str, str]:
+    """``inert``, which no trial id holds, and ``inert_but_hashed``, which was found later and stands in ids."""
+    hashed: Mapping[str, str] = getattr(config, "inert_but_hashed", dict)()
+    return {**inert(config), **hashed}
 
 
 def find(kind: str, groups: Iterable[str]) -> str:

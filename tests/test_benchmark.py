@@ -63,16 +63,22 @@ def test_absent_settings_take_stated_defaults() -> None:
 
 
 def test_methods_without_a_schedule_of_their_own_share_the_default() -> None:
-    data = variant(resets={"at": [0.5]}, methods__often={"kind": "full_reset", "every": 2_000, "until": 9_000})
+    data = variant(resets={"at": [0.5]}, methods__often={"kind": "full_reset", "every": 2_000, "until": 8_000})
     benchmark = from_dict(data)
     assert benchmark.method("none").parts[0].schedule == At(at=(0.5,))
-    assert benchmark.method("often").parts[0].schedule == Every(every=2_000, until=9_000)
+    assert benchmark.method("often").parts[0].schedule == Every(every=2_000, until=8_000)
 
 
 def test_a_trigger_names_a_measured_probe() -> None:
     when = {"probe": "dormant_ratio", "above": 0.3, "at_most_every": 500}
     benchmark = from_dict(variant(methods__fire={"kind": "fire", "when": when}))
     assert benchmark.method("fire").parts[0].schedule == Trigger(probe="dormant_ratio", above=0.3, at_most_every=500)
+
+
+def test_a_trigger_fires_at_most_once_in_a_tenth_of_the_budget_unless_it_says_otherwise() -> None:
+    benchmark = from_dict(variant(resets={"when": {"probe": "srank", "below": 3.0}}, methods__fire={"kind": "fire"}))
+    assert benchmark.method("fire").parts[0].schedule == Trigger(probe="srank", below=3.0, at_most_every=1_000)
+    assert benchmark.resolved()["methods"]["fire"]["when"]["at_most_every"] == 1_000
 
 
 def test_reset_steps_are_rounded_up_to_whole_vector_steps() -> None:
@@ -208,7 +214,7 @@ def test_every_plugin_with_defaults_and_presets_survives_the_round_trip(group: s
         ({"evaluation__num_envs": 2}, "evaluation.episodes: must be a multiple of num_envs (2)"),
         (
             {"execution__num_gpus": 1},
-            "execution.num_gpus: must be 0 with device 'cpu', where it has no effect, got 1.0",
+            "execution.num_gpus: this setting has no effect: the device is cpu. Remove it",
         ),
         (
             {"execution__device": "cuda", "execution__num_gpus": 1.5},
@@ -245,7 +251,7 @@ def test_every_plugin_with_defaults_and_presets_survives_the_round_trip(group: s
         ({"methods__none__agent": {"network": {"hidden": [3]}}}, "methods.none.agent.network.kind: is missing."),
         (
             {"resets": {"at": [0.5]}, "methods__none__at": [0.6]},
-            "bench.yaml: resets: has no effect, because every method has a schedule of its own",
+            "bench.yaml: resets: this setting has no effect: every method has a schedule of its own",
         ),
     ],
     ids=lambda value: "-".join(value) if isinstance(value, dict) else None,
@@ -259,7 +265,6 @@ def test_bad_input_gets_a_line_with_key_rule_and_value(changes: dict[str, Any], 
     [
         ({"probe": "dormant", "above": 0.3, "at_most_every": 500}, "b.when.probe: must be one of the measurements"),
         ({"probe": "srank", "at_most_every": 500}, "b.when: needs exactly one of 'above' and 'below'"),
-        ({"probe": "srank", "above": 1.0}, "b.when.at_most_every: is missing and has no default"),
         ({"probe": "srank", "above": 1.0, "at_most_every": 0}, "b.when.at_most_every: must be at least 1"),
         (
             {"probe": "srank", "above": 1.0, "at_most_every": 10_000},
@@ -341,8 +346,8 @@ def test_a_benchmark_names_its_parts() -> None:
 
 
 def test_a_temperature_rule_for_an_agent_without_temperature_is_an_error() -> None:
-    data = variant(methods__b={"kind": "fire", "temperature": "reset"})
-    assert "methods.b.temperature: has no effect, because 'dqn' has none. Remove it" in problems_of(data)
+    data = variant(methods__b={"kind": "fire", "at": [0.5], "temperature": "reset"})
+    assert "methods.b.temperature: this setting has no effect: 'dqn' has no temperature. Remove it" in problems_of(data)
     own_default = variant(methods__b={"kind": "full_reset", "at": [0.5]})
     assert "temperature" not in from_dict(own_default).methods[-1].settings()
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pickle
+import re
 import textwrap
 from pathlib import Path
 
@@ -87,3 +88,61 @@ def test_a_missing_file_is_named() -> None:
 def test_a_shipped_benchmark_reaches_another_process_as_it_is(file: Path, graphics_library: None) -> None:
     benchmark = load(file)
     assert pickle.loads(pickle.dumps(benchmark)) == benchmark
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        (
+            "budget_steps: 0600",
+            "line 1, column 15: not valid YAML: 0600 would be read in base 8: write it in quotes if it",
+        ),
+        ("seeds: [1, -017]", "line 1, column 12: not valid YAML: -017 would be read in base 8"),
+        ("budget_steps: 1:30", "1:30 would be read in base 60: write it in quotes if it is text"),
+    ],
+)
+def test_numbers_that_yaml_1_1_and_people_read_otherwise_are_refused(text: str, message: str, tmp_path: Path) -> None:
+    path = tmp_path / "bench.yaml"
+    path.write_text(text)
+    with pytest.raises(BenchmarkError, match=re.escape(message)):
+        load(path)
+
+
+def test_whole_numbers_may_be_written_as_powers_of_ten(tmp_path: Path) -> None:
+    text = (
+        YAML.replace("10_000", "1e4")
+        .replace("seeds: 2", "seeds: 2.0")
+        .replace("kind: dqn", "kind: dqn, batch_rows: 3.2e1")
+    )
+    benchmark = load(write(tmp_path, text), ["agent.network={kind: mlp, hidden: [1.6e1, 8]}"])
+    assert benchmark == load(write(tmp_path, YAML), ["agent.network={kind: mlp, hidden: [16, 8]}"])
+    assert repr(benchmark.budget_steps) == "10000"
+    with pytest.raises(BenchmarkError, match=r"seeds: must be a valid integer, got 2\.5"):
+        load(write(tmp_path, YAML), ["seeds=2.5"])
+
+
+def test_a_file_in_another_encoding_is_named_by_its_line(tmp_path: Path) -> None:
+    path = tmp_path / "bench.yaml"
+    path.write_bytes("name: x\ndescription: caf\u00e9\n".encode("latin-1"))
+    with pytest.raises(
+        BenchmarkError, match=r"line 2: holds the byte 0xe9, which is not UTF-8 .* Save the file as UTF-8"
+    ):
+        load(path)
+    path.write_bytes(b"\xef\xbb\xbf" + textwrap.dedent(YAML).encode())
+    assert load(path).name == "tiny"
+
+
+def test_keys_that_start_with_x_hold_anchors(tmp_path: Path) -> None:
+    text = "x-agents: {fast: &fast {kind: dqn, learning_rate: 0.1}}\n" + textwrap.dedent(YAML)
+    assert (
+        load(write(tmp_path, text.replace("{kind: dqn, learning_rate: 1e-4}", "*fast")))
+        .method("none")
+        .agent_config.learning_rate
+        == 0.1
+    )
+
+
+@pytest.mark.parametrize("seeds", ["1000000000", "10001", "1e9"])
+def test_a_count_of_seeds_that_no_machine_holds_is_refused_at_once(seeds: str, tmp_path: Path) -> None:
+    with pytest.raises(BenchmarkError, match="seeds: must be at most 10,000"):
+        load(write(tmp_path, YAML), [f"seeds={seeds}"])

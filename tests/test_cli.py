@@ -59,7 +59,7 @@ def test_bad_settings_get_one_message_before_anything_starts(tmp_path, changes, 
 
 
 def test_unknown_override_is_refused(tmp_path):
-    assert "Did you mean 'seeds'?" in _fails("run", _config(tmp_path), "--set", "seed=3")
+    assert "Here it is called 'seeds'." in _fails("run", _config(tmp_path), "--set", "seed=3")
 
 
 def test_storage_that_cannot_hold_a_run_is_refused_before_anything_is_written(tmp_path):
@@ -113,6 +113,21 @@ def test_plan_shows_segments_and_costs_as_text_and_json(tmp_path):
     assert "member steps" in text.output
     data = json.loads(runner.invoke(app, ["plan", str(_config(tmp_path)), "--json"]).output)
     assert {trial["method"] for trial in data["trials"]} == {"none", "fire"}
+    assert "memory of the largest population: 7" in text.output
+    assert "GPU memory of the largest population: none" in text.output
+    assert f"member steps: {data['summary']['member_steps']:,}" in text.output
+    assert f"populations side by side: {data['summary']['populations_side_by_side']}" in text.output
+    assert data["summary"]["records_note"] in " ".join(text.output.split())
+    assert data["summary"]["disk_bytes"] == sum(data["summary"]["disk_parts_bytes"].values()) > 0
+    assert {"memory_bytes", "gpu_memory_bytes"} <= data["segments"][0].keys()
+
+
+def test_odd_settings_are_a_warning_that_quiet_hides(tmp_path):
+    config = _config(tmp_path, methods={"a": {"kind": "fire"}, "b": {"kind": "fire", "scale": "muon"}})
+    result = runner.invoke(app, ["plan", str(config)])
+    assert result.exit_code == 0
+    assert "Warning: " in result.stderr
+    assert "methods: 'a' and 'b' have equal settings, so they do the same" in " ".join(result.stderr.split())
 
 
 @pytest.mark.parametrize("group", sorted(plugins.PACKAGES))

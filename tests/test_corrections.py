@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from plasticbench.platform.definition.reading import from_dict
+from plasticbench.platform.definition.reading import from_resolved
 from plasticbench.platform.planning.plan import make_plan
 
 MLP = {"kind": "mlp", "hidden": [8]}
@@ -34,7 +34,7 @@ def corrected(
         "budget_steps": 10_000,
         "evaluation": {"every_steps": 1_000, "episodes": 5},
     }
-    plan = make_plan(from_dict({name: value for name, value in data.items() if value is not None}))
+    plan = make_plan(from_resolved({name: value for name, value in data.items() if value is not None}, "test"))
     return {trial.method: trial.settings.get("corrections", {}) for trial in plan.trials}
 
 

@@ -156,7 +156,7 @@ def test_the_settings_of_a_trial_tell_its_parts_apart() -> None:
         ({"x": {"parts": [{"kind": "fire"}], "scale": "none"}}, "methods.x.scale: there is no such setting"),
         (
             {"x": [{"kind": "fire", "temperature": "reset"}]},
-            "methods.x.temperature: has no effect, because 'dqn' has none",
+            "methods.x.temperature: this setting has no effect: 'dqn' has no temperature",
         ),
     ],
     ids=lambda value: value[:60] if isinstance(value, str) else "",

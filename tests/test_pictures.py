@@ -41,7 +41,7 @@ def tiny(**changes: Any) -> dict[str, Any]:
         seeds=[3, 0],
         budget_steps=40,
         evaluation={"every_steps": 40, "steps": 2},
-        probes={"every_steps": 40, "batch_rows": 8, "kinds": []},
+        probes={"kinds": []},
         records={"every_steps": 20},
         pictures={"num_steps": 9, "width": 64, "height": 48},
     )

@@ -1,10 +1,12 @@
 """A population needs one node that has all it asks for; what no node has is told by its key before anything starts."""
 
+from pathlib import Path
+
 import pytest
 from small_runs import small
 
 from plasticbench.platform.cluster.placement import Needs, check_fits, needs
-from plasticbench.platform.definition.reading import BenchmarkError, from_dict
+from plasticbench.platform.definition.reading import BenchmarkError, from_dict, load
 from plasticbench.platform.planning.plan import make_plan
 
 GIB = 2**30
@@ -54,6 +56,13 @@ def test_what_no_node_has_is_named_by_its_key(execution, node, key):
     assert f"Nodes: 2 x {node[0]} CPUs" in message
 
 
+def test_a_replay_on_the_gpu_is_not_asked_of_the_host():
+    """The GPU group of the Kubernetes manifest: 64 GiB beside a GPU, which holds the ten members' 71 GB of frames."""
+    plan = make_plan(load(Path(__file__).parents[1] / "configs" / "fire_atari.yaml"))
+    assert max(segment.gpu_memory_bytes for segment in plan.segments) > 70 * 10**9
+    check_fits(plan.segments, [_node(8, 1, 64)])
+
+
 def test_resources_that_lie_on_different_nodes_do_not_add_up():
     segments = _segments(execution={"num_cpus": 4})
     message = _refusal(segments, _node(4, 0, 0.1), _node(1, 0, 64))
@@ -64,7 +73,8 @@ def test_resources_that_lie_on_different_nodes_do_not_add_up():
 def test_the_first_population_that_fits_nowhere_is_the_one_that_is_named():
     large = {"capacity_transitions": 200_000_000}
     methods = {"small": {"kind": "none"}, "large": {"kind": "none", "agent": large}}
-    segments = _segments(methods=methods, resets=None, seeds=4, execution={"members_per_population": 2})
+    cut = {"execution": {"members_per_population": 2}, "budget_steps": 200_000_000}
+    segments = _segments(methods=methods, resets=None, seeds=4, **cut)
     message = _refusal(segments, _node(8, 0, 4))
     assert segments[2].id in message
     assert "It trains 2" in message

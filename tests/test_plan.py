@@ -158,8 +158,43 @@ def test_resources_and_sizes_come_from_execution_and_agent() -> None:
     prefix, branches = plan.segments
     assert (prefix.num_cpus, prefix.num_gpus) == (2, 0.5)
     assert branches.disk_bytes == 3 * prefix.disk_bytes > 0
-    process_bytes = 768 * 2**20
-    assert branches.memory_bytes - process_bytes == 3 * (prefix.memory_bytes - process_bytes) > 0
+    context_bytes = 2**30
+    assert branches.gpu_memory_bytes - context_bytes == 3 * (prefix.gpu_memory_bytes - context_bytes) > 0
+
+
+def test_on_a_gpu_frames_and_networks_are_asked_of_it_and_indices_of_the_host() -> None:
+    """Frames 8, action 8, reward and end 8 bytes a transition on the device; age, validity and queue 10 on the host."""
+    gpu = {"num_gpus": 1, "device": "cuda"}
+    on_gpu, larger = (
+        plan_of(agent={"kind": "dqn", "capacity_transitions": capacity}, budget_steps=20_000, execution=gpu)
+        for capacity in (10_000, 20_000)
+    )
+    members = len(on_gpu.segments[0].members)
+    frame_bytes = 4 * 6  # Acrobot's
+    grown = larger.segments[0].gpu_memory_bytes - on_gpu.segments[0].gpu_memory_bytes
+    assert grown == members * 10_000 * (frame_bytes + 8 + 8)
+    assert larger.segments[0].memory_bytes - on_gpu.segments[0].memory_bytes == members * 10_000 * 10
+    assert all(segment.gpu_memory_bytes == 0 for segment in plan_of().segments)
+
+
+def test_a_replay_is_planned_no_larger_than_the_budget_fills_and_no_id_moves() -> None:
+    small, large = (
+        plan_of(agent={"kind": "dqn", "capacity_transitions": capacity}, budget_steps=10_000)
+        for capacity in (10_000, 1_000_000)
+    )
+    assert [s.memory_bytes for s in small.segments] == [s.memory_bytes for s in large.segments]
+    assert [s.disk_bytes for s in small.segments] == [s.disk_bytes for s in large.segments]
+    assert large.trials[0].settings["agent"]["capacity_transitions"] == 1_000_000
+
+
+def test_memory_side_by_side_is_that_of_the_widest_cut_through_the_tree() -> None:
+    plan = plan_of(seeds=4, execution={"members_per_population": 6})
+    sizes = [segment.memory_bytes for segment in plan.segments]
+    assert [segment.start is None for segment in plan.segments] == [True, False, True, False]
+    assert summary(plan)["memory_side_by_side_bytes"] == max(sizes[:2]) + max(sizes[2:])
+    wide = plan_of(seeds=1, execution={"members_per_population": 2})  # a trunk and two branches
+    trunk, *branches = (segment.memory_bytes for segment in wide.segments)
+    assert summary(wide)["memory_side_by_side_bytes"] == max(trunk, sum(branches))
 
 
 def _messy_benchmark(limit: int) -> Plan:

@@ -51,7 +51,8 @@ def test_a_failed_prefix_takes_its_branches_along_and_nothing_else():
 def test_segments_start_in_the_order_of_the_plan_and_by_what_they_need():
     large = {"capacity_transitions": 20_000_000}
     methods = {"small": {"kind": "none"}, "large": {"kind": "none", "agent": large}}
-    plan = _plan(methods=methods, seeds=3, execution={"members_per_population": 1}, resets=None)
+    alone = {"execution": {"members_per_population": 1}, "budget_steps": 20_000_000}
+    plan = _plan(methods=methods, seeds=3, resets=None, **alone)
     queue = WorkQueue(plan.segments)
     small_needs, large_needs = queue.ready()
     assert small_needs.memory_bytes < large_needs.memory_bytes

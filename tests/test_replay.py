@@ -30,6 +30,42 @@ def test_a_full_ring_keeps_the_newest_transitions_with_whole_stacks(envs, stack)
         assert_same(found, expected[member][-len(found) :])
 
 
+@pytest.mark.parametrize("stack", [1, 4])
+@pytest.mark.parametrize("expected_transitions", [0, 30, 90, 10_000])
+def test_a_replay_that_takes_memory_only_for_what_comes_holds_the_same(stack, expected_transitions):
+    """More courses than were expected, and a ring that begins anew after 60 rows, with chunks half-way."""
+    whole, thrifty = (
+        PopulationReplay(spec(stack), 2, 2, 120, CPU, expected_transitions=expected)
+        for expected in (None, expected_transitions)
+    )
+    uniforms = np.random.default_rng(5).random((2, 40))
+    for replay in (whole, thrifty):
+        fill(replay, Course(2, 2, stack, seed=6), steps=45, restart_at=25)
+    assert thrifty._frames.shape[1] <= max(expected_transitions + 8 * stack + 2, 120)
+    again = PopulationReplay(spec(stack), 2, 2, 120, CPU, expected_transitions=expected_transitions)
+    again.restore(thrifty.meta(), [(thrifty.oldest_row, thrifty.export(0))], [0, 1])
+    for replay in (thrifty, again):
+        for found, expected in zip(replay.sample(uniforms), whole.sample(uniforms), strict=True):
+            assert torch.equal(torch.as_tensor(found), torch.as_tensor(expected))
+    for replay in (whole, thrifty, again):
+        fill(replay, Course(2, 2, stack, seed=7), steps=70)
+    for replay in (thrifty, again):
+        for found, expected in zip(replay.sample(uniforms), whole.sample(uniforms), strict=True):
+            assert torch.equal(torch.as_tensor(found), torch.as_tensor(expected))
+
+
+@pytest.mark.parametrize("stack", [1, 4])
+def test_a_replay_larger_than_the_budget_takes_no_more_than_the_budget_fills(stack):
+    replay = PopulationReplay(spec(stack), 2, 3, 3_000_000, CPU, expected_transitions=300)
+    assert replay._frames.shape[:2] == (2, 3 * (100 + 4 * stack))
+    fill(replay, Course(2, 3, stack, seed=0), steps=100, restart_at=50)
+    assert replay._frames.shape[:2] == (2, 3 * (100 + 4 * stack))
+    part, rest = replay.export(0, 40), replay.export(40)
+    joined = {name: torch.cat((part[name], rest[name]), dim=1) for name in part}
+    assert all(torch.equal(values, replay.export(0)[name]) for name, values in joined.items())
+    assert replay.row_bytes * 40 == sum(values.nbytes for values in part.values())
+
+
 def test_no_transition_crosses_a_restart_of_the_environments():
     replay = PopulationReplay(spec(4), 2, 2, 400, CPU)
     expected = fill(replay, Course(2, 2, 4, seed=2), steps=50, restart_at=25)

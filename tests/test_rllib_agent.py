@@ -159,7 +159,7 @@ def test_a_full_reset_starts_the_temperature_anew(tmp_path):
 @pytest.mark.parametrize("agent", [DQN, SAC], ids=["DQN", "SAC"])
 def test_probes_and_evaluation_leave_no_trace_in_the_training(tmp_path, agent):
     often = benchmark(agent)
-    seldom = often | {"evaluation": {"every_steps": 240, "episodes": 1}, "probes": {"every_steps": 240, "kinds": []}}
+    seldom = often | {"evaluation": {"every_steps": 240, "episodes": 1}, "probes": {"kinds": []}}
 
     def losses(name, data):
         found = facts(tmp_path / name, run_all(tmp_path / name, data))
@@ -271,7 +271,7 @@ def test_dqn_learns_and_a_full_reset_dents_and_recovers_its_return(tmp_path):
         seeds=1,
         budget_steps=12_500,
         evaluation={"every_steps": 500, "episodes": 10, "num_envs": 10},
-        probes={"every_steps": 12_500, "kinds": []},
+        probes={"kinds": []},
         records={"every_steps": 1_000},
     )
     found = facts(tmp_path, run_all(tmp_path, data))["m", 0]

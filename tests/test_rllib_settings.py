@@ -85,7 +85,7 @@ def test_what_such_an_agent_cannot_do_is_said_before_anything_starts(changes, me
 def test_a_temperature_rule_is_for_sac_alone():
     assert Config(algorithm="SAC").has_temperature
     methods = {"m": {"kind": "full_reset", "temperature": "reset"}}
-    with pytest.raises(BenchmarkError, match="temperature: has no effect"):
+    with pytest.raises(BenchmarkError, match="temperature: this setting has no effect"):
         from_dict(rllib(methods=methods))
 
 

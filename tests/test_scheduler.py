@@ -4,6 +4,7 @@ import json
 import os
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -12,6 +13,7 @@ from small_runs import facts, prepare, run_all, small
 
 from plasticbench import plugins
 from plasticbench.platform.cluster.placement import needs
+from plasticbench.platform.planning.plan import Plan
 from plasticbench.platform.rundir import RunDirectory
 from plasticbench.platform.tracking.tracker import committed_bytes
 from plasticbench.platform.training.checkpoint import CheckpointStore
@@ -120,10 +122,21 @@ def _run(
     return {Path(path): ended for path, ended in json.loads(told.stdout.splitlines()[-1]).items()}
 
 
+HELD_MIB = {"small": 1, "medium": 500, "large": 1_001}
+"""As of replays far larger than these; the node has room for one worker at a time."""
+
+
+def _asks_for_sizes(directory: RunDirectory) -> Plan:
+    plan = directory.plan()
+    sized = (replace(one, memory_bytes=one.memory_bytes + (HELD_MIB[one.agent_method] << 20)) for one in plan.segments)
+    plan = replace(plan, segments=tuple(sized))
+    directory.plan_file.write_text(plan.to_json())
+    return plan
+
+
 def _sizes() -> dict:
-    # Replays of 1, 500 and 1,001 MiB; the node has room for one worker at a time.
-    agents = {"small": 10_000, "medium": 12_500_000, "large": 25_000_000}
-    methods = {name: {"kind": "none", "agent": {"capacity_transitions": rows}} for name, rows in agents.items()}
+    agents = {name: {"capacity_transitions": 10_000 + number} for number, name in enumerate(HELD_MIB)}
+    methods = {name: {"kind": "none", "agent": agent} for name, agent in agents.items()}
     return small(methods=methods, resets=None, seeds=2, budget_steps=200, execution={"members_per_population": 1})
 
 
@@ -153,6 +166,7 @@ def runs(tmp_path_factory):
     data |= dict.fromkeys(("late_error", "late_death"), small(checkpoint={"every_s": 1e-6}))
     data["interrupt"] = small(budget_steps=100_000, checkpoint={"every_s": 0.1})
     plans = {name: prepare(folder / name, data[name]) for name in WORKERS}
+    plans["sizes"] = _asks_for_sizes(RunDirectory(folder / "sizes"))
     ended = _run({folder / name: worker for name, worker in WORKERS.items()}, listens=True)
     return {name: (folder / name, plans[name], ended[folder / name]) for name in WORKERS}
 

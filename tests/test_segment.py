@@ -107,7 +107,7 @@ def test_evaluation_and_probes_leave_the_training_bit_identical(undisturbed, tmp
     path, plan = undisturbed
     unwatched = small(
         evaluation={"every_steps": 400, "episodes": 2, "num_envs": 1},
-        probes={"every_steps": 400, "batch_rows": 8, "kinds": []},
+        probes={"kinds": []},
         records={"every_steps": 400},
     )
     other = run_all(tmp_path / "run", unwatched)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Protocol
 
+from plasticbench.agents._effects import updates_until
 from plasticbench.agents._replay import PopulationReplay
 from plasticbench.agents._settings import UpdateClock
 
@@ -53,10 +54,7 @@ class Clock:
         starts = settings.learning_starts_steps
         if now <= starts or not replay.has(min(settings.batch_rows, starts)):
             return 0
-        return self._updates_until(now) - self._updates_until(now - self._num_envs)
-
-    def _updates_until(self, step: int) -> int:
-        return int((step - step % self._settings.update_period_steps) * self._settings.replay_ratio)
+        return updates_until(settings, now) - updates_until(settings, now - self._num_envs)
 
     def passes(self, step: int, period_steps: int) -> bool:
         """Whether a multiple of the period was reached in the last step."""

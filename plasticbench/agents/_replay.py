@@ -23,6 +23,11 @@ from torch import Tensor
 
 from plasticbench.contracts.task import BoxActions, EnvSpec, EnvStep
 
+INDEX_ROW_BYTES = 10
+"""What each transition takes on the host, wherever the rest of it lies: age, validity and a place in the queue."""
+
+_SPARE_COURSES = 4  # each begins with a row for every further frame of a stack
+
 
 class Batch(NamedTuple):
     """Transitions ``[M, B]``; ``frames`` are those of the observation and of the next one: see ``observations``."""
@@ -44,7 +49,8 @@ def observations(frames: Tensor, stack: int) -> tuple[Tensor, Tensor]:
 class PopulationReplay:
     """Rings of ``capacity_transitions`` per member; indices live on the host, frames on ``device``.
 
-    ``discount`` weighs each step's reward within ``n_step``, and what follows after them.
+    ``discount`` weighs each step's reward within ``n_step``, and what follows after them. Memory is taken for
+    ``expected_transitions`` where that is less, and for more only once there are more.
     """
 
     def __init__(
@@ -57,6 +63,7 @@ class PopulationReplay:
         *,
         n_step: int = 1,
         discount: float = 1.0,
+        expected_transitions: int | None = None,
     ) -> None:
         self._stack, self._n_step, self._discount = spec.frame_stack, n_step, discount
         self._weights = torch.tensor([discount**step for step in range(n_step + 1)], device=device)
@@ -67,7 +74,10 @@ class PopulationReplay:
                 f"{self._stack} stacked frames and transitions over {n_step} steps, got {capacity_transitions}"
             )
         self.num_members, self.num_envs, self.device = num_members, num_envs, device
-        slots = self._num_rows * num_envs
+        self._held_rows = self._num_rows
+        if expected_transitions is not None:
+            self._held_rows = min(self._num_rows, expected_transitions // num_envs + _SPARE_COURSES * self._stack)
+        slots = self._held_rows * num_envs
         shape = (num_members, slots)
         is_box = isinstance(spec.actions, BoxActions)
         action_shape = (len(spec.actions.low),) if isinstance(spec.actions, BoxActions) else ()
@@ -193,7 +203,24 @@ class PopulationReplay:
         """Flat indices of each member's slots ``[M, ...]`` in what is stored ``[M, slots, ...]``."""
         return torch.from_numpy((self._first_slot.reshape(-1, *(1,) * (slot.ndim - 1)) + slot).ravel()).to(self.device)
 
+    def _hold(self, rows: int) -> None:
+        """Takes memory for so many rows, if there is less. A ring that is not whole has never begun anew."""
+        if rows <= self._held_rows or self._held_rows == self._num_rows:
+            return
+        self._held_rows = min(self._num_rows, max(rows, self._held_rows + self._held_rows // 16))
+        slots = self._held_rows * self.num_envs
+        for name in ("_frames", "_action", "_outcome"):
+            old = getattr(self, name)
+            new = torch.empty(self.num_members, slots, *old.shape[2:], dtype=old.dtype, device=old.device)
+            new[:, : old.shape[1]] = old
+            setattr(self, name, new)
+        for name in ("_age", "_valid", "_queue"):
+            old = getattr(self, name)
+            setattr(self, name, np.concatenate((old, np.zeros((len(old), slots - old.shape[1]), old.dtype)), axis=1))
+        self._first_slot = np.arange(self.num_members) * slots
+
     def _write_row(self, frame: np.ndarray) -> None:
+        self._hold(self.rows + self._stack)
         first = (self.rows % self._num_rows) * self.num_envs
         # The oldest transition still alive must have its whole stack of frames.
         expiring = ((self.rows + self._stack - 1) % self._num_rows) * self.num_envs
@@ -230,9 +257,19 @@ class PopulationReplay:
         """The first row that a restored replay still needs."""
         return max(0, self.rows - self._num_rows, self._cleared_row)
 
-    def export(self, since_row: int) -> dict[str, Tensor]:
-        """Rows ``[max(since_row, oldest_row), rows)`` as tensors ``[M, rows, E, ...]``; the last row is still open."""
-        index = self._row_slots(max(since_row, self.oldest_row), self.rows)
+    @property
+    def row_bytes(self) -> int:
+        """Of what is exported of a row of all members."""
+        stored = (self._frames, self._action, self._outcome)
+        per_slot = sum(tensor[0, 0].numel() * tensor.element_size() for tensor in stored) + 2  # age and valid
+        return self.num_members * self.num_envs * per_slot
+
+    def export(self, since_row: int, until_row: int | None = None) -> dict[str, Tensor]:
+        """Rows ``[max(since_row, oldest_row), until_row)`` as tensors ``[M, rows, E, ...]``, by default to the last.
+
+        The last row is still open.
+        """
+        index = self._row_slots(max(since_row, self.oldest_row), self.rows if until_row is None else until_row)
         on_device = torch.from_numpy(index).to(self.device)
         host = {"age": torch.from_numpy(self._age[:, index]), "valid": torch.from_numpy(self._valid[:, index])}
         stored = {"frames": self._frames, "action": self._action, "outcome": self._outcome}
@@ -250,6 +287,7 @@ class PopulationReplay:
         self._stored_rows = meta.get("stored_rows", max(0, self.rows - self._cleared_row - self._stack))
         self._current_age = np.array(meta["current_age"], dtype=np.uint8)[list(parents)]
         self._ended = np.array(meta["ended"], dtype=bool)[list(parents)]
+        self._hold(self.rows + self._stack)
         for first_row, chunk in chunks:
             self._restore_chunk(first_row, chunk)
         self._rebuild_queue()

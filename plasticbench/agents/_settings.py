@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
-from typing import ClassVar, Literal
+from dataclasses import dataclass, field, replace
+from typing import Any, ClassVar, Literal, Self
 
-from plasticbench.contracts.task import Demands
+from plasticbench.agents._effects import inert_updates, num_updates
+from plasticbench.agents._replay import INDEX_ROW_BYTES
+from plasticbench.contracts.task import Demands, EnvSpec
 from plasticbench.contracts.treatment import Hook
 from plasticbench.settings import UNHASHED_DEFAULT, PositiveFloat, PositiveInt, Settings
 
@@ -37,3 +39,23 @@ class ReplaySettings(AgentSettings):
     update_clock: UpdateClock = field(default="after_step", metadata=UNHASHED_DEFAULT)
     n_step: PositiveInt = field(default=1, metadata=UNHASHED_DEFAULT)
     max_gradient_norm: PositiveFloat | None = field(default=None, metadata=UNHASHED_DEFAULT)
+
+    def inert_within(self, num_envs: int, budget_steps: int) -> dict[str, str]:
+        """Settings without effect with so many environments and steps, and why."""
+        return inert_updates(self, num_envs, budget_steps)
+
+    def num_updates(self, num_envs: int, budget_steps: int) -> int:
+        """Updates of a member within so many steps, where no scenario clears its replay."""
+        return num_updates(self, num_envs, budget_steps)
+
+    def fitted(self, budget_steps: int) -> Self:
+        """These settings with a replay no larger than so many steps fill."""
+        own: Any = self
+        fitted: Self = replace(own, capacity_transitions=min(own.capacity_transitions, budget_steps))
+        return fitted
+
+    def device_bytes(self, spec: EnvSpec, num_members: int) -> int:
+        """What of ``memory_bytes`` lies on the device."""
+        own: Any = self
+        on_device: int = own.memory_bytes(spec, num_members) - num_members * own.capacity_transitions * INDEX_ROW_BYTES
+        return on_device

@@ -10,6 +10,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from plasticbench.agents import _effects
 from plasticbench.agents._clock import Clock
 from plasticbench.agents._losses import Loss, double_target, max_target, q_learning_loss
 from plasticbench.agents._population import PopulationAgent
@@ -92,6 +93,14 @@ class Config(ReplaySettings):
         if self.epsilon_start == 1.0 and self.epsilon_decay_begins == "learning_starts":
             inert["warm_up_actions"] = "epsilon is 1 until learning starts"
         return inert
+
+    def inert_but_hashed(self) -> dict[str, str]:
+        """The same, of settings that stand in trial ids all the same."""
+        return _effects.inert_dqn(self)
+
+    def inert_within(self, num_envs: int, budget_steps: int) -> dict[str, str]:
+        """Settings without effect with so many environments and steps, and why."""
+        return _effects.inert_dqn_within(self, num_envs, budget_steps)
 
     @property
     def networks(self) -> tuple[str, ...]:
@@ -246,6 +255,7 @@ class DQN(PopulationAgent):
             device,
             n_step=config.n_step,
             discount=config.discount,
+            expected_transitions=budget_steps,
         )
         self.value_bound = ValueBound(config.discount, self.num_members, device)
         self._exploration = MemberUniforms(streams, "exploration", (num_envs, 2))

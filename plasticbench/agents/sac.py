@@ -12,7 +12,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from plasticbench.agents import _sac_orders
+from plasticbench.agents import _effects, _sac_orders
 from plasticbench.agents._clock import Clock
 from plasticbench.agents._losses import entropy_target, policy_loss, squared_loss
 from plasticbench.agents._population import PopulationAgent
@@ -86,6 +86,10 @@ class Config(ReplaySettings):
         always = "the actor is trained in every update unless update_order is cleanrl"
         return {} if self.update_order == "cleanrl" else {"policy_period_updates": always}
 
+    def inert_within(self, num_envs: int, budget_steps: int) -> dict[str, str]:
+        """Settings without effect with so many environments and steps, and why."""
+        return _effects.inert_sac_within(self, num_envs, budget_steps)
+
     @property
     def critic_names(self) -> tuple[str, ...]:
         """The critics, each trained, reset and measured by itself."""
@@ -112,7 +116,7 @@ class Config(ReplaySettings):
         parts: Sequence[Sequence[Part]] = (),
     ) -> SAC:
         """A population of ``len(streams)`` members with ``num_envs`` environments each, and each one's parts."""
-        return SAC(self, spec, num_envs, streams, device, parts)
+        return SAC(self, spec, num_envs, streams, budget_steps, device, parts)
 
     def layers(self, spec: EnvSpec) -> dict[str, Sequence[LayerSpec]]:
         """The layers of actor and critics."""
@@ -185,6 +189,7 @@ class SAC(PopulationAgent):
         spec: EnvSpec,
         num_envs: int,
         streams: Sequence[Streams],
+        budget_steps: int,
         device: torch.device,
         parts: Sequence[Sequence[Part]] = (),
     ) -> None:
@@ -224,6 +229,7 @@ class SAC(PopulationAgent):
             device,
             n_step=config.n_step,
             discount=config.discount,
+            expected_transitions=budget_steps,
         )
         self.clock, self.silent = Clock(config, num_envs), Silence(spec)
         self._draws = {

@@ -33,6 +33,7 @@ from plasticbench.analysis.leaderboard_text import (
     to_json,
     to_markdown,
 )
+from plasticbench.analysis.machines import mixture
 from plasticbench.analysis.not_finite import MARK, counted, for_figures
 from plasticbench.analysis.outcomes import Outcome, outcome_rows, outcomes, references
 from plasticbench.analysis.panels import MAX_DETAILED_TASKS, Panels
@@ -144,6 +145,7 @@ def _context(run: Run, table: pd.DataFrame, found: Sequence[Outcome], rows: Sequ
         "profile": panels.profile(found),
         "improvement": _improvement(run, found),
         "settings": settings_tables(run),
+        "mixture": mixture(run),
         "score_sources": {trial.task: trial.score_source for trial in run.trials},
     }
 

@@ -11,7 +11,7 @@ import shlex
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 from rich.console import Console
@@ -20,9 +20,10 @@ from rich.table import Table
 from plasticbench import plugins
 from plasticbench.envs import _own_modules
 from plasticbench.platform.cluster.connection import prepare_environment
+from plasticbench.platform.definition.names import folder_name
 from plasticbench.platform.definition.reading import BenchmarkError, load
-from plasticbench.platform.planning.disk import disk_use
-from plasticbench.platform.planning.plan import make_plan, summary
+from plasticbench.platform.planning.disk import DiskUse, disk_use
+from plasticbench.platform.planning.plan import Plan, make_plan, summary
 from plasticbench.platform.rundir import RunDirectory
 from plasticbench.storage import connect
 
@@ -59,6 +60,14 @@ def _people_errors() -> Iterator[None]:
         raise typer.Exit(INTERRUPTED) from None
 
 
+def _warn(message: str) -> None:
+    err.print(f"[yellow]Warning:[/] {_escape(message)}", highlight=False, soft_wrap=True)
+
+
+def _no_warning(message: str) -> None:
+    """What ``--quiet`` asks for."""
+
+
 def _escape(text: str) -> str:
     return text.replace("[", r"\[")
 
@@ -76,13 +85,13 @@ def run(
     with _people_errors():
         prepare_environment(address)  # before anything that the file names may import Ray
         _require_absolute_in_job(out_dir)
-        benchmark = load(config, set_ or [])
+        benchmark = load(config, set_ or [], _no_warning if quiet else _warn)
         plan = make_plan(benchmark)
-        name = re.sub(r"[^A-Za-z0-9._-]+", "-", benchmark.name)
-        directory = RunDirectory(connect(out_dir) if out_dir else Path("runs") / name)
+        directory = RunDirectory(connect(out_dir) if out_dir else Path("runs") / folder_name(benchmark.name))
         directory.require_tracking(tracking_uri)
         with directory.lock():
-            directory.create(benchmark, plan)
+            if (taken := directory.create(benchmark, plan)) and not quiet:
+                out.print(f"From now on: {_escape(taken)}.", highlight=False, soft_wrap=True)
             code = _execute(directory, address, tracking_uri, quiet)
     raise typer.Exit(code)
 
@@ -125,24 +134,25 @@ def _execute(directory: RunDirectory, address: str | None, tracking_uri: str | N
 def plan(config: Config, set_: Overrides = None, as_json: AsJson = False) -> None:
     """Shows trials, populations, segments and shared prefixes of a benchmark file, and what they cost."""
     with _people_errors():
-        benchmark = load(config, set_ or [])
+        benchmark = load(config, set_ or [], _warn)
         made = make_plan(benchmark)
-        if as_json:
-            typer.echo(made.to_json())
-            return
-    facts = summary(made)
-    table = Table("#", "population", "members", "starts from", "CPUs", "GPUs", box=None, title=f"{made.name}: segments")
+        facts, disk = summary(made), disk_use(benchmark, made)
+    if as_json:
+        _plan_as_json(made, facts, disk)
+        return
+    heads = ("#", "population", "members", "starts from", "CPUs", "GPUs", "memory", "GPU memory")
+    table = Table(*heads, box=None, title=f"{made.name}: segments")
     table.columns[1].overflow = "fold"
     number = {segment.id: str(index) for index, segment in enumerate(made.segments, start=1)}
     for segment in made.segments:
         start = "step 0" if segment.start is None else f"#{number[segment.start]}"
-        resources = (f"{segment.num_cpus:g}", f"{segment.num_gpus:g}")
+        sizes = (_size(segment.memory_bytes), _size(segment.gpu_memory_bytes))
+        resources = (f"{segment.num_cpus:g}", f"{segment.num_gpus:g}", *sizes)
         table.add_row(number[segment.id], segment.id, str(len(segment.members)), start, *resources)
     out.print(table)
     for name, value in facts.items():
         shown = _size(value) if name.endswith("_bytes") else f"{value:,}"
-        out.print(f"{name.removesuffix('_bytes').replace('_', ' ')}: {shown}", highlight=False)
-    disk = disk_use(benchmark, made)
+        out.print(f"{_LABELS.get(name, name.replace('_', ' '))}: {shown}", highlight=False)
     parts = ", ".join(f"{part} {_size(size)}" for part, size in disk.parts.items())
     out.print(f"disk: about {_size(disk.total_bytes)}: {parts}", highlight=False, soft_wrap=True)
     out.print(f"    {disk.records_note}", highlight=False, soft_wrap=True)
@@ -150,7 +160,25 @@ def plan(config: Config, set_: Overrides = None, as_json: AsJson = False) -> Non
         out.print("ranked by raw return, without reference returns:", ", ".join(raw), highlight=False, markup=False)
 
 
+_LABELS = {
+    "memory_bytes": "memory of the largest population",
+    "gpu_memory_bytes": "GPU memory of the largest population",
+    "memory_side_by_side_bytes": "memory of all that can run side by side",
+    "gpu_memory_side_by_side_bytes": "GPU memory of all that can run side by side",
+}
+
+
+def _plan_as_json(made: Plan, facts: dict[str, Any], disk: DiskUse) -> None:
+    data = json.loads(made.to_json())
+    for shown, segment in zip(data["segments"], made.segments, strict=True):
+        shown["gpu_memory_bytes"] = segment.gpu_memory_bytes
+    left = {"disk_bytes": disk.total_bytes, "disk_parts_bytes": dict(disk.parts), "records_note": disk.records_note}
+    typer.echo(json.dumps(data | {"summary": facts | left}, indent=1))
+
+
 def _size(num_bytes: int) -> str:
+    if not num_bytes:
+        return "none"
     return f"{num_bytes / 2**20:,.1f} MiB" if num_bytes < 10 * 2**20 else f"{num_bytes / 2**20:,.0f} MiB"
 
 
@@ -254,7 +282,7 @@ def submit(
     """Runs a benchmark file as a job on a Ray cluster; submit it again with the same --out to go on with it."""
     with _people_errors():
         _require_absolute(out_dir)
-        benchmark = load(config, set_ or [])
+        benchmark = load(config, set_ or [], _warn)
         options = [part for setting in set_ or [] for part in ("--set", setting)]
         options += [] if tracking_uri is None else ["--tracking-uri", tracking_uri]
         options += ["--quiet"] if quiet else []

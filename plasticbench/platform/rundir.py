@@ -6,14 +6,15 @@ import fcntl
 import socket
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import yaml
 
 from plasticbench import storage
 from plasticbench.envs import _own_modules
-from plasticbench.platform.definition.reading import Benchmark, BenchmarkError, from_dict
+from plasticbench.platform.definition.changes import can_come_later, changes, listed
+from plasticbench.platform.definition.reading import Benchmark, BenchmarkError, from_resolved
 from plasticbench.platform.lease import held_lease
 from plasticbench.platform.planning.plan import Plan
 from plasticbench.storage import Location
@@ -60,31 +61,63 @@ class RunDirectory:
         """The final weights of one trial's online networks, where ``tracking.weights`` asks for them."""
         return self.path / "weights" / f"{trial}.safetensors"
 
+    def machine_file(self, segment: str, number: int) -> Location:
+        """On what a segment was trained from its commit ``number`` on."""
+        return self.path / "machines" / segment / f"{number:08d}.json"
+
     def film_file(self, trial: str) -> Location:
         """What the final policy of one trial does, where the benchmark asks for pictures."""
         return self.path / "pictures" / f"{trial}.webp"
 
-    def create(self, benchmark: Benchmark, plan: Plan) -> None:
+    def create(self, benchmark: Benchmark, plan: Plan) -> str:
         """Writes benchmark and plan; an existing run of the very same trials is gone on with.
 
-        Raises ``BenchmarkError`` if the folder holds anything else.
+        Settings that change no result are taken over by it: which, is returned. Raises ``BenchmarkError`` if the folder
+        holds anything else.
         """
         modules = _own_modules.archive(benchmark.modules)
         if self.plan_file.exists():
-            known = {trial.id for trial in self.plan().trials}
-            if known != {trial.id for trial in plan.trials} or self.plan().segments != plan.segments:
-                raise BenchmarkError(
-                    f"--out: {self.path} holds another benchmark or other settings ({self.plan().name!r} with "
-                    f"{len(known)} trials). Choose another directory, or `plasticbench resume {self.path}` to go on"
-                )
-            self._require_same(modules)
-            return
+            return self._take_over(benchmark, plan, modules)
         if storage.entries(self.path).keys() - _LOCKS:
             raise BenchmarkError(f"--out: {self.path} is not empty and not a run directory. Choose another directory")
-        resolved = yaml.safe_dump(benchmark.resolved(), sort_keys=False, allow_unicode=True)
-        storage.write_atomically(self.benchmark_file, resolved.encode())
         if modules:
             storage.write_atomically(self.modules_file, modules)
+        self._write(benchmark, plan)
+        return ""
+
+    def _take_over(self, benchmark: Benchmark, plan: Plan, modules: bytes) -> str:
+        known = self.plan()
+        is_same_work = {trial.id for trial in known.trials} == {trial.id for trial in plan.trials} and [
+            segment.work for segment in known.segments
+        ] == [segment.work for segment in plan.segments]
+        found = changes(self.benchmark(), benchmark)
+        later = {
+            key: values
+            for key, values in found.items()
+            if can_come_later(key) or (is_same_work and key.startswith("execution."))
+        }
+        refused = {key: values for key, values in found.items() if key not in later}
+        if refused or not is_same_work:
+            reason = (
+                listed(refused, "{} there, {} here") or f"version {known.version} of plasticbench planned it otherwise"
+            )
+            raise BenchmarkError(
+                f"--out: {self.path} holds another benchmark or other settings ({known.name!r} with "
+                f"{len(known.trials)} trials): {reason}. Choose another directory, or `plasticbench resume "
+                f"{self.path}` to go on with what is there"
+            )
+        self._require_same(modules)
+        if not later:
+            return ""
+        self._write(
+            benchmark,
+            replace(known, description=benchmark.description, tracked_probes=benchmark.tracking.probes),
+        )
+        return listed(later, "{1} in place of {0}")
+
+    def _write(self, benchmark: Benchmark, plan: Plan) -> None:
+        resolved = yaml.safe_dump(benchmark.resolved(), sort_keys=False, allow_unicode=True)
+        storage.write_atomically(self.benchmark_file, resolved.encode())
         # The plan comes last: a directory with a plan is a whole run directory.
         storage.write_atomically(self.plan_file, plan.to_json().encode())
 
@@ -99,7 +132,7 @@ class RunDirectory:
         """The resolved benchmark that this run was started with."""
         self.require()
         self.open_modules()
-        return from_dict(yaml.safe_load(storage.read(self.benchmark_file)), source=str(self.benchmark_file))
+        return from_resolved(yaml.safe_load(storage.read(self.benchmark_file)), source=str(self.benchmark_file))
 
     def open_modules(self, benchmark: Benchmark | None = None) -> None:
         """Lets this process import the modules that the run was begun with, and imports those of ``benchmark``.

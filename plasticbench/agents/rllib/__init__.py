@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, ClassVar
 
 import numpy as np
@@ -51,6 +51,11 @@ class Config(Settings):
         from plasticbench.agents.rllib.agent import RLlibAgent  # seconds of imports, and ray
 
         return RLlibAgent(self, spec, streams[0], parts[0])
+
+    def fitted(self, budget_steps: int) -> Config:
+        """These settings with a replay no larger than so many steps fill."""
+        capacity = min(self.capacity_transitions, budget_steps)
+        return replace(self, config={**self.config, "replay_buffer_config": {"capacity": capacity}})
 
     def layers(self, spec: EnvSpec) -> dict[str, Sequence[object]]:
         """RLlib builds its networks itself."""

@@ -66,6 +66,8 @@ MODEL_DEFAULTS = {
 }
 """Ours: the rest is RLlib's."""
 
+_FUSION = ("hiddens", "activation")
+
 _CONNECTORS = (
     "it changes what networks see without the probes' knowing. Change the observations in an environment instead"
 )
@@ -188,6 +190,20 @@ class Settings(settings.Settings):
     def setting(self, name: str) -> Any:
         """A setting of ``config``, or RLlib's default."""
         return self.config.get(name, DEFAULTS[self.algorithm].get(name))
+
+    def inert_within(self, num_envs: int, budget_steps: int) -> dict[str, str]:
+        """Settings without effect in so many agent steps, and why."""
+        inert = {}
+        if "grad_clip" not in self.config:
+            inert["config.grad_clip_by"] = "there is no grad_clip"
+        if self.config.get("target_network_update_freq", 0) > budget_steps:
+            inert["config.target_network_update_freq"] = f"it lies beyond the budget of {budget_steps} steps"
+        if not self.model.get("head_fcnet_hiddens"):
+            inert["model.head_fcnet_activation"] = "the head has no hidden layers"
+        if self.algorithm == "DQN":
+            inert |= {f"model.fusionnet_{name}": "DQN's network reads observations alone" for name in _FUSION}
+        written = {f"{part}.{name}" for part in ("config", "model") for name in getattr(self, part)}
+        return {name: reason for name, reason in inert.items() if name in written}
 
     @property
     def fragment_steps(self) -> int:

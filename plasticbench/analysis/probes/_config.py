@@ -2,15 +2,21 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, fields
-from typing import Self
+from typing import ClassVar, Self
 
 from plasticbench.settings import Settings
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class ProbeConfig(Settings):
-    """Settings that are the whole state of a probe, so that a built probe is its own settings."""
+    """Settings that are the whole state of a probe, so that a built probe is its own settings.
+
+    ``bounds``: between which its values lie.
+    """
+
+    bounds: ClassVar[tuple[float, float]] = (0.0, math.inf)
 
     @property
     def label(self) -> str:

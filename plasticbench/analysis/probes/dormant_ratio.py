@@ -6,6 +6,7 @@ Source: Sokar, Agarwal, Castro, Evci, "The dormant neuron phenomenon in deep RL"
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import ClassVar
 
 import torch
 from torch import Tensor
@@ -28,6 +29,8 @@ class Config(ProbeConfig):
 
     The total pools units: all dormant units over all hidden units, a fraction in [0, 1]. The output layer is left out.
     """
+
+    bounds: ClassVar[tuple[float, float]] = (0.0, 1.0)
 
     tau: HalfOpenFraction = 0.025
 

@@ -7,6 +7,7 @@ that quantity is ``dormant_ratio`` with tau 0.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import ClassVar
 
 import torch
 from torch import Tensor
@@ -19,6 +20,8 @@ from plasticbench.contracts.network import NetworkView
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Config(ProbeConfig):
     """No settings; a fraction in [0, 1], pooled over the entries of all layers."""
+
+    bounds: ClassVar[tuple[float, float]] = (0.0, 1.0)
 
     @torch.no_grad()
     def measure(self, view: NetworkView) -> dict[str, Tensor]:

@@ -30,6 +30,11 @@ class Config(Settings):
 
     over: Over = "map"
 
+    def inert_on(self, specs: Sequence[LayerSpec]) -> dict[str, str]:
+        """Settings without effect on such a network, and why."""
+        maps = any(len(spec.weight_shape) == 4 and spec.activation != "identity" for spec in specs)
+        return {} if maps else {"over": "no nonlinearity stands behind a convolution"}
+
     def layers(self, specs: Sequence[LayerSpec]) -> list[LayerSpec]:
         """The layers with ``<name>_norm`` behind each that a nonlinearity follows, which moves there.
 

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from fnmatch import fnmatchcase
 from typing import TYPE_CHECKING
 
 from plasticbench.contracts.network import LayerState, NetworkState, ParameterState
-from plasticbench.learning.treatments._settings import InitSource
+from plasticbench.learning.treatments._settings import NO_REST, InitSource
 
 if TYPE_CHECKING:
     from torch import Tensor
+
+    from plasticbench.learning.layers import LayerSpec
 
 
 def split(net: NetworkState, layers: str) -> tuple[list[LayerState], list[LayerState]]:
@@ -37,6 +39,19 @@ def _matches(layer: LayerState, layers: str) -> bool:
             return layer.role == layers
         case pattern:
             return fnmatchcase(layer.name, pattern)
+
+
+def inert_rest(specs: Sequence[LayerSpec], layers: str) -> dict[str, str]:
+    """``rest`` where a selector leaves no layer of such a network."""
+    mixing = [spec for spec in specs if not spec.is_norm]
+    match layers:
+        case "hidden":
+            is_all = False  # a network has an output layer
+        case "encoder" | "head":
+            is_all = all(spec.role == layers for spec in mixing)
+        case pattern:
+            is_all = layers == "all" or all(fnmatchcase(spec.name, pattern) for spec in mixing)
+    return {"rest": NO_REST} if is_all else {}
 
 
 def initial_values(layers: Iterable[LayerState], source: InitSource) -> dict[str, Tensor]:

@@ -77,6 +77,12 @@ class Config(Settings):
     compensation: Literal["mean", "none"] = "mean"
     moments: UnitMoments = "layer_mean"
 
+    def inert_within(self, updates: int) -> dict[str, str]:
+        """Settings without effect if it acts at no more updates than these, and why."""
+        if self.maturity_updates < updates:
+            return {}
+        return {"maturity_updates": f"no unit is ever replaced, because it acts at no more than {updates} updates"}
+
     def build(self) -> ContinualBackprop:
         """The treatment."""
         return ContinualBackprop(self)

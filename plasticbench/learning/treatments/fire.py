@@ -8,11 +8,13 @@ optimizers and temperature new. The defaults instead project all hidden layers e
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 from plasticbench.contracts.network import NetworkState
 from plasticbench.contracts.treatment import Look, OptimizerRule, Report, State, TargetRule, TemperatureRule
-from plasticbench.learning.treatments._selection import reinitialize, split
+from plasticbench.learning.treatments._selection import inert_rest, reinitialize, split
 from plasticbench.learning.treatments._settings import (
     NO_REST,
     NOTHING_DRAWN,
@@ -22,6 +24,9 @@ from plasticbench.learning.treatments._settings import (
     Solver,
 )
 from plasticbench.settings import PositiveInt, Settings
+
+if TYPE_CHECKING:
+    from plasticbench.learning.layers import LayerSpec
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -52,6 +57,10 @@ class Config(Settings):
         if self.rest == "keep" or self.layers == "all":
             inert["init_source"] = NOTHING_DRAWN
         return inert
+
+    def inert_on(self, specs: Sequence[LayerSpec]) -> dict[str, str]:
+        """Settings without effect on such a network, and why."""
+        return inert_rest(specs, self.layers)
 
     def build(self) -> Fire:
         """The treatment."""

@@ -11,7 +11,7 @@ and target are equal after an event. Here the tortoise is a network of its own, 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Annotated
+from typing import Annotated, ClassVar
 
 from plasticbench.contracts.network import NetworkState
 from plasticbench.contracts.treatment import Look, OptimizerRule, Report, State, TargetRule
@@ -21,6 +21,8 @@ from plasticbench.settings import Ge, Le, PerMember, Settings
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Config(Settings):
     """``mu``: how much of itself the tortoise keeps at an update; with 1 it stays where it began."""
+
+    is_for_events: ClassVar[bool] = True  # without any, nobody ever sees the tortoise
 
     mu: Annotated[float, Ge(0), Le(1), PerMember] = 0.999
     optimizer: OptimizerRule = "keep"

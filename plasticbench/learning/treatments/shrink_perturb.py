@@ -11,12 +11,13 @@ keep Adam's moments while all counts begin anew, and BBF anneals its horizon and
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 from plasticbench.contracts.network import NetworkState
 from plasticbench.contracts.treatment import Look, OptimizerRule, Report, State, TargetRule, TemperatureRule
-from plasticbench.learning.treatments._selection import initial_values, reinitialize, split
+from plasticbench.learning.treatments._selection import inert_rest, initial_values, reinitialize, split
 from plasticbench.learning.treatments._settings import (
     NO_REST,
     NOTHING_DRAWN,
@@ -24,6 +25,9 @@ from plasticbench.learning.treatments._settings import (
     Rest,
 )
 from plasticbench.settings import Fraction, Settings
+
+if TYPE_CHECKING:
+    from plasticbench.learning.layers import LayerSpec
 
 Norms = Literal["keep", "blend"]
 
@@ -52,6 +56,11 @@ class Config(Settings):
         if self.noise == 0.0 and (self.rest == "keep" or inert):
             inert["init_source"] = NOTHING_DRAWN
         return inert
+
+    def inert_on(self, specs: Sequence[LayerSpec]) -> dict[str, str]:
+        """Settings without effect on such a network, and why."""
+        inert = inert_rest(specs, self.layers)
+        return inert if any(spec.is_norm for spec in specs) else inert | {"norms": "the network has no normalisation"}
 
     def build(self) -> ShrinkPerturb:
         """The treatment."""

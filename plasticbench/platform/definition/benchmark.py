@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Annotated, Any, Literal
@@ -23,11 +22,6 @@ from plasticbench.settings import (
 )
 
 Pixels = Annotated[int, Ge(16), Le(1920, "pixels")]
-
-
-def slug(name: str) -> str:
-    """``name`` for paths and ids: lower-case letters, digits and dots, anything else a single hyphen."""
-    return re.sub(r"[^a-z0-9.]+", "-", name.lower()).strip("-.")
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -159,8 +153,6 @@ class Execution(Settings):
 
     def __post_init__(self) -> None:
         Settings.__post_init__(self)
-        if self.device == "cpu" and self.num_gpus != 0:
-            raise ValueError(f"num_gpus: must be 0 with device 'cpu', where it has no effect, got {self.num_gpus}")
         if self.device == "cuda" and self.num_gpus <= 0:
             raise ValueError(f"num_gpus: must be above 0 with device 'cuda', got {self.num_gpus}")
         if self.num_gpus > 1 and self.num_gpus % 1:
@@ -200,7 +192,10 @@ class Benchmark:
         return next(method for method in self.methods if method.name == name)
 
     def resolved(self) -> dict[str, Any]:
-        """Plain data without presets and defaults that reads back as an equal benchmark."""
+        """Plain data without presets and defaults that reads back as an equal benchmark.
+
+        ``filled_in`` says that settings without effect are no mistake of whoever wrote the file.
+        """
         agent = self.methods[0].agent.settings()
         restarts = next((method.restarts for method in self.methods if method.restarts is not None), None)
         return {
@@ -219,6 +214,7 @@ class Benchmark:
             "checkpoint": dataclasses.asdict(self.checkpoint),
             "execution": dataclasses.asdict(self.execution),
             **({} if self.pictures is None else {"pictures": dataclasses.asdict(self.pictures)}),
+            "filled_in": True,
         }
 
 

@@ -8,6 +8,7 @@ from plasticbench.platform.definition.benchmark import Benchmark, Environment
 from plasticbench.platform.definition.feasible_parts import check_events, check_parts, check_structures
 from plasticbench.platform.definition.method import Method
 from plasticbench.platform.definition.parsing import Problems
+from plasticbench.platform.definition.within import note_effects
 
 
 def check_feasible(benchmark: Benchmark, problems: Problems) -> None:
@@ -25,6 +26,8 @@ def check_feasible(benchmark: Benchmark, problems: Problems) -> None:
             check_events(benchmark, environment, method, problems)
     for method in benchmark.methods:
         check_parts(benchmark, method, problems)
+    if not len(problems):
+        note_effects(benchmark, problems.effects)
     if benchmark.pictures is not None:
         _check_pictures(benchmark, problems)
 

@@ -138,11 +138,11 @@ def _event_fractions(benchmark: Benchmark, method: Method, num_envs: int) -> set
 
 
 def _check_schedule(benchmark: Benchmark, method: Method, part: Part, key: str, problems: Problems) -> None:
-    budget_steps = benchmark.budget_steps
+    budget_steps, is_for_events = benchmark.budget_steps, getattr(part.chosen.config, "is_for_events", False)
     if part.every_steps is not None and part.every_steps >= budget_steps:
         problems.add(f"{key}.every", f"must be less than the budget of {budget_steps} steps, got {part.every_steps}")
     match part.schedule:
-        case None if part.hooks == ("event",) and part.kind != "none":
+        case None if (part.hooks == ("event",) or is_for_events) and part.kind != "none":
             problems.add(key, "would never act: give it 'at', 'every' or 'when', or give all methods 'resets'")
         case Every(every=every) if every >= budget_steps:
             problems.add(f"{key}.every", f"must be less than the budget of {budget_steps} steps, got {every}")

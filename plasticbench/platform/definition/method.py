@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any
 
@@ -114,12 +114,14 @@ class Method:
 
     ``restarts`` is the file's default schedule: at its first step the environments of methods that version 0.1 did not
     know start new episodes, so that a method without events of its own is as comparable as one with.
+    ``key`` is where it stands in its file; variants of a sweep stand at one.
     """
 
     name: str
     parts: tuple[Part, ...]
     agent: Chosen
     restarts: Schedule | None = None
+    key: str = field(default="", compare=False)
 
     @cached_property
     def is_reset_policy(self) -> bool:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
+from dataclasses import replace
 from itertools import product
 from typing import Any
 
@@ -31,9 +32,15 @@ class MethodsReader:
     """Turns the ``methods`` of one file into ``Method`` objects; what it cannot read becomes a problem."""
 
     def __init__(
-        self, data: Mapping[str, Any], agent: Chosen | None, default: Schedule | None, problems: Problems
+        self,
+        data: Mapping[str, Any],
+        agent: Chosen | None,
+        default: Schedule | None,
+        budget_steps: int,
+        problems: Problems,
     ) -> None:
         self._data, self._agent, self._default, self._problems = data, agent, default, problems
+        self._budget_steps = budget_steps
 
     def methods(self) -> tuple[Method, ...]:
         """All methods, in the order of the file."""
@@ -45,7 +52,8 @@ class MethodsReader:
         found = [self._method(name, item, key) for name, item, key in spread]
         if self._default is not None and items and all(map(_has_own_schedule, items.values())):
             if all(method is not None and method.is_reset_policy for method in found):
-                self._problems.add("resets", "has no effect, because every method has a schedule of its own. Remove it")
+                inert = {"resets": "every method has a schedule of its own"}
+                self._problems.effects.note("timing", "", inert, inert)
         return tuple(method for method in found if method is not None)
 
     def _spread(self, name: str, item: Any) -> Iterator[tuple[str, Any, str]]:
@@ -83,20 +91,10 @@ class MethodsReader:
         whole = [part for part in parts if part is not None]
         if agent is None or len(whole) < len(parts):
             return None
-        method = Method(name=name, parts=tuple(whole), agent=agent)
+        method = Method(name=name, parts=tuple(whole), agent=agent, key=key)
         if not method.is_reset_policy:
-            method = Method(name=name, parts=tuple(whole), agent=agent, restarts=self._default)
-        self._check_temperature(method, item, key)
+            method = replace(method, restarts=self._default)
         return method
-
-    def _check_temperature(self, method: Method, item: Any, key: str) -> None:
-        items = item if isinstance(item, list) else item.get("parts", [item])
-        for index, part in enumerate(items):
-            if isinstance(part, Mapping) and "temperature" in part and not method.agent_config.has_temperature:
-                place = key if len(items) == 1 else f"{key}.{index}"
-                self._problems.add(
-                    f"{place}.temperature", f"has no effect, because {method.agent.kind!r} has none. Remove it"
-                )
 
     def _own_agent(self, override: Any, key: str) -> Chosen | None:
         changes = mapping(override, f"{key}.agent", self._problems)
@@ -141,7 +139,7 @@ class MethodsReader:
         placed: dict[str, Any] = {"family": part.family, "chosen": part.chosen, "networks": part.networks}
         if "event" in part.hooks:
             own = timing or shared_schedule
-            schedule = read_schedule(own, key, self._problems) if own else self._default
+            schedule = read_schedule(own, key, self._budget_steps, self._problems) if own else self._default
             return Part(**placed, begin=part.begin, schedule=schedule)
         allowed = ("every",) if part.is_at_updates else ()
         before = len(self._problems)
@@ -156,8 +154,11 @@ class MethodsReader:
         return None if len(self._problems) > before else Part(**placed, begin=part.begin, every_steps=every)
 
 
-def read_schedule(value: Any, key: str, problems: Problems) -> Schedule | None:
-    """``at``, ``every`` or ``when``; ``None`` where there is none, or where problems were noted."""
+def read_schedule(value: Any, key: str, budget_steps: int, problems: Problems) -> Schedule | None:
+    """``at``, ``every`` or ``when``; ``None`` where there is none, or where problems were noted.
+
+    A trigger that says nothing else fires at most once in a tenth of the budget.
+    """
     if value is None:
         return None
     data = mapping(value, key, problems)
@@ -168,7 +169,9 @@ def read_schedule(value: Any, key: str, problems: Problems) -> Schedule | None:
             return read_section(Every, data, key, problems)
         case ["when"]:
             unknown_keys(data, ["when"], key, problems)
-            return read_section(Trigger, data["when"], dotted(key, "when"), problems)
+            trigger = mapping(data["when"], dotted(key, "when"), problems)
+            longest = {"at_most_every": max(1, budget_steps // 10)}
+            return read_section(Trigger, longest | trigger, dotted(key, "when"), problems)
     problems.add(key, f"a schedule needs exactly one of 'at', 'every' and 'when', got {value!r}")
     return None
 

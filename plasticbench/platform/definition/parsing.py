@@ -13,6 +13,8 @@ from typing import Any, TypeVar, get_type_hints
 import pydantic
 
 from plasticbench import plugins
+from plasticbench.platform.definition.effects import Effects, defaults
+from plasticbench.platform.definition.names import elsewhere
 from plasticbench.plugins import PluginField, did_you_mean
 
 Section = TypeVar("Section")
@@ -27,6 +29,7 @@ class Problems:
 
     def __init__(self, source: str) -> None:
         self.source = source
+        self.effects = Effects()
         self._lines: dict[str, None] = {}
 
     def __len__(self) -> int:
@@ -58,11 +61,13 @@ def _adapter(hint: Any) -> pydantic.TypeAdapter[Any]:
 
 
 def typed(hint: Any, value: Any, key: str, problems: Problems) -> Any:
-    """``value`` as the type ``hint``, lists as tuples where it says so; nothing else is converted."""
+    """``value`` as the type ``hint``: lists as tuples, ``1e5`` as the whole number that it is; all else is refused."""
     try:
         # JSON is the one form in which strict pydantic reads lists as tuples.
         return _adapter(hint).validate_json(json.dumps(value))
     except pydantic.ValidationError as error:
+        if places := [d["loc"] for d in error.errors() if d["type"] == "int_type" and _is_whole(d["input"])]:
+            return typed(hint, _with_whole_numbers(value, places), key, problems)
         for detail in error.errors():
             place = ".".join(str(part) for part in (key, *detail["loc"]))
             rule = detail["msg"].replace("Input should be", "must be")
@@ -70,6 +75,20 @@ def typed(hint: Any, value: Any, key: str, problems: Problems) -> Any:
     except (TypeError, ValueError):
         problems.add(key, f"must be plain text, numbers, lists or mappings, got {value!r}")
     return None
+
+
+def _is_whole(value: Any) -> bool:
+    return isinstance(value, float) and value.is_integer()
+
+
+def _with_whole_numbers(value: Any, places: Sequence[tuple[int | str, ...]]) -> Any:
+    """``value`` with the floats at these places as whole numbers."""
+    if () in places:
+        return int(value)
+    changed: Any = dict(value) if isinstance(value, Mapping) else list(value)
+    for head in {place[0] for place in places}:
+        changed[head] = _with_whole_numbers(changed[head], [place[1:] for place in places if place[0] == head])
+    return changed
 
 
 def mapping(value: Any, key: str, problems: Problems) -> dict[str, Any]:
@@ -89,7 +108,8 @@ def unknown_keys(data: Mapping[str, Any], known: Sequence[str], key: str, proble
     """Notes every key that is not in ``known``."""
     for name in data:
         if name not in known:
-            problems.add(dotted(key, name), f"there is no such setting. {did_you_mean(name, known)}")
+            advice = elsewhere(name, known) or did_you_mean(name, known)
+            problems.add(dotted(key, name), f"there is no such setting. {advice}")
 
 
 def dotted(key: str, name: str) -> str:
@@ -154,8 +174,15 @@ def read_plugin(group: str, data: Any, key: str, problems: Problems) -> tuple[st
             _required(config_class, settings, key, problems)
     if len(problems) == before:
         with problems.caught(key):
-            return kind, _canonical(plugins.config_from(group, kind, values, preset))
+            config = plugins.unchecked_config(group, kind, values, preset)
+            _note_effects(config, key, problems)
+            return kind, _canonical(config)
     return None
+
+
+def _note_effects(config: Any, key: str, problems: Problems) -> None:
+    names = (field.name for field in dataclasses.fields(config))
+    problems.effects.note("others", key, names, plugins.without_effect(config), quiet=defaults(config))
 
 
 def _canonical(config: Any) -> Any:

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Mapping, Sequence
+import logging
+from collections.abc import Callable, Collection, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -18,11 +19,12 @@ from plasticbench.platform.definition.benchmark import (
     Probes,
     Records,
     Tracking,
-    slug,
 )
+from plasticbench.platform.definition.effects import Given, judge
 from plasticbench.platform.definition.feasible import check_feasible
 from plasticbench.platform.definition.method import Method
 from plasticbench.platform.definition.methods import MethodsReader, read_agent, read_chosen, read_schedule
+from plasticbench.platform.definition.names import MAX_NAME_CHARACTERS, slug
 from plasticbench.platform.definition.parsing import (
     BenchmarkError,
     Problems,
@@ -31,7 +33,8 @@ from plasticbench.platform.definition.parsing import (
     typed,
     unknown_keys,
 )
-from plasticbench.platform.definition.yaml_text import apply_override, parse_yaml
+from plasticbench.platform.definition.within import twins
+from plasticbench.platform.definition.yaml_text import apply_override, decoded, parse_yaml
 
 __all__ = [
     "Benchmark",
@@ -46,9 +49,11 @@ __all__ = [
     "Records",
     "Tracking",
     "from_dict",
+    "from_resolved",
     "load",
 ]
 
+_log = logging.getLogger(__name__)
 
 DEFAULT_PROBES = (
     "dfi",
@@ -68,6 +73,8 @@ DEFAULT_PROBES = (
 """What a file measures that lists no probes. Named one by one, because a probe that is added later must not move the
 trial ids of files that never asked for it."""
 
+_MAX_SEEDS = 10_000
+
 _SECTIONS = {
     "evaluation": Evaluation,
     "records": Records,
@@ -84,32 +91,43 @@ class _Reader:
         self.data, self.problems = data, problems
 
     def benchmark(self) -> Benchmark | None:
-        unknown_keys(
-            self.data, [*(field.name for field in dataclasses.fields(Benchmark)), "agent", "resets"], "", self.problems
-        )
+        fields = [field.name for field in dataclasses.fields(Benchmark)]
+        own = {name: value for name, value in self.data.items() if not name.startswith("x-")}  # anchors for the rest
+        unknown_keys(own, [*fields, "agent", "resets", "filled_in"], "", self.problems)
         for name in ("name", "environments", "agent", "methods", "seeds", "budget_steps", "evaluation"):
             if self.data.get(name) is None:
                 self.problems.add(name, "is missing and has no default")
         budget_steps = self._budget_steps()
         cadence_steps = max(1, budget_steps // 100)
-        fields: dict[str, Any] = {
+        settings: dict[str, Any] = {
             "name": self._name(),
             "description": typed(str, self.data.get("description") or "", "description", self.problems),
             "environments": self._environments(),
-            "methods": self._methods(),
+            "methods": self._methods(budget_steps),
             "seeds": self._seeds(),
             "budget_steps": budget_steps,
             "probes": self._probes(cadence_steps),
             "pictures": self._pictures(),
             **self._plain_sections(cadence_steps),
         }
-        return None if len(self.problems) else Benchmark(**fields)
+        return None if len(self.problems) else Benchmark(**settings)
 
     def _name(self) -> str:
         name: str | None = typed(str | None, self.data.get("name"), "name", self.problems)
-        if name is not None and not slug(name):
-            self.problems.add("name", f"must contain a letter or a digit, got {name!r}")
+        if name is not None:
+            self._usable(name, "name")
         return name or ""
+
+    def _usable(self, name: str, key: str) -> None:
+        """Names become parts of paths, of which there must be something, and not too much."""
+        if not slug(name):
+            self.problems.add(key, f"must contain a letter or a digit, got {name!r}")
+        elif len(slug(name)) > MAX_NAME_CHARACTERS:
+            self.problems.add(
+                key,
+                f"is part of the names of files, so it may have {MAX_NAME_CHARACTERS} characters (letters of other "
+                f"scripts are spelled out), got {len(slug(name))}: {name[:30]!r}... Shorten it",
+            )
 
     def _budget_steps(self) -> int:
         budget_steps: int | None = typed(int | None, self.data.get("budget_steps"), "budget_steps", self.problems)
@@ -132,9 +150,16 @@ class _Reader:
             count = typed(int | None, given, "seeds", self.problems)
             if count is not None and count < 1:
                 self.problems.add("seeds", f"must be a count of at least 1, or a list of seeds, got {count}")
+            if count is not None and count > _MAX_SEEDS:
+                self.problems.add(
+                    "seeds", f"must be at most {_MAX_SEEDS:,}, each with a trial of every method, got {count:,}"
+                )
+                return ()
             return tuple(range(count or 0))
         seeds: tuple[int, ...] | None = typed(tuple[int, ...], given, "seeds", self.problems)
-        if seeds is not None and (not seeds or min(seeds) < 0 or len(set(seeds)) < len(seeds)):
+        if seeds is not None and len(seeds) > _MAX_SEEDS:
+            self.problems.add("seeds", f"must be at most {_MAX_SEEDS:,} different ones, got {len(seeds):,}")
+        elif seeds is not None and (not seeds or min(seeds) < 0 or len(set(seeds)) < len(seeds)):
             self.problems.add("seeds", f"must be different whole numbers of 0 or more, and at least one, got {given}")
         return seeds or ()
 
@@ -162,11 +187,11 @@ class _Reader:
             return None
         return Environment(name=label or family.config.task, family=family, scenario=scenario)
 
-    def _methods(self) -> tuple[Method, ...]:
+    def _methods(self, budget_steps: int) -> tuple[Method, ...]:
         agent_data = self.data.get("agent")
         agent = read_agent(agent_data, "agent", self.problems) if agent_data is not None else None
-        default = read_schedule(self.data.get("resets"), "resets", self.problems)
-        methods = MethodsReader(self.data, agent, default, self.problems).methods()
+        default = read_schedule(self.data.get("resets"), "resets", budget_steps, self.problems)
+        methods = MethodsReader(self.data, agent, default, budget_steps, self.problems).methods()
         self._distinct([method.name for method in methods], "methods", "rename one")
         return methods
 
@@ -191,24 +216,24 @@ class _Reader:
         return None if given is None else read_section(Pictures, given, "pictures", self.problems)
 
     def _distinct(self, names: list[str], key: str, advice: str) -> None:
-        """Names become parts of paths, so they must differ where a file system may not."""
+        """They must differ also where a file system may not tell them apart."""
         first: dict[str, str] = {}
-        for name in names:
-            if not slug(name):
-                self.problems.add(key, f"a name must contain a letter or a digit, got {name!r}")
-            elif (twin := first.get(slug(name))) is not None:
+        for index, name in enumerate(names):
+            self._usable(name, f"{key}.{name}" if key == "methods" else f"{key}.{index}.name")
+            if slug(name) and (twin := first.get(slug(name))) is not None:
                 self.problems.add(key, f"names must differ in letters and digits, got {twin!r} and {name!r}: {advice}")
             first.setdefault(slug(name), name)
 
 
-def load(path: Path | str, overrides: Sequence[str] = ()) -> Benchmark:
+def load(path: Path | str, overrides: Sequence[str] = (), warn: Callable[[str], None] = _log.warning) -> Benchmark:
     """Reads a benchmark file; ``overrides`` are ``dotted.key=value`` with YAML values.
 
-    Modules that its environments name are looked for beside it, then in the current folder. Raises ``BenchmarkError``
-    with one line per problem.
+    Modules that its environments name are looked for beside it, then in the current folder. ``warn`` hears what is odd
+    and not wrong. Raises ``BenchmarkError`` with one line per problem.
     """
     try:
-        data = parse_yaml(Path(path).read_text(encoding="utf-8"))
+        text = decoded(Path(path).read_bytes())
+        alone, data = parse_yaml(text), parse_yaml(text)
         for override in overrides:
             apply_override(data, override)
     except OSError as error:
@@ -216,17 +241,44 @@ def load(path: Path | str, overrides: Sequence[str] = ()) -> Benchmark:
     except ValueError as error:
         raise BenchmarkError(f"{path}: {error}") from error
     with _own_modules.searching([Path(path).parent, Path.cwd()]):
-        return from_dict(data, source=str(path))
+        return _checked(data, str(path), Given(data, overrides), alone, warn)
 
 
-def from_dict(data: Any, source: str = "benchmark") -> Benchmark:
+def from_dict(data: Any, source: str = "benchmark", warn: Callable[[str], None] = _log.warning) -> Benchmark:
     """Checks plain data. Raises ``BenchmarkError`` with one line per problem, each named by ``source``."""
+    return _checked(data, source, Given(data), data, warn)
+
+
+def from_resolved(data: Any, source: str) -> Benchmark:
+    """What ``Benchmark.resolved`` wrote, of whatever version: everything stands there, with or without an effect."""
+    benchmark, problems = _read(data, source)
+    problems.raise_any()
+    assert benchmark is not None
+    return benchmark
+
+
+def _checked(data: Any, source: str, given: Given, alone: Any, warn: Callable[[str], None]) -> Benchmark:
+    benchmark, problems = _read(data, source)
+    errors, warnings = judge(problems.effects, given, lambda: _inert_keys(alone))
+    for key, message in errors.items():
+        problems.add(key, message)
+    problems.raise_any()
+    assert benchmark is not None
+    for message in [*warnings, *twins(benchmark)]:
+        warn(f"{source}: {message}")
+    return benchmark
+
+
+def _read(data: Any, source: str) -> tuple[Benchmark | None, Problems]:
     problems = Problems(source)
     if not isinstance(data, Mapping):
         raise BenchmarkError(f"{source}: must be a mapping of settings that starts with 'name:', got {data!r}")
     benchmark = _Reader(mapping(data, "", problems), problems).benchmark()
-    problems.raise_any()
-    assert benchmark is not None
-    check_feasible(benchmark, problems)
-    problems.raise_any()
-    return benchmark
+    if benchmark is not None:
+        check_feasible(benchmark, problems)
+    return benchmark, problems
+
+
+def _inert_keys(data: Any) -> Collection[str]:
+    """What has no effect in a file by itself, as far as it can be read."""
+    return _read(data, "file")[1].effects.inert(Given(data).place) if isinstance(data, Mapping) else ()

@@ -10,7 +10,7 @@ import yaml
 
 
 class _StrictLoader(yaml.SafeLoader):
-    """YAML's safe subset with two mends: a repeated key is an error, and ``1e-4`` is a number as in YAML 1.2."""
+    """YAML's safe subset mended: repeated keys are errors, ``1e-4`` is a number as in YAML 1.2, ``0600`` is no 384."""
 
     def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
         seen = set()
@@ -23,10 +23,35 @@ class _StrictLoader(yaml.SafeLoader):
                 seen.add(key)
         return super().construct_mapping(node, deep)
 
+    def construct_yaml_int(self, node: yaml.ScalarNode) -> int:
+        """Refuses what YAML 1.1 reads in base 8 or 60, and YAML 1.2 and people otherwise."""
+        text = str(node.value)
+        if re.fullmatch(r"[-+]?(0[0-9_]+|.*:.*)", text):
+            plain = text.lstrip("+-0_").replace("_", "") or "0"
+            advice = f"write it in quotes if it is text{'' if ':' in text else f', or {plain} if it is a number'}"
+            raise yaml.MarkedYAMLError(
+                problem=f"{text} would be read in base {60 if ':' in text else 8}: {advice}",
+                problem_mark=node.start_mark,
+            )
+        return int(super().construct_yaml_int(node))
 
+
+_StrictLoader.add_constructor("tag:yaml.org,2002:int", _StrictLoader.construct_yaml_int)
 _StrictLoader.add_implicit_resolver(
     "tag:yaml.org,2002:float", re.compile(r"[-+]?[0-9][0-9_]*(\.[0-9_]*)?[eE][-+]?[0-9]+$"), list("-+0123456789")
 )
+
+
+def decoded(data: bytes) -> str:
+    """The text of a file in UTF-8. Raises ``ValueError`` that names the line of anything else."""
+    try:
+        return data.decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        line = data[: error.start].count(b"\n") + 1
+        raise ValueError(
+            f"line {line}: holds the byte 0x{data[error.start]:02x}, which is not UTF-8 (in Latin-1 it is "
+            f"{data[error.start : error.start + 1].decode('latin-1')!r}). Save the file as UTF-8"
+        ) from error
 
 
 def parse_yaml(text: str) -> Any:

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 
 from plasticbench.contracts.task import DrawnConfig
 from plasticbench.platform.definition.benchmark import Benchmark
+from plasticbench.platform.planning.lineage import fitted
 from plasticbench.platform.planning.plan import Plan, Segment, Trial
 from plasticbench.platform.planning.record_lines import Lines, record_lines
 from plasticbench.records import Record, is_layer_value
@@ -71,7 +72,8 @@ def _records_bytes(lines: Lines, trial: Trial) -> int:
 
 def _checkpoint_bytes(benchmark: Benchmark, segment: Segment) -> int:
     """Two commits of the members' networks, and the rows of replay that the segment wrote itself."""
-    agent, num_members = benchmark.method(segment.agent_method).agent_config, len(segment.members)
+    agent = fitted(benchmark.method(segment.agent_method).agent_config, benchmark.budget_steps)
+    num_members = len(segment.members)
     network_bytes = num_members * agent.network_bytes(benchmark.environment(segment.task).config.spec)
     length_steps = segment.to_step - segment.from_step
     filled = min(1.0, length_steps / getattr(agent, "capacity_transitions", length_steps))

@@ -4,19 +4,26 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import pairwise, product
 from math import prod
 from typing import TypeVar
 
-from plasticbench.platform.definition.benchmark import Benchmark, Environment, slug
+from plasticbench.contracts.learner import AgentConfig
+from plasticbench.platform.definition.benchmark import Benchmark, Environment
 from plasticbench.platform.definition.method import Method, canonical
+from plasticbench.platform.definition.names import slug
 from plasticbench.schedules import Trigger
 
 Item = TypeVar("Item")
 
+PIECE_BYTES = 256 << 20
+"""A commit writes what it keeps of the replay in files of about this size, and loads them one by one."""
+
 # tests/test_memory.py measures what these must cover.
 _PROCESS_BYTES = 768 << 20  # Python, PyTorch, Ray and the libraries of environments
+_CUDA_PROCESS_BYTES = 3 << 30  # the same with CUDA's libraries loaded; not measured here
+_CUDA_CONTEXT_BYTES = 1 << 30  # on the GPU: kernels and workspaces; not measured here
 _NETWORK_COPIES = 3  # while a commit is written
 _ACTIVATION_COPIES = 4  # of the largest batch in single precision: what probes keep of convolutions
 
@@ -44,8 +51,8 @@ class Segment:
     """A range of steps of one population: the unit that is scheduled, checkpointed and retried.
 
     ``start`` is the segment whose last commit it goes on from, its member i from that one's member ``parents[i]``. With
-    ``fork`` the environments begin new episodes at ``from_step``. ``memory_bytes`` (of the whole process, at its peak)
-    and ``disk_bytes`` (one commit) are upper bounds.
+    ``fork`` the environments begin new episodes at ``from_step``. ``memory_bytes`` (of the whole process, at its peak),
+    ``gpu_memory_bytes`` and ``disk_bytes`` (one commit) are upper bounds.
     """
 
     id: str
@@ -61,6 +68,12 @@ class Segment:
     num_gpus: float
     memory_bytes: int
     disk_bytes: int
+    gpu_memory_bytes: int = 0
+
+    @property
+    def work(self) -> Segment:
+        """The same without estimates, which another version may make otherwise."""
+        return replace(self, memory_bytes=0, gpu_memory_bytes=0, disk_bytes=0)
 
 
 class Lineage:
@@ -79,7 +92,7 @@ class Lineage:
     ) -> None:
         self.benchmark, self.environment, self.methods, self.trial_ids = benchmark, environment, methods, trial_ids
         self.first = methods[0]
-        self.agent = self.first.agent_config
+        self.agent = fitted(self.first.agent_config, benchmark.budget_steps)
         self.is_only = all(method.population_key == self.first.population_key for method in benchmark.methods)
         self.limit = min(benchmark.execution.members_per_population, self.agent.demands.max_members or sys.maxsize)
         # Members of one method are a regular slice in either order; the first one is that of version 0.1's plans.
@@ -176,7 +189,7 @@ class Lineage:
         fork: bool = False,
     ) -> Segment:
         execution = self.benchmark.execution
-        held_bytes = self.agent.memory_bytes(self.environment.config.spec, len(members))
+        memory_bytes, gpu_memory_bytes = self._memory_bytes(len(members), start)
         return Segment(
             id=self._id(members, from_step, to_step),
             task=self.environment.name,
@@ -188,10 +201,26 @@ class Lineage:
             members=members,
             agent_method=self.first.name,
             num_cpus=execution.num_cpus + self.agent.demands.helper_cpus,
-            num_gpus=execution.num_gpus,
-            memory_bytes=_PROCESS_BYTES + held_bytes + len(members) * self._working_bytes(),
+            num_gpus=execution.num_gpus if execution.device == "cuda" else 0.0,
+            memory_bytes=memory_bytes,
             disk_bytes=self.agent.disk_bytes(self.environment.config.spec, len(members)),
+            gpu_memory_bytes=gpu_memory_bytes,
         )
+
+    def _memory_bytes(self, num_members: int, start: Segment | None) -> tuple[int, int]:
+        """Of the host and of the GPU, where with ``cuda`` replay and networks lie.
+
+        They pass through the host: networks as a copy and as a file, the replay in pieces, forked where it is loaded.
+        """
+        spec, agent = self.environment.config.spec, self.agent
+        held_bytes, working_bytes = agent.memory_bytes(spec, num_members), num_members * self._working_bytes()
+        if self.benchmark.execution.device == "cpu" or not hasattr(agent, "device_bytes"):
+            return _PROCESS_BYTES + held_bytes + working_bytes, 0
+        device_bytes = agent.device_bytes(spec, num_members)
+        forks = num_members / len(start.members) if start is not None else 0
+        passing_bytes = round((2 + forks) * PIECE_BYTES) + 2 * num_members * agent.network_bytes(spec)
+        host_bytes = _CUDA_PROCESS_BYTES + held_bytes - device_bytes + passing_bytes
+        return host_bytes, _CUDA_CONTEXT_BYTES + device_bytes + working_bytes
 
     def _id(self, members: Sequence[Member], from_step: int, to_step: int) -> str:
         """The first member, its agent and the steps tell a segment from all others; a slug holds no double hyphen."""
@@ -208,6 +237,12 @@ class Lineage:
         rows = max(self.benchmark.probes.batch_rows, getattr(self.agent, "batch_rows", 0))
         activation_bytes = 4 * rows * int(prod(spec.obs_shape))
         return _ACTIVATION_COPIES * activation_bytes + _NETWORK_COPIES * self.agent.network_bytes(spec)
+
+
+def fitted(agent: AgentConfig, budget_steps: int) -> AgentConfig:
+    """An agent's settings with a replay that is no larger than the budget fills."""
+    own: AgentConfig = agent.fitted(budget_steps) if hasattr(agent, "fitted") else agent
+    return own
 
 
 def balanced(items: Sequence[Item], limit: int) -> list[Sequence[Item]]:

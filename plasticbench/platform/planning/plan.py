@@ -20,8 +20,9 @@ import pydantic
 
 from plasticbench import __version__
 from plasticbench.contracts.task import has_references
-from plasticbench.platform.definition.benchmark import Benchmark, Environment, slug
+from plasticbench.platform.definition.benchmark import Benchmark, Environment
 from plasticbench.platform.definition.method import Method, canonical
+from plasticbench.platform.definition.names import slug
 from plasticbench.platform.planning.corrections import corrections
 from plasticbench.platform.planning.lineage import Lineage, Segment
 
@@ -33,8 +34,10 @@ RESULT_FORMAT = 1
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Trial:
-    """One seed of a method on a task; ``settings`` is everything that can change its result, as plain data.
+    """One seed of a method on a task; ``settings`` are all that can change its result, as plain data.
 
+    Device, threads, versions of libraries and the kind of CPU can change it too, by rounding. They are no settings, and
+    are kept beside the records (``training/machine.py``).
     ``fork_step`` is where environments start anew, of methods for which that is not simply their first reset. Scores of
     a task without references are raw returns.
     """
@@ -155,10 +158,17 @@ def _trials(benchmark: Benchmark, environment: Environment, method: Method) -> I
 
 
 def summary(plan: Plan) -> dict[str, Any]:
-    """What the plan costs to train. ``memory_bytes`` is the largest population's; ``disk.py`` has what it leaves."""
+    """What the plan costs to train; ``disk.py`` has what it leaves.
+
+    ``memory_bytes`` (of hosts) and ``gpu_memory_bytes`` are the largest population's; ``..._side_by_side_bytes`` are
+    those of all populations that can run at the same time.
+    """
     lengths = [segment.to_step - segment.from_step for segment in plan.segments]
     with_forks = sum(length * len(segment.members) for length, segment in zip(lengths, plan.segments, strict=True))
     without_forks = len(plan.trials) * plan.budget_steps
+    memory, gpu_memory = (
+        {s.id: getattr(s, name) for s in plan.segments} for name in ("memory_bytes", "gpu_memory_bytes")
+    )
     return {
         "trials": len(plan.trials),
         "segments": len(plan.segments),
@@ -166,5 +176,17 @@ def summary(plan: Plan) -> dict[str, Any]:
         "member_steps": with_forks,
         "member_steps_without_forks": without_forks,
         "saved_by_forks": round(1 - with_forks / without_forks, 3),
-        "memory_bytes": max(segment.memory_bytes for segment in plan.segments),
+        "memory_bytes": max(memory.values()),
+        "gpu_memory_bytes": max(gpu_memory.values()),
+        "memory_side_by_side_bytes": _side_by_side(plan, memory),
+        "gpu_memory_side_by_side_bytes": _side_by_side(plan, gpu_memory),
     }
+
+
+def _side_by_side(plan: Plan, sizes: dict[str, int]) -> int:
+    """The most that populations take at the same time: each, or all those that start from it."""
+    later: dict[str | None, int] = {}
+    for segment in reversed(plan.segments):  # a segment stands after the one it starts from
+        most = max(sizes[segment.id], later.get(segment.id, 0))
+        later[segment.start] = later.get(segment.start, 0) + most
+    return later[None]

@@ -6,15 +6,19 @@ their lengths, so that whatever a death left behind the last commit is cut off w
 
 from __future__ import annotations
 
+import json
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import torch
 
+from plasticbench import storage
+from plasticbench.contracts.learner import SavedReplay
 from plasticbench.platform.definition.reading import Benchmark
+from plasticbench.platform.planning.lineage import PIECE_BYTES
 from plasticbench.platform.planning.plan import Segment
 from plasticbench.platform.rundir import RunDirectory
 from plasticbench.platform.training.checkpoint import (
@@ -24,6 +28,7 @@ from plasticbench.platform.training.checkpoint import (
     ReplayChunk,
     StorageError,
 )
+from plasticbench.platform.training.machine import machine
 from plasticbench.platform.training.pictures import film_policies
 from plasticbench.platform.training.trainer import Trainer
 from plasticbench.platform.training.weights import save_weights
@@ -39,6 +44,16 @@ def _at_once(function: Callable[[_In], _Out], items: Iterable[_In]) -> list[_Out
     # A population can stand for hundreds of trials, and each of their files waits for a disk or a server.
     with ThreadPoolExecutor(_IO_THREADS) as pool:
         return list(pool.map(function, items))
+
+
+def _pieces(replay: SavedReplay, first_row: int) -> list[tuple[int, int]]:
+    """Rows of a replay that says how large they are, in pieces that the host can hold while they pass."""
+    row_bytes = getattr(replay, "row_bytes", 0)
+    if not row_bytes:
+        return [(first_row, replay.rows)]
+    step = max(1, PIECE_BYTES // row_bytes)
+    starts = range(first_row, max(replay.rows, first_row + 1), step)
+    return [(start, min(start + step, replay.rows)) for start in starts]
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,6 +102,13 @@ class SegmentRun:
         opened = _at_once(lambda trial: RecordWriter(directory.record_file(trial), self.record_bytes[trial]), trials)
         self._writers = dict(zip(trials, opened, strict=True))
         self._began = (time.monotonic(), self._trainer.step)
+        self._note_machine(trials)
+
+    def _note_machine(self, trials: Sequence[str]) -> None:
+        """Beside the records; a start of which no commit remained is written over, as it left nothing."""
+        note = {"trials": trials, "step": self._trainer.step, **machine(self.benchmark.execution.device)}
+        path = self._directory.machine_file(self.segment.id, self._number)
+        storage.write_atomically(path, json.dumps(note, indent=1).encode())
 
     def _sound_end(self) -> Commit | None:
         """The segment's last commit if it is complete and whatever goes on from it can be, or already is."""
@@ -202,19 +224,22 @@ class SegmentRun:
         replay = self._trainer.agent.replay
         # The newest saved row was still open then, so it is saved again.
         first_row = max(self._saved_rows - 1, replay.oldest_row, 0)
-        file = self._store.save_tensors(
-            self.segment.id, f"replay-{first_row:012d}-{self._number:08d}", replay.export(first_row)
-        )
-        new = ReplayChunk(
-            file=file,
-            first_row=first_row,
-            num_rows=replay.rows - first_row,
-            parents=tuple(range(len(self.segment.members))),
-        )
+        new = [self._save_rows(*bounds) for bounds in _pieces(replay, first_row)]
         self._saved_rows = replay.rows
         old = (chunk for chunk in self._chunks if chunk.first_row + chunk.num_rows > replay.oldest_row)
-        self._chunks = (*old, new)
+        self._chunks = (*old, *new)
         return self._chunks
+
+    def _save_rows(self, first_row: int, until_row: int) -> ReplayChunk:
+        replay, name = self._trainer.agent.replay, f"replay-{first_row:012d}-{self._number:08d}"
+        is_rest = until_row == replay.rows
+        rows: Any = replay.export(first_row) if is_rest else replay.export(first_row, until_row)  # type: ignore[call-arg]
+        return ReplayChunk(
+            file=self._store.save_tensors(self.segment.id, name, rows),
+            first_row=first_row,
+            num_rows=until_row - first_row,
+            parents=tuple(range(len(self.segment.members))),
+        )
 
     def _close(self) -> None:
         _at_once(RecordWriter.close, self._writers.values())
