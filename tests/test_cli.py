@@ -65,7 +65,7 @@ def test_unknown_override_is_refused(tmp_path):
 def test_storage_that_cannot_hold_a_run_is_refused_before_anything_is_written(tmp_path):
     config = _config(tmp_path)
     assert "no storage called nosuch://" in _fails("run", config, "--out", "nosuch://bucket/run")
-    assert "pip install plasticbench[gcs]" in _fails("resume", "gs://bucket/run")
+    assert "pip install '.[gcs]'" in _fails("resume", "gs://bucket/run")
     output = _fails("run", config, "--out", "memory://run")
     assert "--tracking-uri: memory://" in output
     assert "cannot hold an mlflow.db" in output
@@ -76,7 +76,9 @@ def test_storage_that_cannot_hold_a_run_is_refused_before_anything_is_written(tm
 
 def test_missing_files_are_named(tmp_path):
     assert "nowhere.yaml" in _fails("run", tmp_path / "nowhere.yaml")
-    assert "not a run directory" in _fails("resume", tmp_path)
+    assert "not a run directory (it has no plan.json and no benchmark.yaml)" in _fails("resume", tmp_path)
+    (tmp_path / "plan.json").write_text("{}")
+    assert "not a run directory (it has no benchmark.yaml)" in _fails("resume", tmp_path)
     assert "not a run directory" in _fails("report", tmp_path / "nowhere")
 
 
@@ -123,14 +125,24 @@ def test_list_names_every_plug_in_with_a_sentence(group):
     assert rows[0]["name"] in runner.invoke(app, ["list", group]).output
 
 
+def test_list_of_environments_names_both_reference_returns_of_each_task_and_their_sources():
+    text = runner.invoke(app, ["list", "envs"]).output
+    assert "Acrobot-v1  0: -499.4, random actions, measured here" in text
+    assert "1: -100, Gym's reward threshold" in text
+    rows = {row["name"]: row for row in json.loads(runner.invoke(app, ["list", "envs", "--json"]).output)}
+    assert rows["atari"]["references"]["Pong"].startswith("0: -20.7, random play; 1: 14.6, a professional human tester")
+    assert all(list(row.get("references", {})) == row.get("tasks", []) for row in rows.values())
+
+
 def test_list_of_an_unknown_group_suggests_the_nearest():
     assert "Did you mean 'treatments'?" in _fails("list", "treatment")
 
 
-def test_report_and_leaderboard_come_from_records_alone(tmp_path):
+def test_report_and_leaderboard_come_from_plan_and_records_alone(tmp_path):
     run_all(tmp_path / "run", small())
+    (tmp_path / "run" / "benchmark.yaml").unlink()
     assert runner.invoke(app, ["report", str(tmp_path / "run")]).exit_code == 0
-    assert (tmp_path / "run" / "report" / "index.html").exists()
+    assert "0: 22.1, random actions" in (tmp_path / "run" / "report" / "index.html").read_text()
     rows = json.loads(runner.invoke(app, ["leaderboard", str(tmp_path / "run"), "--json"]).output)["rows"]
     assert {row["method"] for row in rows} == {"none", "fire"}
     assert {row["rank"] for row in rows} <= {1, 2}

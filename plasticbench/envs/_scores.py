@@ -15,11 +15,15 @@ class Reference(NamedTuple):
         """Linear between the references, unbounded outside them."""
         return (mean_return - self.low) / (self.high - self.low)
 
+    def source(self, low: str, high: str) -> str:
+        """Both returns, each with where it comes from: the ``score_source`` of a task."""
+        return f"0: {self.low:g}, {low}; 1: {self.high:g}, {high}"
 
-ATARI_SOURCE = (
-    "human-normalised: random policy and professional human tester, episodes of at most 108,000 frames after up to "
-    "30 no-ops (Mnih et al. 2015, doi:10.1038/nature14236; Wang et al. 2016, arXiv:1511.06581; table as in "
-    "Badia et al. 2020, arXiv:2003.13350)"
+
+RANDOM_PLAY = "random actions, measured here over 1,000 or more episodes"
+ATARI_HIGH = (
+    "a professional human tester; both over episodes of at most 108,000 frames after up to 30 no-ops (Mnih et al. 2015, "
+    "doi:10.1038/nature14236; Wang et al. 2016, arXiv:1511.06581; table as in Badia et al. 2020, arXiv:2003.13350)"
 )
 
 ATARI: dict[str, Reference] = {

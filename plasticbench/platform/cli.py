@@ -11,7 +11,7 @@ import shlex
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 from rich.console import Console
@@ -153,10 +153,9 @@ def _size(num_bytes: int) -> str:
 
 @app.command()
 def report(run_dir: RunDir, tracking_uri: Uri = None) -> None:
-    """Rebuilds the report from the records alone; with --tracking-uri also brings that MLflow store up to date."""
+    """Rebuilds the report from plan and records alone; with --tracking-uri also brings that MLflow store up to date."""
     with _people_errors():
         directory = RunDirectory(connect(run_dir))
-        directory.require()
         from plasticbench.analysis.report import write_report
 
         out.print(str(write_report(directory.path)), highlight=False, soft_wrap=True)
@@ -200,18 +199,20 @@ def list_(
         return
     for row in rows:
         out.print(f"[bold]{row['name']}[/]  {_escape(str(row['summary']))}", highlight=False)
-        for detail in ("presets", "tasks"):
-            if row.get(detail):
-                out.print(f"    {detail}: {', '.join(row[detail])}", highlight=False)
+        if row.get("presets"):
+            out.print(f"    presets: {', '.join(row['presets'])}", highlight=False)
+        for task, source in row.get("references", {}).items():
+            out.print(f"    {task}  {_escape(source)}", highlight=False, soft_wrap=True)
 
 
-def _plugin_row(group: str, name: str) -> dict[str, str | list[str]]:
+def _plugin_row(group: str, name: str) -> dict[str, Any]:
     module = plugins.load(group, name)
-    row: dict[str, str | list[str]] = {"name": name, "summary": plugins.summary(group, name)}
+    row: dict[str, Any] = {"name": name, "summary": plugins.summary(group, name)}
     if hasattr(module, "PRESETS"):
         row["presets"] = sorted(module.PRESETS)
     if hasattr(module, "tasks"):
         row["tasks"] = list(module.tasks())
+        row["references"] = {task: module.Config(task=task).score_source for task in row["tasks"]}
     return row
 
 
