@@ -1,4 +1,4 @@
-"""Every code block of README.md and docs/ is a test. What it needs stands behind its language: ```` ```bash docker ````.
+"""Code blocks of README.md and docs/ are tests; what one needs stands behind its language: ```` ```bash docker ````.
 
 * ``python`` and ``bash`` run as they stand, each in a process and a folder of its own;
 * ``yaml`` is read and planned as a benchmark file, with what it leaves out taken from ``BENCHMARK``;

@@ -22,8 +22,9 @@ class Reference(NamedTuple):
 
 RANDOM_PLAY = "random actions, measured here over 1,000 or more episodes"
 ATARI_HIGH = (
-    "a professional human tester; both over episodes of at most 108,000 frames after up to 30 no-ops (Mnih et al. 2015, "
-    "doi:10.1038/nature14236; Wang et al. 2016, arXiv:1511.06581; table as in Badia et al. 2020, arXiv:2003.13350)"
+    "a professional human tester; both over episodes of at most 108,000 frames after up to 30 no-ops "
+    "(Mnih et al. 2015, doi:10.1038/nature14236; Wang et al. 2016, arXiv:1511.06581; table as in Badia et al. 2020, "
+    "arXiv:2003.13350)"
 )
 
 ATARI: dict[str, Reference] = {
