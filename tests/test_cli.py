@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import socket
 from unittest import mock
 
@@ -156,5 +157,38 @@ def test_doctor_finds_this_machine_healthy():
     result = runner.invoke(app, ["doctor", "--json"])
     findings = {finding["name"]: finding for finding in json.loads(result.output)}
     assert result.exit_code == 0, result.output
-    assert findings["classic"]["works"]
-    assert findings["atari"]["works"]
+    for name in ("classic", "minatar", "atari", "mujoco", "humanoid", "gymnasium", "rllib", "s3", "postgresql"):
+        assert findings[name]["works"], findings[name]
+
+
+def test_what_is_optional_may_be_absent_and_is_said_to_be(monkeypatch):
+    def absent():
+        raise ModuleNotFoundError("No module named 'osmesa'")
+
+    monkeypatch.setattr("plasticbench.platform.doctor._films", absent)
+    result = runner.invoke(app, ["doctor"])
+    assert result.exit_code == 0, result.output
+    assert "films       absent  ModuleNotFoundError: No module named 'osmesa'" in result.output
+    assert "mend: apt-get install libosmesa6" in result.output
+
+
+def test_a_family_that_cannot_step_is_broken_with_what_mends_it(monkeypatch):
+    def broken(kind, task, **settings):
+        raise RuntimeError(f"{task} does not step")
+
+    monkeypatch.setattr("plasticbench.platform.doctor._steps", broken)
+    result = runner.invoke(app, ["doctor"])
+    assert result.exit_code == 1
+    assert "mujoco      broken  RuntimeError: Hopper-v4 does not step" in result.output
+    assert "mend: make setup" in result.output
+
+
+def test_help_speaks_to_people_and_names_each_default_of_the_tracking_store():
+    def help_of(*command):
+        return " ".join(re.sub(r"[│╭╰─╮╯]", " ", runner.invoke(app, [*command, "--help"]).output).split())
+
+    assert "parses arguments" not in help_of()
+    assert "keeping deep RL agents plastic" in help_of()
+    assert "default: mlflow.db in the run directory" in help_of("run")
+    assert "default: the one that the run began with" in help_of("resume")
+    assert "default: none" in help_of("report")
