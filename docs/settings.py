@@ -90,7 +90,7 @@ def _rows(cls: Any) -> Iterator[tuple[str, str, str]]:
             yield (
                 "`kinds`",
                 "list of probes, each a name or `{kind: ...}` with its settings",
-                "the thirteen of version 0.1",
+                _shown(DEFAULT_PROBES),
             )
             continue
         default = _default(field)

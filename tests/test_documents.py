@@ -1,0 +1,81 @@
+"""The documents name what there is: by the checker of `make check`, which is itself held to made-up pages."""
+
+from __future__ import annotations
+
+import importlib.util
+import subprocess
+import sys
+from pathlib import Path
+from types import ModuleType
+
+import pytest
+
+ROOT = Path(__file__).parents[1]
+
+
+def module(name: str) -> ModuleType:
+    """A script of docs/."""
+    spec = importlib.util.spec_from_file_location(f"docs_{name}", ROOT / "docs" / f"{name}.py")
+    assert spec is not None
+    assert spec.loader is not None
+    made = importlib.util.module_from_spec(spec)
+    sys.modules[spec.name] = made
+    spec.loader.exec_module(made)
+    return made
+
+
+CHECK, SETTINGS = module("check"), module("settings")
+
+
+def found(text: str) -> list[str]:
+    """The problems of a page in docs/."""
+    return [line.partition(": ")[2] for line in CHECK.problems(ROOT / "docs" / "page.md", text, SETTINGS.known())]
+
+
+@pytest.mark.slow  # it imports MLflow's and Ray's command lines
+def test_every_name_in_the_documents_leads_to_something() -> None:
+    done = subprocess.run([sys.executable, "docs/check.py"], cwd=ROOT, capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stdout) == (0, ""), done.stderr
+
+
+@pytest.mark.parametrize(
+    ("text", "problem"),
+    [
+        ("see [there](nowhere.md)", "there is no nowhere.md"),
+        ("`configs/quickstarts.yaml` is it", "there is no configs/quickstarts.yaml"),
+        ("`plasticbench/learn/` is it", "there is no plasticbench/learn"),
+        ("`plasticbench.fires_`", "plasticbench.fires_ cannot be imported"),
+        ("`plasticbench.sb3:ResetCallbacks`", "plasticbench.sb3:ResetCallbacks cannot be imported"),
+        ("`execution.num_gpu` of a GPU", "execution.num_gpu is no setting"),
+        ("`plasticbench run CONFIG --output DIR`", "plasticbench run has no --output"),
+        ("`plasticbench jobs logs JOB --tail`", "plasticbench jobs logs has no --tail"),
+        ("```bash\nplasticbench runs CONFIG\n```\n", "there is no plasticbench runs"),
+        ("`python -m benchmarks.scale --member 1`", "python -m benchmarks.scale has no --member"),
+        (
+            "`python -m benchmarks.sac`",
+            "python -m benchmarks.sac needs one of population, stable_baselines3, not nothing",
+        ),
+        ("`python -m benchmarks.sack`", "there is no python -m benchmarks.sack"),
+        ("`huber_treshold` of the loss", "the code knows no huber_treshold"),
+    ],
+)
+def test_what_there_is_not_is_found(text: str, problem: str) -> None:
+    assert problem in found(text)
+
+
+def test_what_there_is_passes() -> None:
+    names = "`execution.num_gpus`, `plasticbench.fire_`, `plasticbench.sb3:ResetCallback`, `huber_threshold`"
+    commands = "`plasticbench run CONFIG --out DIR`, `python -m benchmarks.scale --members 1`"
+    assert found(f"{names}, {commands}, [a page](design.md), `records/<trial>.jsonl`, `report/index.html`") == []
+
+
+def test_the_page_of_settings_is_what_the_code_says() -> None:
+    assert SETTINGS.PAGE.read_text(encoding="utf-8") == SETTINGS.page().rstrip("\n") + "\n", "run `make docs`"
+
+
+def test_the_page_of_settings_says_rule_default_and_presets() -> None:
+    page = SETTINGS.page()
+    assert "| `tau` | number, at least 0 | `0.1` |" in page
+    assert "| `num_gpus` | number, at least 0 | `0` |" in page
+    assert "| `adam_eps` | number, above 0 | `1.0e-08` |" in page, "YAML takes 1e-08 for text"
+    assert "* preset `loss_of_plasticity`: `accumulate` `false`;" in page
