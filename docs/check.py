@@ -48,6 +48,7 @@ def spans(text: str) -> Iterator[Span]:
         if block[1] in ("bash", "text"):
             yield from (Span(line, first + i, True) for i, line in enumerate(block[2].splitlines()))
     prose = re.sub(r"^ *```\w+[^\n]*\n.*?^ *```$", blank, text, flags=re.DOTALL | re.MULTILINE)
+    prose = re.sub(r"\[`[^`]+`\]\(http[^)]*\)", blank, prose)  # other people's files
     for span in re.finditer(r"`([^`]+)`", prose):
         yield Span(" ".join(span[1].split()), text.count("\n", 0, span.start()) + 1, False)
 
@@ -174,6 +175,8 @@ def wrong_paths(span: Span, page: Path) -> Iterator[str]:
 
 def _leads_somewhere(path: str, page: Path) -> bool:
     if (page.parent / path).exists() or any(f"/{path}/" in f"/{name}/" for name in tracked()):
+        return True
+    if f"/{path}" in (ROOT / ".gitignore").read_text(encoding="utf-8").splitlines():
         return True
     if path.split("/")[0] in folders():
         return False

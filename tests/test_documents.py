@@ -43,7 +43,7 @@ def test_every_name_in_the_documents_leads_to_something() -> None:
     [
         ("see [there](nowhere.md)", "there is no nowhere.md"),
         ("`configs/quickstarts.yaml` is it", "there is no configs/quickstarts.yaml"),
-        ("`plasticbench/learn/` is it", "there is no plasticbench/learn"),
+        ("`plasticbench/learn/` is it", "there is no plasticbench/learn/"),
         ("`plasticbench.fires_`", "plasticbench.fires_ cannot be imported"),
         ("`plasticbench.sb3:ResetCallbacks`", "plasticbench.sb3:ResetCallbacks cannot be imported"),
         ("`execution.num_gpu` of a GPU", "execution.num_gpu is no setting"),
