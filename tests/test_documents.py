@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import importlib.util
+import re
 import subprocess
 import sys
 from pathlib import Path
 from types import ModuleType
 
 import pytest
+
+from plasticbench.platform.definition import benchmark
+from plasticbench.platform.definition.yaml_text import parse_yaml
 
 ROOT = Path(__file__).parents[1]
 
@@ -79,3 +83,25 @@ def test_the_page_of_settings_says_rule_default_and_presets() -> None:
     assert "| `num_gpus` | number, at least 0 | `0` |" in page
     assert "| `adam_eps` | number, above 0 | `1.0e-08` |" in page, "YAML takes 1e-08 for text"
     assert "* preset `loss_of_plasticity`: `accumulate` `false`;" in page
+
+
+def settings_in_prose() -> list[tuple[str, str, object]]:
+    """Page and line, name and value of each ``name: value`` in code type outside blocks."""
+    found = []
+    for page in CHECK.PAGES:
+        for span in CHECK.spans(page.read_text(encoding="utf-8")) if page != SETTINGS.PAGE else ():
+            if re.fullmatch(r"\w+: [\w{].*", span.text) and not span.is_block:
+                found += [(f"{page.name}:{span.line}", *item) for item in parse_yaml(span.text).items()]
+    return found
+
+
+@pytest.mark.parametrize(("place", "name", "value"), settings_in_prose())
+def test_settings_in_prose_have_values_that_they_may_have(place: str, name: str, value: object) -> None:
+    if isinstance(value, dict) and name in SETTINGS.SECTIONS:
+        getattr(benchmark, name.capitalize())(**value)
+    elif name == "preset":
+        assert f"* preset `{value}`: " in SETTINGS.PAGE.read_text(encoding="utf-8")
+    elif isinstance(value, str):
+        page = SETTINGS.PAGE.read_text(encoding="utf-8")
+        rows = re.findall(rf"^\| `{name}` \| (.*`.*`.*) \| [^|]* \|$", page, re.MULTILINE)
+        assert not rows or any(f"`{value}`" in row for row in rows)
