@@ -25,7 +25,7 @@ PLACEHOLDERS = re.compile(r"\S*<[^>]*>\S*|\b[A-Z][A-Z0-9]*\b(?!_)|[\w+]+://\S+|\
 OWN = ("docs/check.py", "tests/test_documents.py")  # what they name need not exist
 ELSEWHERE = {"docker", "kubectl", "ssh", "apt-get", "pip", "openssl", "htpasswd", "git", "time", "export"}
 """Programs whose options nothing here can look up."""
-FOREIGN = {"--scale", "ENABLE_INIT_CONTAINER_INJECTION", "autotune", "use_sde"}
+FOREIGN = {"--profile", "--scale", "ENABLE_INIT_CONTAINER_INJECTION", "autotune", "use_sde"}
 """Names of Compose, KubeRay, and of the codes that a page compares ours with."""
 
 

@@ -10,6 +10,7 @@ from pathlib import Path
 from types import ModuleType
 
 import pytest
+from sybil import Document
 
 from plasticbench.platform.definition import benchmark
 from plasticbench.platform.definition.yaml_text import parse_yaml
@@ -17,9 +18,9 @@ from plasticbench.platform.definition.yaml_text import parse_yaml
 ROOT = Path(__file__).parents[1]
 
 
-def module(name: str) -> ModuleType:
-    """A script of docs/."""
-    spec = importlib.util.spec_from_file_location(f"docs_{name}", ROOT / "docs" / f"{name}.py")
+def module(path: str) -> ModuleType:
+    """A script that lies outside the packages."""
+    spec = importlib.util.spec_from_file_location(path.replace("/", "_"), ROOT / f"{path}.py")
     assert spec is not None
     assert spec.loader is not None
     made = importlib.util.module_from_spec(spec)
@@ -28,7 +29,7 @@ def module(name: str) -> ModuleType:
     return made
 
 
-CHECK, SETTINGS = module("check"), module("settings")
+CHECK, SETTINGS, BLOCKS = module("docs/check"), module("docs/settings"), module("conftest")
 
 
 def found(text: str) -> list[str]:
@@ -105,3 +106,19 @@ def test_settings_in_prose_have_values_that_they_may_have(place: str, name: str,
         page = SETTINGS.PAGE.read_text(encoding="utf-8")
         rows = re.findall(rf"^\| `{name}` \| (.*`.*`.*) \| [^|]* \|$", page, re.MULTILINE)
         assert not rows or any(f"`{value}`" in row for row in rows)
+
+
+def test_blocks_that_only_ci_runs_are_what_it_runs() -> None:
+    done = (ROOT / ".ci" / "run").read_text(encoding="utf-8").splitlines()
+    blocks = [re.findall(r"^```bash ci\n(.*?)^```", page.read_text(), re.DOTALL | re.MULTILINE) for page in CHECK.PAGES]
+    commands = [line.partition("#")[0].strip() for found in blocks for block in found for line in block.splitlines()]
+    assert commands == ["make demo", "make test"]
+    assert set(commands) <= set(done)
+
+
+@pytest.mark.parametrize("opening", ["```", "```python dockr", "```fortran"])
+def test_a_block_without_a_known_language_or_with_an_unknown_word_is_refused(opening: str, tmp_path: Path) -> None:
+    page = tmp_path / "page.md"
+    page.write_text(f"{opening}\nx\n```\n")
+    with pytest.raises(ValueError, match="must name one of python, bash, yaml, text, nginx"):
+        Document.parse(str(page), BLOCKS.blocks)
