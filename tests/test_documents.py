@@ -20,7 +20,7 @@ ROOT = Path(__file__).parents[1]
 
 def module(path: str) -> ModuleType:
     """A script that lies outside the packages."""
-    spec = importlib.util.spec_from_file_location(path.replace("/", "_"), ROOT / f"{path}.py")
+    spec = importlib.util.spec_from_file_location("loaded_" + path.replace("/", "_"), ROOT / f"{path}.py")
     assert spec is not None
     assert spec.loader is not None
     made = importlib.util.module_from_spec(spec)
