@@ -131,7 +131,9 @@ def test_list_of_environments_names_both_reference_returns_of_each_task_and_thei
     assert "Acrobot-v1  0: -499.4, random actions, measured here" in text
     assert "1: -100, Gym's reward threshold" in text
     rows = {row["name"]: row for row in json.loads(runner.invoke(app, ["list", "envs", "--json"]).output)}
-    assert rows["atari"]["references"]["Pong"].startswith("0: -20.7, random play; 1: 14.6, a professional human tester")
+    assert rows["atari"]["references"]["Pong"].startswith(
+        "0: -20.7, random play; 1: 14.6, human-normalised: random policy"
+    )
     assert all(list(row.get("references", {})) == row.get("tasks", []) for row in rows.values())
 
 

@@ -11,20 +11,19 @@ class Reference(NamedTuple):
     low: float
     high: float
 
-    def score(self, mean_return: float) -> float:
-        """Linear between the references, unbounded outside them."""
-        return (mean_return - self.low) / (self.high - self.low)
-
     def source(self, low: str, high: str) -> str:
         """Both returns, each with where it comes from: the ``score_source`` of a task."""
         return f"0: {self.low:g}, {low}; 1: {self.high:g}, {high}"
 
+    def score(self, mean_return: float) -> float:
+        """Linear between the references, unbounded outside them."""
+        return (mean_return - self.low) / (self.high - self.low)
 
-RANDOM_PLAY = "random actions, measured here over 1,000 or more episodes"
-ATARI_HIGH = (
-    "a professional human tester; both over episodes of at most 108,000 frames after up to 30 no-ops "
-    "(Mnih et al. 2015, doi:10.1038/nature14236; Wang et al. 2016, arXiv:1511.06581; table as in Badia et al. 2020, "
-    "arXiv:2003.13350)"
+
+ATARI_SOURCE = (
+    "human-normalised: random policy and professional human tester, episodes of at most 108,000 frames after up to "
+    "30 no-ops (Mnih et al. 2015, doi:10.1038/nature14236; Wang et al. 2016, arXiv:1511.06581; table as in "
+    "Badia et al. 2020, arXiv:2003.13350)"
 )
 
 ATARI: dict[str, Reference] = {
@@ -86,3 +85,5 @@ ATARI: dict[str, Reference] = {
     "YarsRevenge": Reference(3092.9, 54576.9),
     "Zaxxon": Reference(32.5, 9173.3),
 }
+
+RANDOM_PLAY = "random actions, measured here over 1,000 or more episodes"

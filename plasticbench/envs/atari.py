@@ -27,7 +27,7 @@ import numpy as np
 from plasticbench.contracts.task import DiscreteActions, EnvSpec, EnvStep, VectorEnv
 from plasticbench.envs._ale import FRAME_SKIP, AleEnv
 from plasticbench.envs._envpool import EnvPoolEnv
-from plasticbench.envs._scores import ATARI, ATARI_HIGH
+from plasticbench.envs._scores import ATARI, ATARI_SOURCE
 from plasticbench.seeding import derive_generator
 from plasticbench.settings import HalfOpenFraction, OneOf, PositiveInt, Settings
 
@@ -96,7 +96,7 @@ class Config(Settings):
     @property
     def score_source(self) -> str:
         """Where the two reference returns come from."""
-        return ATARI[self.task].source("random play", ATARI_HIGH)
+        return ATARI[self.task].source("random play", ATARI_SOURCE)
 
     def score(self, mean_return: float) -> float:
         """Human-normalised score."""
