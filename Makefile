@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
 
-.PHONY: setup demo test test-slow check lock clean
+.PHONY: setup demo test test-slow check docs lock clean
 
 setup: $(INSTALLED)
 
@@ -28,6 +28,11 @@ check: $(INSTALLED)
 	$(BIN)/ruff check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports
+	$(BIN)/python docs/settings.py --check
+	$(BIN)/python docs/check.py
+
+docs: $(INSTALLED)
+	$(BIN)/python docs/settings.py
 
 lock: $(INSTALLED)
 	$(BIN)/pip freeze --exclude-editable | sed 's/+cpu$$//' > requirements.lock

@@ -77,6 +77,18 @@ def best_ms(runs: dict[str, Callable[[], object]], device: torch.device, repeats
     return best
 
 
+def required_flop() -> int:
+    """Of ``ITERATIONS`` steps of Newton-Schulz for one member: a Gram matrix and a product at each kernel position."""
+    kernels = ((min(out, into), max(out, into), height * width) for out, into, height, width in CONVOLUTIONS.values())
+    return sum(ITERATIONS * positions * 4 * small**2 * large for small, large, positions in kernels)
+
+
+def matmul_flop_per_s(device: torch.device, repeats: int) -> float:
+    """What the device makes of a product of two matrices of 1024 x 1024."""
+    x = torch.randn(1024, 1024, device=device)
+    return 2 * 1024**3 / (1e-3 * best_ms({"matmul": lambda: x @ x}, device, repeats)["matmul"])
+
+
 @torch.no_grad()
 def measure(device: torch.device, repeats: int) -> dict[str, float]:
     torch.manual_seed(0)
@@ -95,7 +107,11 @@ def measure(device: torch.device, repeats: int) -> dict[str, float]:
         "reset_20_members_ms": lambda: fire.on_event(members[20], {}, look),
     }
     best = best_ms(runs, device, repeats)
+    flop, flop_per_s = required_flop(), matmul_flop_per_s(device, repeats)
     return best | {
+        "required_flop": flop,
+        "matmul_flop_per_s": flop_per_s,
+        "least_ms": 1e3 * flop / flop_per_s,
         "ratio": best["loop_ms"] / best["batched_ms"],
         "ratio_20_members": 20 * best["loop_ms"] / best["batched_20_members_ms"],
         "relative_difference": error,

@@ -1,7 +1,7 @@
 """SAC updates per second on one core: a population against one member, and one member against stable-baselines3.
 
-    python benchmarks/sac.py population        # (64, 64) with batch 64 and (256, 256) with batch 256: M = 1 and M = 8
-    python benchmarks/sac.py stable_baselines3 # (256, 256), batch 256, M = 1; needs `pip install stable-baselines3`
+    python -m benchmarks.sac population        # (64, 64) with batch 64 and (256, 256) with batch 256: M = 1 and M = 8
+    python -m benchmarks.sac stable_baselines3 # (256, 256), batch 256, M = 1; needs `pip install stable-baselines3`
 
 Prints one JSON object. Rates are member-updates per second, best of the rounds; compare ratios of one run only. The
 task's shapes are HalfCheetah's.

@@ -33,7 +33,7 @@ def location(text: str | Location) -> Location:
         path.fs  # noqa: B018 (loads the driver)
     except ImportError as error:
         extra = _EXTRAS.get(scheme)
-        advice = f"pip install plasticbench[{extra}]" if extra else str(error)
+        advice = f"pip install '.[{extra}]' in plasticbench's folder" if extra else str(error)
         raise ValueError(f"{text}: the driver for {scheme}:// is not installed: {advice}") from error
     except ValueError as error:
         raise ValueError(

@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import socket
 from unittest import mock
 
@@ -65,7 +66,7 @@ def test_unknown_override_is_refused(tmp_path):
 def test_storage_that_cannot_hold_a_run_is_refused_before_anything_is_written(tmp_path):
     config = _config(tmp_path)
     assert "no storage called nosuch://" in _fails("run", config, "--out", "nosuch://bucket/run")
-    assert "pip install plasticbench[gcs]" in _fails("resume", "gs://bucket/run")
+    assert "pip install '.[gcs]'" in _fails("resume", "gs://bucket/run")
     output = _fails("run", config, "--out", "memory://run")
     assert "--tracking-uri: memory://" in output
     assert "cannot hold an mlflow.db" in output
@@ -76,7 +77,9 @@ def test_storage_that_cannot_hold_a_run_is_refused_before_anything_is_written(tm
 
 def test_missing_files_are_named(tmp_path):
     assert "nowhere.yaml" in _fails("run", tmp_path / "nowhere.yaml")
-    assert "not a run directory" in _fails("resume", tmp_path)
+    assert "not a run directory (it has no plan.json and no benchmark.yaml)" in _fails("resume", tmp_path)
+    (tmp_path / "plan.json").write_text("{}")
+    assert "not a run directory (it has no benchmark.yaml)" in _fails("resume", tmp_path)
     assert "not a run directory" in _fails("report", tmp_path / "nowhere")
 
 
@@ -138,14 +141,26 @@ def test_list_names_every_plug_in_with_a_sentence(group):
     assert rows[0]["name"] in runner.invoke(app, ["list", group]).output
 
 
+def test_list_of_environments_names_both_reference_returns_of_each_task_and_their_sources():
+    text = runner.invoke(app, ["list", "envs"]).output
+    assert "Acrobot-v1  0: -499.4, random actions, measured here" in text
+    assert "1: -100, Gym's reward threshold" in text
+    rows = {row["name"]: row for row in json.loads(runner.invoke(app, ["list", "envs", "--json"]).output)}
+    assert rows["atari"]["references"]["Pong"].startswith(
+        "0: -20.7, random play; 1: 14.6, human-normalised: random policy"
+    )
+    assert all(list(row.get("references", {})) == row.get("tasks", []) for row in rows.values())
+
+
 def test_list_of_an_unknown_group_suggests_the_nearest():
     assert "Did you mean 'treatments'?" in _fails("list", "treatment")
 
 
-def test_report_and_leaderboard_come_from_records_alone(tmp_path):
+def test_report_and_leaderboard_come_from_plan_and_records_alone(tmp_path):
     run_all(tmp_path / "run", small())
+    (tmp_path / "run" / "benchmark.yaml").unlink()
     assert runner.invoke(app, ["report", str(tmp_path / "run")]).exit_code == 0
-    assert (tmp_path / "run" / "report" / "index.html").exists()
+    assert "0: 22.1, random actions" in (tmp_path / "run" / "report" / "index.html").read_text()
     rows = json.loads(runner.invoke(app, ["leaderboard", str(tmp_path / "run"), "--json"]).output)["rows"]
     assert {row["method"] for row in rows} == {"none", "fire"}
     assert {row["rank"] for row in rows} <= {1, 2}
@@ -159,5 +174,38 @@ def test_doctor_finds_this_machine_healthy():
     result = runner.invoke(app, ["doctor", "--json"])
     findings = {finding["name"]: finding for finding in json.loads(result.output)}
     assert result.exit_code == 0, result.output
-    assert findings["classic"]["works"]
-    assert findings["atari"]["works"]
+    for name in ("classic", "minatar", "atari", "mujoco", "humanoid", "gymnasium", "rllib", "s3", "postgresql"):
+        assert findings[name]["works"], findings[name]
+
+
+def test_what_is_optional_may_be_absent_and_is_said_to_be(monkeypatch):
+    def absent():
+        raise ModuleNotFoundError("No module named 'osmesa'")
+
+    monkeypatch.setattr("plasticbench.platform.doctor._films", absent)
+    result = runner.invoke(app, ["doctor"])
+    assert result.exit_code == 0, result.output
+    assert "films       absent  ModuleNotFoundError: No module named 'osmesa'" in result.output
+    assert "mend: apt-get install libosmesa6" in result.output
+
+
+def test_a_family_that_cannot_step_is_broken_with_what_mends_it(monkeypatch):
+    def broken(kind, task, **settings):
+        raise RuntimeError(f"{task} does not step")
+
+    monkeypatch.setattr("plasticbench.platform.doctor._steps", broken)
+    result = runner.invoke(app, ["doctor"])
+    assert result.exit_code == 1
+    assert "mujoco      broken  RuntimeError: Hopper-v4 does not step" in result.output
+    assert "mend: make setup" in result.output
+
+
+def test_help_speaks_to_people_and_names_each_default_of_the_tracking_store():
+    def help_of(*command):
+        return " ".join(re.sub(r"[│╭╰─╮╯]", " ", runner.invoke(app, [*command, "--help"]).output).split())
+
+    assert "parses arguments" not in help_of()
+    assert "keeping deep RL agents plastic" in help_of()
+    assert "default: mlflow.db in the run directory" in help_of("run")
+    assert "default: the one that the run began with" in help_of("resume")
+    assert "default: none" in help_of("report")

@@ -59,14 +59,37 @@ def test_the_image_is_built_from_what_the_context_lets_through() -> None:
     assert all((REPOSITORY / source).exists() for source in sources)
 
 
-@pytest.mark.parametrize("name", ["docker-compose.yml", "docker-compose.gpu.yml"])
-def test_compose_files_follow_the_compose_specification(name: str) -> None:
+def test_the_compose_file_follows_the_compose_specification() -> None:
     schema = get_builtin_schema("vendor.compose-spec")
     validator = validator_for(schema)(schema)
-    data = yaml.safe_load((DOCKER / name).read_text())
+    data = yaml.safe_load((DOCKER / "docker-compose.yml").read_text())
     assert [f"{list(error.path)}: {error.message}" for error in validator.iter_errors(data)] == []
     data["services"]["ray-worker"]["comand"] = ["ray"]
     assert not validator.is_valid(data), "the schema notices a misspelt key"
+
+
+def test_one_service_builds_the_image_that_all_share() -> None:
+    built = [name for name, service in COMPOSE["services"].items() if "build" in service]
+    own = [service["image"] for name, service in COMPOSE["services"].items() if name != "postgres"]
+    assert len(built) == 1
+    assert set(own) == {"${PLASTICBENCH_IMAGE:-plasticbench:latest}"}
+
+
+def test_a_container_without_named_volumes_leaves_none_behind() -> None:
+    assert not re.search(r"^VOLUME", (DOCKER / "Dockerfile").read_text(), re.MULTILINE)
+
+
+def test_the_gpus_belong_to_one_worker_that_no_scale_can_double() -> None:
+    workers = [name for name, service in COMPOSE["services"].items() if "deploy" in service]
+    assert workers == ["ray-worker-gpu"]
+    own, other = COMPOSE["services"]["ray-worker-gpu"], COMPOSE["services"]["ray-worker"]
+    assert own["container_name"], "compose refuses a second container of one name"
+    assert own["profiles"] == ["gpu"]
+    assert (own["cpus"], own["mem_limit"]) == ("${GPU_WORKER_CPUS:-0}", "${GPU_WORKER_MEMORY:-0}"), "no limit"
+    assert own["command"] == [word for word in other["command"] if not word.startswith("--num-cpus")]
+    assert {name: own[name] for name in ("environment", "volumes", "depends_on")} == {
+        name: other[name] for name in ("environment", "volumes", "depends_on")
+    }
 
 
 def test_every_published_port_is_bound_to_loopback() -> None:
@@ -103,13 +126,22 @@ def test_compose_says_what_to_do_where_a_secret_is_missing(absent: str) -> None:
 
 def test_the_documented_command_writes_every_secret_that_compose_asks_for(tmp_path: Path) -> None:
     text = (REPOSITORY / "docs" / "cluster.md").read_text()
-    command = next(line for line in text.splitlines() if line.endswith("> docker/.env)"))
-    (tmp_path / "docker").mkdir()
-    subprocess.run(["bash", "-c", command], cwd=tmp_path, check=True)
-    written = dict(line.split("=") for line in (tmp_path / "docker" / ".env").read_text().splitlines())
+    (command,) = re.findall(r"```bash\n(.*?>> docker/\.env.*?)```", text, re.DOTALL)
+    file = tmp_path / "docker" / ".env"
+    file.parent.mkdir()
+    file.write_text("WORKER_CPUS=4\n")
+    file.chmod(0o600)
+    subprocess.run(["bash", "-euc", command], cwd=tmp_path, check=True)
+    first = file.read_text()
+    subprocess.run(["bash", "-euc", command], cwd=tmp_path, check=True)
+    assert file.read_text() == first, "PostgreSQL keeps the password that it began with"
+    assert first.startswith("WORKER_CPUS=4\n")
+    file.unlink()
+    subprocess.run(["bash", "-euc", command], cwd=tmp_path, check=True)
+    written = dict(line.split("=") for line in file.read_text().splitlines())
     assert written.keys() == SECRETS.keys()
     assert all(re.fullmatch(r"[0-9a-f]{48}", value) for value in written.values())
-    assert (tmp_path / "docker" / ".env").stat().st_mode & 0o077 == 0, "for the owner's eyes only"
+    assert file.stat().st_mode & 0o077 == 0, "for the owner's eyes only"
     assert services(written)["mlflow"].environment["PGPASSWORD"] == written["POSTGRES_PASSWORD"]
 
 

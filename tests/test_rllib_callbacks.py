@@ -1,8 +1,6 @@
-"""The callbacks for RLlib scripts, and their page, followed literally."""
+"""The callbacks for RLlib scripts."""
 
-import re
 from functools import partial
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -38,13 +36,6 @@ def dqn(*callbacks, **training):
         .debugging(seed=1)
         .callbacks(list(callbacks))
     )
-
-
-def test_the_page_on_rllib_runs_as_it_stands(capsys):
-    page = (Path(__file__).parents[1] / "docs" / "rllib.md").read_text()
-    (code,) = re.findall(r"```python\n(.*?)```", page, flags=re.DOTALL)
-    exec(compile(code, "docs/rllib.md", "exec"), {})
-    assert 0 <= float(capsys.readouterr().out.split()[-1]) <= 1
 
 
 def test_a_callback_resets_where_a_multiple_is_reached_and_the_runner_acts_with_the_result():

@@ -28,7 +28,7 @@ def _empty_journal(spec: EnvSpec, num_envs: int) -> np.ndarray:
 class JournaledEnv:
     """A ``VectorEnv`` that writes down its actions; ``obs`` is the current observation once it was reset.
 
-    An environment's course depends on its seed and actions alone, so the two are its whole state: one byte per step
+    An environment's course depends on its seed and actions alone, so the two are its whole state: a few bytes per step
     and environment in place of emulator memory, at the price of stepping through the past again on a restore.
 
     With ``per_member`` environments of each of several members, one that raises is found by its past, and is ``broken``

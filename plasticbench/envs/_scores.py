@@ -14,6 +14,10 @@ class Reference(NamedTuple):
     low: float
     high: float
 
+    def source(self, low: str, high: str) -> str:
+        """Both returns, each with where it comes from: the ``score_source`` of a task."""
+        return f"0: {self.low:g}, {low}; 1: {self.high:g}, {high}"
+
     def score(self, mean_return: float) -> float:
         """Linear between the references, unbounded outside them."""
         return (mean_return - self.low) / (self.high - self.low)
@@ -101,3 +105,5 @@ ATARI: dict[str, Reference] = {
     "YarsRevenge": Reference(3092.9, 54576.9),
     "Zaxxon": Reference(32.5, 9173.3),
 }
+
+RANDOM_PLAY = "random actions, measured here over 1,000 or more episodes"

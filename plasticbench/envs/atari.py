@@ -96,7 +96,7 @@ class Config(Settings):
     @property
     def score_source(self) -> str:
         """Where the two reference returns come from."""
-        return ATARI_SOURCE
+        return ATARI[self.task].source("random play", ATARI_SOURCE)
 
     def score(self, mean_return: float) -> float:
         """Human-normalised score."""

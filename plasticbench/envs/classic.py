@@ -9,7 +9,7 @@ from typing import Annotated, NamedTuple
 
 from plasticbench.contracts.task import BoxActions, DiscreteActions, EnvSpec, VectorEnv
 from plasticbench.envs._envpool import EnvPoolEnv
-from plasticbench.envs._scores import Reference
+from plasticbench.envs._scores import RANDOM_PLAY, Reference
 from plasticbench.settings import OneOf, PositiveInt, Settings
 
 
@@ -64,7 +64,7 @@ class Config(Settings):
     @property
     def score_source(self) -> str:
         """Where the two reference returns come from."""
-        return f"0: random actions, measured here over 1,000 or more episodes; 1: {_TASKS[self.task].high_source}"
+        return _TASKS[self.task].reference.source(RANDOM_PLAY, _TASKS[self.task].high_source)
 
     def score(self, mean_return: float) -> float:
         """0 for random actions, 1 for the solved task."""

@@ -16,7 +16,7 @@ from typing import Annotated, Any, Literal, NamedTuple
 import numpy as np
 
 from plasticbench.contracts.task import DiscreteActions, EnvSpec, EnvStep, VectorEnv
-from plasticbench.envs._scores import Reference
+from plasticbench.envs._scores import RANDOM_PLAY, Reference
 from plasticbench.settings import HalfOpenFraction, OneOf, PositiveInt, Settings
 
 ActionSet = Literal["full", "minimal"]
@@ -79,7 +79,7 @@ class Config(Settings):
     @property
     def score_source(self) -> str:
         """Where the two reference returns come from."""
-        return f"0: random actions, measured here over 1,000 or more episodes; 1: {_GAMES[self.task].high_source}"
+        return _GAMES[self.task].reference.source(RANDOM_PLAY, _GAMES[self.task].high_source)
 
     def score(self, mean_return: float) -> float:
         """0 for random actions, 1 for the reference agent."""

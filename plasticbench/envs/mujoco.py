@@ -54,7 +54,8 @@ class Config(Settings):
     @property
     def score_source(self) -> str:
         """Where the two reference returns come from."""
-        return "0: random actions; 1: a trained SAC, both from D4RL (Fu et al. 2020, arXiv:2004.07219), measured on v2"
+        high = "a trained SAC, both from D4RL (Fu et al. 2020, arXiv:2004.07219), measured on v2"
+        return _TASKS[self.task].reference.source("random actions", high)
 
     def score(self, mean_return: float) -> float:
         """0 for random actions, 1 for D4RL's expert."""

@@ -29,14 +29,19 @@ from plasticbench.storage import connect
 
 DONE, FAILED, BAD_INPUT, INTERRUPTED = 0, 1, 2, 130
 
-app = typer.Typer(add_completion=False, no_args_is_help=True, pretty_exceptions_enable=False, help=__doc__)
+_HELP = "Trains, tracks and compares ways of keeping deep RL agents plastic. It begins with: plasticbench run CONFIG"
+app = typer.Typer(add_completion=False, no_args_is_help=True, pretty_exceptions_enable=False, help=_HELP)
 out, err = Console(), Console(stderr=True)
 
 Config = Annotated[Path, typer.Argument(help="Benchmark file (YAML).")]
 RunDir = Annotated[str, typer.Argument(help="Run directory: a path, or a URI such as s3://BUCKET/FOLDER.")]
 Overrides = Annotated[list[str] | None, typer.Option("--set", help="Change a setting: dotted.key=value. Repeatable.")]
-Address = Annotated[str | None, typer.Option(help="Ray cluster to join; default: a Ray of its own on this machine.")]
+Address = Annotated[
+    str | None, typer.Option(help="Ray cluster to join; default: RAY_ADDRESS, else a Ray of its own on this machine.")
+]
 Uri = Annotated[str | None, typer.Option(help="MLflow store or server; default: mlflow.db in the run directory.")]
+SameUri = Annotated[str | None, typer.Option(help="MLflow store or server; default: the one that the run began with.")]
+UriToo = Annotated[str | None, typer.Option(help="Also bring this MLflow store or server up to date; default: none.")]
 Quiet = Annotated[bool, typer.Option("--quiet", help="Print nothing but errors.")]
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 Dashboard = Annotated[
@@ -97,7 +102,7 @@ def run(
 
 
 @app.command()
-def resume(run_dir: RunDir, address: Address = None, tracking_uri: Uri = None, quiet: Quiet = False) -> None:
+def resume(run_dir: RunDir, address: Address = None, tracking_uri: SameUri = None, quiet: Quiet = False) -> None:
     """Goes on with a run that was interrupted or that failed."""
     with _people_errors():
         prepare_environment(address)
@@ -183,11 +188,10 @@ def _size(num_bytes: int) -> str:
 
 
 @app.command()
-def report(run_dir: RunDir, tracking_uri: Uri = None) -> None:
-    """Rebuilds the report from the records alone; with --tracking-uri also brings that MLflow store up to date."""
+def report(run_dir: RunDir, tracking_uri: UriToo = None) -> None:
+    """Rebuilds the report from plan and records alone; with --tracking-uri also brings that MLflow store up to date."""
     with _people_errors():
         directory = RunDirectory(connect(run_dir))
-        directory.require()
         from plasticbench.analysis.report import write_report
 
         out.print(str(write_report(directory.path)), highlight=False, soft_wrap=True)
@@ -231,18 +235,20 @@ def list_(
         return
     for row in rows:
         out.print(f"[bold]{row['name']}[/]  {_escape(str(row['summary']))}", highlight=False)
-        for detail in ("presets", "tasks"):
-            if row.get(detail):
-                out.print(f"    {detail}: {', '.join(row[detail])}", highlight=False)
+        if row.get("presets"):
+            out.print(f"    presets: {', '.join(row['presets'])}", highlight=False)
+        for task, source in row.get("references", {}).items():
+            out.print(f"    {task}  {_escape(source)}", highlight=False, soft_wrap=True)
 
 
-def _plugin_row(group: str, name: str) -> dict[str, str | list[str]]:
+def _plugin_row(group: str, name: str) -> dict[str, Any]:
     module = plugins.load(group, name)
-    row: dict[str, str | list[str]] = {"name": name, "summary": plugins.summary(group, name)}
+    row: dict[str, Any] = {"name": name, "summary": plugins.summary(group, name)}
     if hasattr(module, "PRESETS"):
         row["presets"] = sorted(module.PRESETS)
     if hasattr(module, "tasks"):
         row["tasks"] = list(module.tasks())
+        row["references"] = {task: module.Config(task=task).score_source for task in row["tasks"]}
     return row
 
 
@@ -261,11 +267,11 @@ def doctor(
         typer.echo(json.dumps([dataclasses.asdict(finding) for finding in [*findings, gpu()]], indent=2))
     else:
         for finding in [*findings, gpu()]:
-            mark = "[green]works[/]" if finding.works else "[yellow]absent[/]" if not finding.mend else "[red]broken[/]"
+            mark = "[green]works[/]" if finding.works else "[yellow]absent[/]" if finding.optional else "[red]broken[/]"
             out.print(f"{finding.name:<11} {mark}  {_escape(finding.detail)}", highlight=False)
             if not finding.works and finding.mend:
                 out.print(f"            mend: {_escape(finding.mend)}", highlight=False)
-    if not all(finding.works for finding in findings):
+    if not all(finding.works or finding.optional for finding in findings):
         raise typer.Exit(FAILED)
 
 

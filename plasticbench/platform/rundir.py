@@ -158,9 +158,11 @@ class RunDirectory:
 
     def require(self) -> None:
         """Raises ``BenchmarkError`` unless this is a run directory."""
-        if not (self.plan_file.exists() and self.benchmark_file.exists()):
+        absent = [file.name for file in (self.plan_file, self.benchmark_file) if not file.exists()]
+        if absent:
             raise BenchmarkError(
-                f"{self.path}: not a run directory (it has no plan.json). Start one with `plasticbench run`"
+                f"{self.path}: not a run directory (it has no {' and no '.join(absent)}). "
+                "Start one with `plasticbench run`"
             )
 
     def require_tracking(self, tracking_uri: str | None) -> None:

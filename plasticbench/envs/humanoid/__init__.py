@@ -26,7 +26,8 @@ import numpy as np
 
 from plasticbench.contracts.task import BoxActions, EnvSpec, VectorEnv
 from plasticbench.envs._gymnasium_ids import register_humanoids
-from plasticbench.envs.humanoid._tasks import NUM_ACTIONS, SCORE_SOURCE, TASKS, Physics
+from plasticbench.envs._scores import Reference
+from plasticbench.envs.humanoid._tasks import NUM_ACTIONS, SUCCESS, TASKS, Physics
 from plasticbench.settings import OneOf, PositiveInt, Settings
 
 Backend = Literal["builtin", "official"]
@@ -90,15 +91,19 @@ class Config(Settings):
     @property
     def score_source(self) -> str:
         """Where the two reference returns come from."""
-        return SCORE_SOURCE
+        return self._reference.source("random actions" if self.task in TASKS else "no reward at all", SUCCESS)
 
     def score(self, mean_return: float) -> float:
         """0 for random actions, 1 for the return that counts as success."""
+        return self._reference.score(mean_return)
+
+    @property
+    def _reference(self) -> Reference:
         if self.task in TASKS:
-            return TASKS[self.task].reference.score(mean_return)
+            return TASKS[self.task].reference
         from plasticbench.envs.humanoid._official import success_return
 
-        return mean_return / success_return(self.task)
+        return Reference(0.0, success_return(self.task))
 
     def build(self, seeds: Sequence[int], num_threads: int) -> VectorEnv:
         """One robot per seed, stepped on up to ``num_threads`` threads; the official backend uses the caller's."""

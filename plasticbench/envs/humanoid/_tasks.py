@@ -79,9 +79,7 @@ TASKS = {
     "h1-pole-v0": Task(_rewards.pole, _KNEELS, Reference(20.09, 700)),
 }
 
-SCORE_SOURCE = (
-    "0: random actions; 1: the return that counts as success (HumanoidBench, Sferrazza et al. 2024, arXiv:2403.10506)"
-)
+SUCCESS = "the return that counts as success (HumanoidBench, Sferrazza et al. 2024, arXiv:2403.10506)"
 
 
 def draw_start(task: Task, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
