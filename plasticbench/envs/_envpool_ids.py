@@ -46,19 +46,23 @@ def group_of(task: str) -> str:
     raise ValueError(f"task: must be one of {len(registry.specs)} ids of EnvPool, got {task!r}. {advice}")
 
 
+_REFUSED = {"VizdoomCustom-v1": "it is an empty frame for scenario files of one's own"}
+
+
 def spaces_of(task: str, options: Mapping[str, Any]) -> tuple[Space[Any], Space[Any]]:
     """Of observations and of actions. Raises ``ValueError`` where this machine cannot make the task."""
     import envpool
 
+    if task in _REFUSED:
+        raise ValueError(f"task: {task} cannot be trained on: {_REFUSED[task]}")
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # Gymnasium warns of its own rounding of infinite bounds
             spec = envpool.make_spec(task, **options)
             spaces = spec.observation_space, spec.action_space
     except ImportError as error:
-        raise ValueError(f"task: {task} needs a library of the system: {error}") from error
-    except RuntimeError as error:
-        raise ValueError(f"task: {task} cannot be made: {error}") from error
+        remedy = "`apt-get install libqt5gui5`" if group_of(task) == "procgen" else str(error)
+        raise ValueError(f"task: {task} needs libraries of the system: {remedy}") from error
     if (players := spec.config.max_num_players) > 1:
         raise ValueError(f"task: {task} is played by {players} players at once, and an agent is one")
     return spaces

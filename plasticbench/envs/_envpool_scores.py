@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 
-from plasticbench.envs._scores import Reference
+from plasticbench.envs._scores import RAW_RETURN, Reference
 
 _PROCGEN = {
     # game: minimum and maximum in easy levels, then in hard ones
@@ -36,13 +36,14 @@ _METAWORLD_SOURCE = (
 )
 
 
-def reference(group: str, task: str) -> tuple[Reference, str] | None:
-    """The two reference returns of a task and where they come from, or ``None`` where none are published."""
+def reference(group: str, task: str) -> tuple[Reference | None, str]:
+    """The two reference returns of a task, if there are any, and where its scores come from."""
     if group == "dmc":
         return Reference(0.0, 1000.0), _DMC_SOURCE
     if group == "metaworld":
         return Reference(0.0, 1.0), _METAWORLD_SOURCE
-    if (game := re.fullmatch(r"([A-Z][a-z]+)(Easy|Hard)-v0", task)) and group == "procgen":
-        easy_low, easy_high, low, high = _PROCGEN[game[1]]
-        return (Reference(easy_low, easy_high) if game[2] == "Easy" else Reference(low, high)), _PROCGEN_SOURCE
-    return None
+    if group == "procgen" and (level := re.fullmatch(r"([A-Z][a-z]+)(Easy|Hard)-v0", task)):
+        easy_low, easy_high, hard_low, hard_high = _PROCGEN[level[1]]
+        found = Reference(easy_low, easy_high) if level[2] == "Easy" else Reference(hard_low, hard_high)
+        return found, _PROCGEN_SOURCE
+    return None, RAW_RETURN

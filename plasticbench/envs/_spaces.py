@@ -19,14 +19,16 @@ _SMALLEST_PICTURE = 32
 _LARGEST_BOUND = 1e6
 """Actions beyond it are unbounded in all but name: 1e10, or the largest number there is."""
 
-Path = tuple[str, ...]
 
 
-def parts_of(space: gymnasium.Space[Any], path: Path = ()) -> dict[Path, gymnasium.Space[Any]]:
-    """The parts of nested ``Dict`` spaces in their order; a plain space is its own part, at the empty path."""
+def parts_of(space: gymnasium.Space[Any], prefix: str = "") -> dict[str, gymnasium.Space[Any]]:
+    """The parts of nested ``Dict`` spaces by dotted name, in their order; a plain space is its own part, named ``""``."""
     if not isinstance(space, gymnasium.spaces.Dict):
-        return {path: space}
-    return {at: part for name, inner in space.spaces.items() for at, part in parts_of(inner, (*path, name)).items()}
+        return {prefix: space}
+    found: dict[str, gymnasium.Space[Any]] = {}
+    for name, inner in space.spaces.items():
+        found |= parts_of(inner, f"{prefix}.{name}" if prefix else name)
+    return found
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,14 +39,14 @@ class Observations:
     them 1, and a vector of bytes is a text, whose characters are divided by 255.
     """
 
-    parts: tuple[tuple[Path, gymnasium.Space[Any]], ...]
+    parts: tuple[tuple[str, gymnasium.Space[Any]], ...]
     shape: tuple[int, ...]
     dtype: Literal["uint8", "float32"]
 
     @classmethod
-    def of(cls, parts: Mapping[Path, gymnasium.Space[Any]]) -> Observations:
+    def of(cls, parts: Mapping[str, gymnasium.Space[Any]]) -> Observations:
         """Raises ``ValueError`` for a part that is no array of numbers."""
-        sizes = {path: _size(space) for path, space in parts.items()}
+        sizes = {name: _size(space) for name, space in parts.items()}
         only = next(iter(parts.values())) if len(parts) == 1 else None
         if only is None or isinstance(only, gymnasium.spaces.Discrete) or only.shape == ():
             return cls(tuple(parts.items()), (sum(sizes.values()),), "float32")
@@ -60,7 +62,7 @@ class Observations:
 
     def read(self, obs: Any) -> np.ndarray:
         """``[N, *shape]`` from a batch of this space: an array, or nested dictionaries of arrays."""
-        arrays = [(space, np.asarray(reduce(lambda tree, name: tree[name], path, obs))) for path, space in self.parts]
+        arrays = [(space, _part(obs, name)) for name, space in self.parts]
         space, values = arrays[0]
         if _is_grid(space) and len(arrays) == 1:
             first = np.moveaxis(values, -1, 1) if _channels_last(values.shape[1:]) else values
@@ -68,6 +70,10 @@ class Observations:
         numbers = [_numbers(space, values) for space, values in arrays]
         joined = numbers[0] if len(numbers) == 1 else np.concatenate(numbers, axis=1)
         return joined.reshape(-1, *self.shape)
+
+
+def _part(obs: Any, name: str) -> np.ndarray:
+    return np.asarray(reduce(lambda tree, inner: tree[inner], name.split("."), obs) if name else obs)
 
 
 def _is_grid(space: gymnasium.Space[Any]) -> bool:
@@ -100,13 +106,13 @@ def _numbers(space: gymnasium.Space[Any], values: np.ndarray) -> np.ndarray:
     return numbers / np.float32(255) if is_text else numbers
 
 
-def chosen(space: gymnasium.Space[Any], names: Sequence[str]) -> dict[Path, gymnasium.Space[Any]]:
-    """The parts of these dotted names, in the order of the space. Raises ``ValueError`` for a name that is none."""
-    parts = {".".join(path): (path, part) for path, part in parts_of(space).items()}
+def chosen(parts: Mapping[str, gymnasium.Space[Any]], names: Sequence[str]) -> Observations:
+    """Observations of these parts, in the order of ``names``. Raises ``ValueError`` for a name that is none."""
     for name in names:
         if name not in parts:
-            raise ValueError(f"there is no part {name!r}. {did_you_mean(name, parts)}")
-    return dict(part for name, part in parts.items() if name in names)
+            known = did_you_mean(name, parts) if len(parts) > 1 else "It has only one"
+            raise ValueError(f"there is no part {name!r}. {known}")
+    return Observations.of({name: parts[name] for name in names})
 
 
 def actions_of(space: gymnasium.Space[Any]) -> DiscreteActions | BoxActions:

@@ -5,19 +5,18 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cache
-from typing import Annotated, Any
+from typing import Annotated
 
 from plasticbench.contracts.task import EnvSpec, VectorEnv
 from plasticbench.envs._envpool import EnvPoolEnv
 from plasticbench.envs._envpool_ids import OPTIONS, group_of, groups, spaces_of
+from plasticbench.envs._envpool_parts import published_parts
 from plasticbench.envs._envpool_scores import reference
+from plasticbench.envs._scores import Reference, score
 from plasticbench.envs._spaces import Observations, actions_of, chosen, parts_of
 from plasticbench.settings import Ge, PositiveInt, Settings
 
 __all__ = ["Config", "groups", "tasks"]
-
-_PRIVILEGED = ("privileged_state",)
-"""What MuJoCo Playground shows its critics alone."""
 
 
 def tasks() -> tuple[str, ...]:
@@ -27,23 +26,23 @@ def tasks() -> tuple[str, ...]:
 
 @cache
 def _task(task: str, names: tuple[str, ...] | None) -> tuple[EnvSpec, Observations]:
-    seen, acted = spaces_of(task, OPTIONS.get(group_of(task), {}))
-    everything = {path: part for path, part in parts_of(seen).items() if path != _PRIVILEGED}
+    group = group_of(task)
+    delivered, acted = spaces_of(task, OPTIONS.get(group, {}))
+    parts = parts_of(delivered)
     try:
-        observations = Observations.of(everything if names is None else chosen(seen, names))
+        seen = chosen(parts, published_parts(group, task, parts) if names is None else names)
         actions = actions_of(acted)
     except ValueError as error:
         raise ValueError(f"task: {task} cannot be trained on: {error}") from error
-    shape, dtype, scale = observations.shape, observations.dtype, observations.scale
-    return EnvSpec(obs_shape=shape, obs_dtype=dtype, actions=actions, obs_scale=scale), observations
+    return EnvSpec(obs_shape=seen.shape, obs_dtype=seen.dtype, actions=actions, obs_scale=seen.scale), seen
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Config(Settings):
     """A registered id such as ``CheetahRun-v1``, with EnvPool's own settings and time limit.
 
-    ``observations`` names the parts of a task with several that the agent sees, such as ``[image]``; all by default.
-    Procgen draws its levels from ``num_levels`` of them, ``start_level`` first; 0 is no limit.
+    ``observations`` names the parts of a task with several that the agent sees, such as ``[image]``; by default those
+    that its publishers show. Procgen draws its levels from ``num_levels`` of them, ``start_level`` first; 0 is no limit.
     """
 
     task: str
@@ -54,8 +53,7 @@ class Config(Settings):
 
     def __post_init__(self) -> None:
         Settings.__post_init__(self)
-        group_of(self.task)
-        _ = self.spec
+        _ = self.spec  # what cannot be trained on is refused here
 
     def inert(self) -> dict[str, str]:
         """Settings without effect, and why."""
@@ -69,19 +67,22 @@ class Config(Settings):
         return _task(self.task, self.observations)[0]
 
     @property
+    def _reference(self) -> tuple[Reference | None, str]:
+        return reference(group_of(self.task), self.task)
+
+    @property
+    def has_references(self) -> bool:
+        """Whether its scores can be pooled with those of other tasks."""
+        return self._reference[0] is not None
+
+    @property
     def score_source(self) -> str:
         """Where the two reference returns come from."""
         return self._reference[1]
 
     def score(self, mean_return: float) -> float:
-        """Linear between the two reference returns."""
-        return self._reference[0].score(mean_return)
-
-    @property
-    def _reference(self) -> Any:
-        found = reference(group_of(self.task), self.task)
-        assert found is not None
-        return found
+        """Linear between the two reference returns; the return itself where there are none."""
+        return score(self._reference[0], mean_return)
 
     def build(self, seeds: Sequence[int], num_threads: int) -> VectorEnv:
         """One environment per seed, in one EnvPool."""

@@ -11,7 +11,7 @@ import shlex
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 from rich.console import Console
@@ -204,17 +204,21 @@ def list_(
     for row in rows:
         out.print(f"[bold]{row['name']}[/]  {_escape(str(row['summary']))}", highlight=False)
         for detail in ("presets", "tasks"):
-            if row.get(detail):
+            if row.get(detail) and not (detail == "tasks" and "groups" in row):
                 out.print(f"    {detail}: {', '.join(row[detail])}", highlight=False)
+        for title, tasks in row.get("groups", {}).items():
+            out.print(f"    {title}: {len(tasks)}, such as {tasks[0]}", highlight=False)
 
 
-def _plugin_row(group: str, name: str) -> dict[str, str | list[str]]:
+def _plugin_row(group: str, name: str) -> dict[str, Any]:
     module = plugins.load(group, name)
-    row: dict[str, str | list[str]] = {"name": name, "summary": plugins.summary(group, name)}
+    row: dict[str, Any] = {"name": name, "summary": plugins.summary(group, name)}
     if hasattr(module, "PRESETS"):
         row["presets"] = sorted(module.PRESETS)
     if hasattr(module, "tasks"):
         row["tasks"] = list(module.tasks())
+    if hasattr(module, "groups"):
+        row["groups"] = {title: list(tasks) for title, tasks in module.groups().items()}
     return row
 
 
