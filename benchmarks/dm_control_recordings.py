@@ -1,9 +1,10 @@
 """Records what dm_control does, for ``tests/data/dm_control.json.gz``; neither package needs the other's environment.
 
 ``python -m benchmarks.dm_control_recordings starts STARTS`` where EnvPool is installed, then, where dm_control is,
-``python benchmarks/dm_control_recordings.py record STARTS OUT``. EnvPool shows no state, but the first observations of half
-of the suite tell it: there dm_control starts from EnvPool's state and takes the same actions, so that both courses can be
-compared step by step. Of the other tasks the returns and observations of random actions are kept.
+``python benchmarks/dm_control_recordings.py record STARTS OUT``. EnvPool shows no state, but the first observations of
+half of the suite tell it: there dm_control starts from EnvPool's state and takes the same actions, so that both courses
+can be compared step by step. Of the other tasks the returns and observations of random actions are kept. MuJoCo must be
+of the version that EnvPool contains, 3.6.0.
 """
 
 from __future__ import annotations
@@ -12,6 +13,7 @@ import gzip
 import json
 import re
 import sys
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
@@ -108,7 +110,8 @@ def _vector(observation: Any) -> np.ndarray:
 
 
 def _rounded(values: Any) -> Any:
-    return json.loads(json.dumps(np.asarray(values).tolist()), parse_float=lambda text: float(f"{float(text):.{DIGITS}g}"))
+    text = json.dumps(np.asarray(values).tolist())
+    return json.loads(text, parse_float=lambda number: float(f"{float(number):.{DIGITS}g}"))
 
 
 def course(env: Any, spec: Any) -> dict[str, Any]:
@@ -162,10 +165,7 @@ def main() -> None:
     if sys.argv[1] == "starts":
         Path(sys.argv[2]).write_text(json.dumps(starts()))
         return
-    import mujoco
-    from importlib.metadata import version
-
-    versions = {"dm_control": version("dm_control"), "mujoco": mujoco.__version__}
+    versions = {package: version(package) for package in ("dm_control", "mujoco")}
     tasks = record(json.loads(Path(sys.argv[2]).read_text()))
     recordings = {"versions": versions, "seed": SEED, "rows": ROWS, "episodes": EPISODES, "tasks": tasks}
     Path(sys.argv[3]).write_bytes(gzip.compress(json.dumps(recordings).encode(), mtime=0))

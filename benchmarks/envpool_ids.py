@@ -1,7 +1,8 @@
 """Walks every id of the installed EnvPool: 50 random steps each, or the sentence that refuses it, as JSON.
 
-``python -m benchmarks.envpool_ids [--groups dmc procgen] [--steps 50]``. A task runs if its observations are finite and of
-the promised shape, and if an environment takes the same course alone as in company. Each runs in a process that may die.
+``python -m benchmarks.envpool_ids [--groups dmc procgen] [--steps 50]``. A task runs if its observations are finite
+and of the promised shape, and if an environment takes the same course alone as in company. Each runs in a process that
+may die.
 """
 
 from __future__ import annotations
@@ -39,7 +40,9 @@ def course(config: Config, seeds: Sequence[int], steps: int) -> dict[str, np.nda
         found.append(env.step(action))
         obs.append(found[-1].obs)
     env.close()
-    flags = {name: np.stack([getattr(step, name)[-1] for step in found]) for name in ("reward", "terminated", "truncated")}
+    flags = {
+        name: np.stack([getattr(step, name)[-1] for step in found]) for name in ("reward", "terminated", "truncated")
+    }
     return {"obs": np.stack(obs)[:, -1], **flags}
 
 

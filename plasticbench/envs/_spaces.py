@@ -20,9 +20,8 @@ _LARGEST_BOUND = 1e6
 """Actions beyond it are unbounded in all but name: 1e10, or the largest number there is."""
 
 
-
 def parts_of(space: gymnasium.Space[Any], prefix: str = "") -> dict[str, gymnasium.Space[Any]]:
-    """The parts of nested ``Dict`` spaces by dotted name, in their order; a plain space is its own part, named ``""``."""
+    """The parts of nested ``Dict`` spaces by dotted name, in their order; a plain space is the part ``""``."""
     if not isinstance(space, gymnasium.spaces.Dict):
         return {prefix: space}
     found: dict[str, gymnasium.Space[Any]] = {}

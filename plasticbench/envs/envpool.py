@@ -42,7 +42,7 @@ class Config(Settings):
     """A registered id such as ``CheetahRun-v1``, with EnvPool's own settings and time limit.
 
     ``observations`` names the parts of a task with several that the agent sees, such as ``[image]``; by default those
-    that its publishers show. Procgen draws its levels from ``num_levels`` of them, ``start_level`` first; 0 is no limit.
+    that its publishers show. Procgen draws its levels from ``num_levels`` of them, ``start_level`` first; 0: from all.
     """
 
     task: str
