@@ -13,7 +13,7 @@ def test_parts_become_one_vector_in_their_order_and_a_choice_becomes_one_number_
     batch = {"a": {"x": np.array([[1.5, -2.0]]), "mask": np.array([[True, False]])}, "b": np.array([2], np.int32)}
     by_name = {"a.mask": [1, 0], "a.x": [1.5, -2], "b": [0, 0, 1]}
     assert seen.shape == (7,)
-    np.testing.assert_array_equal(seen.read(batch), [sum((by_name[name] for name in parts), [])])
+    np.testing.assert_array_equal(seen.read(batch), [[number for name in parts for number in by_name[name]]])
     np.testing.assert_array_equal(chosen(parts, ("b", "a.x")).read(batch), [[0, 0, 1, 1.5, -2]])
 
 
@@ -74,5 +74,5 @@ def test_other_actions_are_refused(space: Space, message: str) -> None:
 def test_what_is_no_number_and_what_is_no_part_is_refused() -> None:
     with pytest.raises(ValueError, match="observations must be numbers or choices"):
         Observations.of({"": Text(3)})
-    with pytest.raises(ValueError, match="there is no part 'imag'. Did you mean 'image'"):
+    with pytest.raises(ValueError, match=r"there is no part 'imag'\. Did you mean 'image'"):
         chosen({"image": Discrete(2), "mission": Discrete(2)}, ("imag",))
