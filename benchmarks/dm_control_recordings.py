@@ -19,7 +19,8 @@ from typing import Any
 
 import numpy as np
 
-SEED, STEPS, EPISODES = 3, 1000, 10
+SEED, STEPS = 3, 1000
+EPISODES, EPISODE_STEPS = 6, 150
 ROWS = (0, 1, 2, 5, 10, 20, 50, 100, 200, 500, 1000)
 DIGITS = 10
 _LEGS = {
@@ -35,9 +36,9 @@ def camel(domain: str, task: str) -> str:
     return "".join(word[0].upper() + word[1:] for word in re.split("_", f"{domain}_{task}")) + "-v1"
 
 
-def actions(low: Any, high: Any, seed: int) -> np.ndarray:
-    """``[STEPS, dimensions]``, uniform."""
-    return np.random.default_rng(seed).uniform(low, high, (STEPS, len(low)))
+def actions(low: Any, high: Any, seed: int, steps: int) -> np.ndarray:
+    """``[steps, dimensions]``, uniform."""
+    return np.random.default_rng(seed).uniform(low, high, (steps, len(low)))
 
 
 def starts() -> dict[str, dict[str, list[float]]]:
@@ -117,7 +118,7 @@ def _rounded(values: Any) -> Any:
 def course(env: Any, spec: Any) -> dict[str, Any]:
     """Observations and sums of rewards after ``ROWS`` steps."""
     observations, rewards = [_vector(env.task.get_observation(env.physics))], [0.0]
-    for action in actions(spec.minimum, spec.maximum, SEED):
+    for action in actions(spec.minimum, spec.maximum, SEED, STEPS):
         step = env.step(action)
         observations.append(_vector(step.observation))
         rewards.append(rewards[-1] + step.reward)
@@ -125,11 +126,11 @@ def course(env: Any, spec: Any) -> dict[str, Any]:
 
 
 def chance(env: Any, spec: Any) -> dict[str, Any]:
-    """Means and deviations over episodes of random actions: of returns, and of what observations are on average."""
+    """Means and deviations over beginnings of episodes: of returns, and of what observations are on average."""
     returns, observations = [], []
     for episode in range(EPISODES):
         env.reset()
-        steps = [env.step(action) for action in actions(spec.minimum, spec.maximum, episode)]
+        steps = [env.step(action) for action in actions(spec.minimum, spec.maximum, episode, EPISODE_STEPS)]
         returns.append(sum(step.reward for step in steps))
         observations.append(np.mean([_vector(step.observation) for step in steps], axis=0))
     found = {"returns": np.array(returns)[:, None], "observations": np.array(observations)}
@@ -143,22 +144,23 @@ def record(first: dict[str, dict[str, list[float]]]) -> dict[str, Any]:
     """All bounded tasks of the suite."""
     from dm_control import suite
 
-    found = {}
-    for domain, name in suite.ALL_TASKS:
-        env, task = suite.load(domain, name, task_kwargs={"random": SEED}), camel(domain, name)
-        spec, parts = env.action_spec(), env.observation_spec()
-        if domain == "lqr":
-            continue
-        found[task] = {
-            "parts": {part: int(np.prod(array.shape)) for part, array in parts.items()},
-            "low": spec.minimum.tolist(),
-            "high": spec.maximum.tolist(),
-        }
-        env.reset()
-        told = set_state(task, env.physics, {part: np.array(values) for part, values in first[task].items()})
-        found[task] |= {"course": course(env, spec)} if told else {"chance": chance(env, spec)}
-        print(task, "course" if told else "chance", flush=True)
-    return found
+    return {
+        camel(domain, name): record_task(
+            suite.load(domain, name, task_kwargs={"random": SEED}), camel(domain, name), first
+        )
+        for domain, name in suite.ALL_TASKS
+        if domain != "lqr"
+    }
+
+
+def record_task(env: Any, task: str, first: dict[str, dict[str, list[float]]]) -> dict[str, Any]:
+    """Parts of observations, bounds of actions, and a course from EnvPool's state where that can be told."""
+    spec = env.action_spec()
+    parts = {part: int(np.prod(array.shape)) for part, array in env.observation_spec().items()}
+    env.reset()
+    told = set_state(task, env.physics, {part: np.array(values) for part, values in first[task].items()})
+    found = {"course": course(env, spec)} if told else {"chance": chance(env, spec)}
+    return {"parts": parts, "low": spec.minimum.tolist(), "high": spec.maximum.tolist(), **found}
 
 
 def main() -> None:
@@ -167,7 +169,7 @@ def main() -> None:
         return
     versions = {package: version(package) for package in ("dm_control", "mujoco")}
     tasks = record(json.loads(Path(sys.argv[2]).read_text()))
-    recordings = {"versions": versions, "seed": SEED, "rows": ROWS, "episodes": EPISODES, "tasks": tasks}
+    recordings = {"versions": versions, "seed": SEED, "rows": ROWS, "tasks": tasks}
     Path(sys.argv[3]).write_bytes(gzip.compress(json.dumps(recordings).encode(), mtime=0))
 
 
