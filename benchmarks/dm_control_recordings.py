@@ -4,7 +4,7 @@
 ``python benchmarks/dm_control_recordings.py record STARTS OUT``. EnvPool shows no state, but the first observations of
 half of the suite tell it: there dm_control starts from EnvPool's state and takes the same actions, so that both courses
 can be compared step by step. Of the other tasks the returns and observations of random actions are kept. MuJoCo must be
-of the version that EnvPool contains, 3.6.0.
+of the version that EnvPool contains, 3.6.0, and have a renderer, which one task asks for: ``MUJOCO_GL=osmesa``.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ EPISODES, EPISODE_STEPS = 6, 150
 ROWS = (0, 1, 2, 5, 10, 20, 50, 100, 200, 500, 1000)
 DIGITS = 10
 _LEGS = {
-    f"{side}_{joint}": (f"{side}_{upper}", f"{side}_{lower}" if upper != "torso" else "torso")
+    f"{side}_{joint}": (f"{side}_{upper}", f"{side}_{lower}" if lower != "torso" else "torso")
     for side in ("right", "left")
     for joint, upper, lower in (("hip", "thigh", "torso"), ("knee", "leg", "thigh"), ("ankle", "foot", "leg"))
 }

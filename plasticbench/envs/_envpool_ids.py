@@ -46,7 +46,12 @@ def group_of(task: str) -> str:
     raise ValueError(f"task: must be one of {len(registry.specs)} ids of EnvPool, got {task!r}. {advice}")
 
 
-_REFUSED = {"VizdoomCustom-v1": "it is an empty frame for scenario files of one's own"}
+_CRASHES = "EnvPool 1.2.5 crashes with it, a game of several players over a network"
+_REFUSED = {
+    "Cig-v1": _CRASHES,
+    "MultiDuel-v1": _CRASHES,
+    "VizdoomCustom-v1": "it is an empty frame for scenario files of one's own",
+}
 
 
 def spaces_of(task: str, options: Mapping[str, Any]) -> tuple[Space[Any], Space[Any]]:

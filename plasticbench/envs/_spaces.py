@@ -99,7 +99,8 @@ def _numbers(space: gymnasium.Space[Any], values: np.ndarray) -> np.ndarray:
     """``[N, size]`` float32."""
     rows = values.reshape(len(values), -1)
     if isinstance(space, gymnasium.spaces.Discrete):
-        return (rows - space.start == np.arange(space.n)).astype(np.float32)
+        choices: np.ndarray = rows - int(space.start) == np.arange(int(space.n))
+        return choices.astype(np.float32)
     numbers = rows.astype(np.float32, copy=False)
     is_text = space.dtype == np.uint8 and len(space.shape or ()) == 1
     return numbers / np.float32(255) if is_text else numbers
