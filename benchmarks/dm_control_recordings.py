@@ -37,8 +37,8 @@ def camel(domain: str, task: str) -> str:
 
 
 def actions(low: Any, high: Any, seed: int, steps: int) -> np.ndarray:
-    """``[steps, dimensions]``, uniform."""
-    return np.random.default_rng(seed).uniform(low, high, (steps, len(low)))
+    """``[steps, dimensions]``, uniform, in the single precision in which agents act."""
+    return np.random.default_rng(seed).uniform(low, high, (steps, len(low))).astype(np.float32)
 
 
 def starts() -> dict[str, dict[str, list[float]]]:
@@ -89,7 +89,7 @@ def _position(task: str, physics: Any, obs: dict[str, np.ndarray]) -> np.ndarray
         return np.array([np.arctan2(obs["orientation"][1], obs["orientation"][0])])
     if task.startswith("Finger"):
         proximal, distal, x, z = obs["position"]
-        return np.array([proximal, distal, np.arctan2(x, z)])
+        return np.array([proximal, distal, np.arctan2(-x, z)])
     return _walker_position(physics, obs, zeros) if task.startswith("Walker") else None
 
 
@@ -101,7 +101,7 @@ def _walker_position(physics: Any, obs: dict[str, np.ndarray], zeros: np.ndarray
         physics.data.qpos[:] = zeros
         physics.named.data.qpos["rooty"] = angles["torso"]
         for joint, (body, parent) in _LEGS.items():
-            physics.named.data.qpos[joint] = (angles[body] - angles[parent] + np.pi) % (2 * np.pi) - np.pi
+            physics.named.data.qpos[joint] = (angles[parent] - angles[body] + np.pi) % (2 * np.pi) - np.pi
     physics.named.data.qpos["rootz"] = obs["height"][0] - physics.torso_height()
     return physics.data.qpos.copy()
 
