@@ -1,5 +1,6 @@
 import gzip
 import json
+import re
 import warnings
 from pathlib import Path
 from typing import Any
@@ -8,6 +9,7 @@ import envpool as library
 import numpy as np
 import pytest
 from small_runs import facts, run_all, small
+from typer.testing import CliRunner
 
 from benchmarks.dm_control_recordings import EPISODE_STEPS, EPISODES, ROWS, SEED, STEPS, actions
 from benchmarks.envpool_ids import walk, walk_all
@@ -16,6 +18,7 @@ from plasticbench.contracts.task import BoxActions, EnvStep
 from plasticbench.envs._envpool import FirstSuccess
 from plasticbench.envs._scores import RAW_RETURN
 from plasticbench.envs.envpool import Config, groups, tasks
+from plasticbench.platform.cli import app
 
 RECORDINGS = json.loads(gzip.decompress((Path(__file__).parent / "data" / "dm_control.json.gz").read_bytes()))
 SUITE = RECORDINGS["tasks"]
@@ -70,6 +73,34 @@ def test_every_id_runs_or_is_refused(group: str) -> None:
         pytest.skip("Procgen needs the Qt 5 of the system")
     wrong = [found for found in walk_all(groups()[group], steps=50) if found["outcome"] not in ("runs", "refused")]
     assert not wrong
+
+
+def test_list_counts_the_ids_of_each_group_and_names_them_all_as_json() -> None:
+    text = CliRunner().invoke(app, ["list", "envs"]).output
+    assert f"procgen: {len(groups()['procgen'])}, such as BigfishEasy-v0" in text
+    assert "BossfightEasy-v0" not in text
+    rows = {row["name"]: row for row in json.loads(CliRunner().invoke(app, ["list", "envs", "--json"]).output)}
+    assert rows["envpool"]["tasks"] == list(tasks())
+    assert rows["envpool"]["groups"]["dmc"] == list(groups()["dmc"])
+
+
+@pytest.mark.slow
+@procgen
+def test_the_page_says_how_many_ids_of_each_group_run() -> None:
+    page = (Path(__file__).parents[1] / "docs" / "envpool.md").read_text()
+    table = dict(re.findall(r"^\| `(\w+)`.*?\| (\d+ \| \d+) \|", page, flags=re.MULTILINE))
+    found = {group: f"{len(ids)} | {sum(map(_can_be_trained_on, ids))}" for group, ids in groups().items()}
+    assert table == found
+    total = sum(int(counts.split("|")[1]) for counts in found.values())
+    assert f"runs {total:,} ids" in (Path(__file__).parents[1] / "README.md").read_text()
+
+
+def _can_be_trained_on(task: str) -> bool:
+    try:
+        Config(task=task)
+    except ValueError:
+        return False
+    return True
 
 
 @pytest.mark.parametrize(
