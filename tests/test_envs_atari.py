@@ -7,7 +7,7 @@ from envpool.registration import registry
 
 from plasticbench import plugins
 from plasticbench.contracts.task import EnvStep, VectorEnv
-from plasticbench.envs import atari
+from plasticbench.envs import _ale, atari
 from plasticbench.envs._ale import average_columns, resize, rom_name
 from plasticbench.envs._scores import RAW_RETURN
 
@@ -106,6 +106,16 @@ def test_both_backends_give_the_same_course(task: str, sticky_probability: float
     assert (apart > 0).mean() < 1e-4
     assert sum(step.raw_reward.sum() for step in ours) > 0
     assert task == "BeamRider" or any(step.terminated.any() for step in ours)
+
+
+def test_envpool_shows_the_first_210_rows_of_a_higher_screen(monkeypatch: pytest.MonkeyPatch) -> None:
+    envpools, ales = (atari.Config(task="Adventure", backend=backend) for backend in ("envpool", "ale"))
+    first, _ = _play(envpools.build([5], num_threads=1), 1)
+    whole, _ = _play(ales.build([5], num_threads=1), 1)
+    assert (first != whole).any()
+    monkeypatch.setattr(_ale, "resize", lambda screen, height, width: resize(screen[:210], height, width))
+    cut, _ = _play(ales.build([5], num_threads=1), 1)
+    np.testing.assert_array_equal(first, cut)
 
 
 def test_both_backends_cut_episodes_at_the_time_limit() -> None:

@@ -12,6 +12,9 @@ pins. What is particular to it:
 Where we differ, by one emulator frame and by rounding: EnvPool cannot start an episode without a no-op frame (it
 crashes), and frames are made grey before the maximum and the resize instead of after them.
 
+EnvPool shows the first 210 rows of a screen. Those of Adventure, AirRaid, Carnival, JourneyEscape, KeystoneKapers,
+KingKong, Klax, LaserGates, MrDo, Pacman, Pooyan, SirLancelot and SpaceWar have up to 250: ``backend: ale`` shows all.
+
 A reset fills the whole frame stack with the first frame of the episode.
 """
 
