@@ -3,11 +3,13 @@ import envpool
 import numpy as np
 import pytest
 from ale_py import roms
+from envpool.registration import registry
 
 from plasticbench import plugins
 from plasticbench.contracts.task import EnvStep, VectorEnv
-from plasticbench.envs import atari
+from plasticbench.envs import _ale, atari
 from plasticbench.envs._ale import average_columns, resize, rom_name
+from plasticbench.envs._scores import RAW_RETURN
 
 
 def _play(env: VectorEnv, steps: int) -> tuple[np.ndarray, list[EnvStep]]:
@@ -17,29 +19,58 @@ def _play(env: VectorEnv, steps: int) -> tuple[np.ndarray, list[EnvStep]]:
 
 
 def test_scores_are_human_normalised() -> None:
-    assert len(atari.tasks()) == 57
     for task, low, high in (("Asterix", 210.0, 8503.3), ("BeamRider", 363.9, 16926.5), ("DemonAttack", 152.1, 1971.0)):
         config = atari.Config(task=task)
         assert (config.score(low), config.score(high)) == (0.0, 1.0)
     assert atari.Config(task="Pong").score(-3.05) == pytest.approx(0.5)
 
 
-def _minimal_actions(task: str) -> tuple[int, tuple[int, int]]:
+def test_games_that_no_human_played_are_ranked_by_raw_return() -> None:
+    unscored = [task for task in atari.tasks() if not atari.Config(task=task).has_references]
+    assert (len(atari.tasks()), len(unscored)) == (104, 47)
+    config = atari.Config(task="DonkeyKong")
+    assert (config.score(1234.0), config.score_source) == (1234.0, RAW_RETURN)
+
+
+def test_tasks_are_the_games_that_both_emulators_have() -> None:
+    registered = {task for task, (module, *_) in registry.specs.items() if module == "envpool.atari"}
+    assert {f"{task}-v5" for task in atari.tasks()} == registered
+    for_two_players = {"combat", "joust", "maze_craze", "warlords"}
+    assert {rom_name(task) for task in atari.tasks()} == set(roms.get_all_rom_ids()) - for_two_players
+
+
+@pytest.mark.parametrize(
+    ("name", "task"),
+    [
+        ("ALE/Pong-v5", "Pong"),
+        ("PongNoFrameskip-v4", "Pong"),
+        ("Pong-ramNoFrameskip-v4", "Pong"),
+        ("MontezumaRevengeDeterministic-v4", "MontezumaRevenge"),
+        ("space_invaders", "SpaceInvaders"),
+        ("Asterx", "Asterix"),
+    ],
+)
+def test_names_of_other_libraries_are_told_ours(name: str, task: str) -> None:
+    with pytest.raises(ValueError, match=rf"task: .*got '{name}'\. Did you mean '{task}'\?"):
+        atari.Config(task=name)
+
+
+def _minimal_actions(task: str) -> int:
     ale_py.ALEInterface.setLoggerMode(ale_py.LoggerMode.Error)
     ale = ale_py.ALEInterface()
     ale.loadROM(roms.get_rom_path(rom_name(task)))
-    return len(ale.getMinimalActionSet()), ale.getScreenDims()
+    return len(ale.getMinimalActionSet())
 
 
 @pytest.mark.parametrize(
     "task",
     [
-        pytest.param(task, marks=[] if task in ("Asterix", "BeamRider", "DemonAttack", "UpNDown") else pytest.mark.slow)
+        pytest.param(task, marks=[] if task in ("Asterix", "BeamRider", "TicTacToe3d", "UpNDown") else pytest.mark.slow)
         for task in atari.tasks()
     ],
 )
 def test_the_table_of_action_counts_agrees_with_both_emulators(task: str) -> None:
-    assert _minimal_actions(task) == (atari.Config(task=task).spec.actions.count, (210, 160))  # type: ignore[union-attr]
+    assert _minimal_actions(task) == atari.Config(task=task).spec.actions.count  # type: ignore[union-attr]
     assert envpool.make_spec(f"{task}-v5").action_space.n == atari.Config(task=task).spec.actions.count  # type: ignore[union-attr]
 
 
@@ -75,6 +106,16 @@ def test_both_backends_give_the_same_course(task: str, sticky_probability: float
     assert (apart > 0).mean() < 1e-4
     assert sum(step.raw_reward.sum() for step in ours) > 0
     assert task == "BeamRider" or any(step.terminated.any() for step in ours)
+
+
+def test_envpool_shows_the_first_210_rows_of_a_higher_screen(monkeypatch: pytest.MonkeyPatch) -> None:
+    envpools, ales = (atari.Config(task="Adventure", backend=backend) for backend in ("envpool", "ale"))
+    first, _ = _play(envpools.build([5], num_threads=1), 1)
+    whole, _ = _play(ales.build([5], num_threads=1), 1)
+    assert (first != whole).any()
+    monkeypatch.setattr(_ale, "resize", lambda screen, height, width: resize(screen[:210], height, width))
+    cut, _ = _play(ales.build([5], num_threads=1), 1)
+    np.testing.assert_array_equal(first, cut)
 
 
 def test_both_backends_cut_episodes_at_the_time_limit() -> None:

@@ -18,6 +18,8 @@ _NOOP = 0
 
 def rom_name(task: str) -> str:
     """``BeamRider`` is ``beam_rider`` to ale-py."""
+    if task == "TicTacToe3d":
+        return "tic_tac_toe_3d"
     return re.sub(r"(?<!^)(?=[A-Z])", "_", task).lower()
 
 

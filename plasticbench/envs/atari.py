@@ -1,4 +1,4 @@
-"""Atari 2600: 57 games, 84x84 grey, stack of 4, skip of 4, sticky actions.
+"""Atari 2600: 104 games, 84x84 grey, stack of 4, skip of 4, sticky actions.
 
 The defaults are the protocol of FIRE's DQN experiment (arXiv:2602.08040, rl/dqn), which the preset ``fire_paper_dqn``
 pins. What is particular to it:
@@ -11,6 +11,9 @@ pins. What is particular to it:
 
 Where we differ, by one emulator frame and by rounding: EnvPool cannot start an episode without a no-op frame (it
 crashes), and frames are made grey before the maximum and the resize instead of after them.
+
+EnvPool shows the first 210 rows of a screen. Those of Adventure, AirRaid, Carnival, JourneyEscape, KeystoneKapers,
+KingKong, Klax, LaserGates, MrDo, Pacman, Pooyan, SirLancelot and SpaceWar have up to 250: ``backend: ale`` shows all.
 
 A reset fills the whole frame stack with the first frame of the episode.
 """
@@ -27,9 +30,10 @@ import numpy as np
 from plasticbench.contracts.task import DiscreteActions, EnvSpec, EnvStep, VectorEnv
 from plasticbench.envs._ale import FRAME_SKIP, AleEnv
 from plasticbench.envs._envpool import EnvPoolEnv
-from plasticbench.envs._scores import ATARI, ATARI_SOURCE
+from plasticbench.envs._scores import ATARI, ATARI_SOURCE, RAW_RETURN, score
+from plasticbench.envs._task_names import TaskOf
 from plasticbench.seeding import derive_generator
-from plasticbench.settings import HalfOpenFraction, OneOf, PositiveInt, Settings
+from plasticbench.settings import HalfOpenFraction, PositiveInt, Settings
 
 Backend = Literal["envpool", "ale"]
 ActionSet = Literal["minimal", "full"]
@@ -38,24 +42,37 @@ Rewards = Literal["sign", "raw"]
 
 _STACK, _HEIGHT, _WIDTH = 4, 84, 84
 _FULL_ACTIONS = 18
+_UNSCORED = (
+    "Adventure AirRaid Atlantis2 Backgammon BasicMath Blackjack Carnival Casino Crossbow Darkchambers DonkeyKong "
+    "Earthworld ElevatorAction Entombed Et FlagCapture Frogger Galaxian Hangman HauntedHouse HumanCannonball "
+    "JourneyEscape Kaboom KeystoneKapers KingKong Klax Koolaid LaserGates LostLuggage MarioBros MiniatureGolf MrDo "
+    "Othello Pacman Pitfall2 Pooyan SirLancelot SpaceWar Superman Tetris TicTacToe3d Trondead Turmoil VideoCheckers "
+    "VideoChess VideoCube WordZapper"
+).split()
+"""Games without published returns of people and of chance."""
 _GAMES_BY_ACTIONS = {
-    3: "Freeway Skiing",
-    4: "Atlantis Breakout",
-    5: "Surround",
-    6: "Bowling DemonAttack NameThisGame Pong Qbert SpaceInvaders UpNDown",
+    3: "Backgammon Freeway Skiing",
+    4: "Atlantis Atlantis2 Blackjack Breakout Casino Kaboom",
+    5: "Frogger Pacman Surround Tetris VideoCheckers",
+    6: (
+        "AirRaid BasicMath Bowling Carnival DemonAttack Galaxian KingKong NameThisGame Pong Pooyan Qbert SirLancelot "
+        "SpaceInvaders UpNDown"
+    ),
     7: "Assault",
     8: "Gopher Phoenix Tutankham",
-    9: "Asterix BeamRider CrazyClimber Enduro MsPacman VideoPinball",
-    10: "Amidar TimePilot WizardOfWor",
-    14: "Asteroids KungFuMaster",
+    9: "Asterix BeamRider CrazyClimber Enduro Koolaid LostLuggage MsPacman VideoPinball",
+    10: "Amidar MrDo Othello TicTacToe3d TimePilot VideoChess WizardOfWor",
+    12: "Turmoil",
+    14: "Asteroids KeystoneKapers KungFuMaster",
+    16: "JourneyEscape",
 }
 """Sizes of the minimal action sets, known without an emulator; games that are not named need all 18 actions."""
 _MINIMAL_ACTIONS = {game: count for count, games in _GAMES_BY_ACTIONS.items() for game in games.split()}
 
 
 def tasks() -> tuple[str, ...]:
-    """All tasks of the family."""
-    return tuple(ATARI)
+    """All games of the installed ROM set."""
+    return tuple(sorted((*ATARI, *_UNSCORED)))
 
 
 @cache
@@ -74,7 +91,7 @@ def _spec(task: str, action_set: ActionSet) -> EnvSpec:
 class Config(Settings):
     """An Atari game. ``noop_max_frames``: each episode starts with 1 to that many emulator frames without action."""
 
-    task: Annotated[str, OneOf(tasks())]
+    task: Annotated[str, TaskOf(tasks())]
     num_envs: PositiveInt = 4
     backend: Backend = "envpool"
     action_set: ActionSet = "minimal"
@@ -96,11 +113,16 @@ class Config(Settings):
     @property
     def score_source(self) -> str:
         """Where the two reference returns come from."""
-        return ATARI[self.task].source("random play", ATARI_SOURCE)
+        return ATARI[self.task].source("random play", ATARI_SOURCE) if self.has_references else RAW_RETURN
+
+    @property
+    def has_references(self) -> bool:
+        """Whether its scores can be pooled with those of other tasks."""
+        return self.task in ATARI
 
     def score(self, mean_return: float) -> float:
-        """Human-normalised score."""
-        return ATARI[self.task].score(mean_return)
+        """Human-normalised score; the return itself where no human played."""
+        return score(ATARI.get(self.task), mean_return)
 
     def build(self, seeds: Sequence[int], num_threads: int) -> VectorEnv:
         """One game per seed; the ``ale`` backend steps them in the calling thread."""

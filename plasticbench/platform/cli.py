@@ -239,6 +239,8 @@ def list_(
             out.print(f"    presets: {', '.join(row['presets'])}", highlight=False)
         for task, source in row.get("references", {}).items():
             out.print(f"    {task}  {_escape(source)}", highlight=False, soft_wrap=True)
+        for title, tasks in row.get("groups", {}).items():
+            out.print(f"    {title}: {len(tasks)}, such as {tasks[0]}", highlight=False)
 
 
 def _plugin_row(group: str, name: str) -> dict[str, Any]:
@@ -248,6 +250,9 @@ def _plugin_row(group: str, name: str) -> dict[str, Any]:
         row["presets"] = sorted(module.PRESETS)
     if hasattr(module, "tasks"):
         row["tasks"] = list(module.tasks())
+    if hasattr(module, "groups"):
+        row["groups"] = {title: list(tasks) for title, tasks in module.groups().items()}
+    elif "tasks" in row:
         row["references"] = {task: module.Config(task=task).score_source for task in row["tasks"]}
     return row
 
