@@ -10,7 +10,7 @@ from operator import attrgetter
 from torch import Tensor, nn
 from torch.nn.parameter import is_lazy
 
-from plasticbench.learning.module_layers import PieceKind, Share, pieces
+from plasticbench.learning.module_layers import Piece, PieceKind, Share, pieces
 from plasticbench.plugins import did_you_mean
 
 
@@ -32,10 +32,10 @@ class Part:
     also: tuple[str, ...] = ()
     is_last: bool = False
 
-    @property
-    def shares(self) -> tuple[Share, ...]:
-        """Weight and bias, where there is one."""
-        return (self.weight,) if self.bias is None else (self.weight, self.bias)
+
+def shares(part: Part | Piece) -> tuple[Share, ...]:
+    """Weight and bias, where there is one."""
+    return (part.weight,) if part.bias is None else (part.weight, part.bias)
 
 
 def spared(module: nn.Module, ignore: Collection[str] = (), include: Collection[str] = ()) -> frozenset[str]:
@@ -84,11 +84,10 @@ def layout(module: nn.Module, left_alone: Collection[str], *, takes_unknown: boo
     A tensor that several layers share belongs to the first of them. Raises ``ValueError`` for one that cannot be
     written and, unless ``takes_unknown``, for a parameter that no known layer has; with it, each of those is a vector.
     """
-    names = _first_names(module)
-    placed = list(_placed(module, names, left_alone))
+    placed = list(_placed(module, _first_names(module), left_alone))
     owner = dict[str, str]()
     for part in placed:
-        for share in part.shares:
+        for share in shares(part):
             owner.setdefault(share.tensor, part.path)
     free = {tensor: owned for tensor, owned in owner.items() if tensor not in left_alone}
     *_, last = [None, *((part.path, part.name) for part in placed if part.kind == "matrix")]
@@ -97,10 +96,21 @@ def layout(module: nn.Module, left_alone: Collection[str], *, takes_unknown: boo
         for part in placed
         if (kept := _own(part, placed, free)) is not None
     ]
-    unknown = [name for name, _ in module.named_parameters() if name not in {*owner, *left_alone}]
-    if unknown and not takes_unknown:
-        raise ValueError(_strangers(module, unknown))
-    return [*kept, *(Part(name, module, "", "vector", Share(name)) for name in unknown)]
+    strangers = [name for name in free_parameters(module) if name not in left_alone]
+    if strangers and not takes_unknown:
+        raise ValueError(_unknown(module, strangers))
+    return [*kept, *(Part(name, module, "", "vector", Share(name)) for name in strangers)]
+
+
+def free_parameters(module: nn.Module) -> list[str]:
+    """Names of the parameters that no known layer has: a model's own log standard deviation, a positional encoding."""
+    known = {
+        attrgetter(share.tensor)(layer)
+        for layer in module.modules()
+        for piece in pieces(layer)
+        for share in shares(piece)
+    }
+    return [name for name, parameter in module.named_parameters() if parameter not in known]
 
 
 def _placed(module: nn.Module, names: Mapping[Tensor, str], left_alone: Collection[str]) -> Iterator[Part]:
@@ -135,7 +145,7 @@ def _own(part: Part, placed: list[Part], owner: Mapping[str, str]) -> Part | Non
     return None if bias is None else replace(part, name=f"{part.name}.bias", kind="vector", weight=bias, bias=None)
 
 
-def _strangers(module: nn.Module, names: list[str]) -> str:
+def _unknown(module: nn.Module, names: list[str]) -> str:
     holders = {type(module.get_submodule(name.rpartition(".")[0])).__name__ for name in names}
     listed = ", ".join(names[:5]) + (f" and {len(names) - 5} more" if len(names) > 5 else "")
     return (

@@ -13,7 +13,7 @@ from torch.optim import SGD, Adadelta, Adam, Adamax, AdamW, Optimizer, RAdam, RM
 
 from plasticbench.contracts.network import LayerState, NetworkState, ParameterState, Role
 from plasticbench.learning.module_layers import Convolution, Share, redrawn, tensors_of
-from plasticbench.learning.module_parts import Part, layout, spared
+from plasticbench.learning.module_parts import Part, layout, shares, spared
 from plasticbench.plugins import did_you_mean
 
 Fresh = Callable[[], nn.Module]
@@ -82,7 +82,7 @@ def module_state(
         tensor_names={
             name: share.tensor
             for part, state in zip(parts, states, strict=True)
-            for name, share in zip(state.parameters, part.shares, strict=True)
+            for name, share in zip(state.parameters, shares(part), strict=True)
         },
     )
 
