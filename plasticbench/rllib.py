@@ -12,8 +12,12 @@ from typing import Any
 
 import numpy as np
 import torch
-from ray.rllib.callbacks.callbacks import RLlibCallback
-from ray.rllib.utils.metrics import ENV_RUNNER_RESULTS, NUM_ENV_STEPS_SAMPLED, NUM_ENV_STEPS_SAMPLED_LIFETIME
+
+try:
+    from ray.rllib.callbacks.callbacks import RLlibCallback
+    from ray.rllib.utils.metrics import ENV_RUNNER_RESULTS, NUM_ENV_STEPS_SAMPLED, NUM_ENV_STEPS_SAMPLED_LIFETIME
+except ImportError as error:
+    raise ImportError("plasticbench.rllib needs RLlib: pip install 'ray[rllib]'") from error
 
 from plasticbench import plugins
 from plasticbench.agents.rllib import learner
