@@ -11,10 +11,12 @@ from importlib import metadata
 from pathlib import Path
 
 import pytest
+import yaml
 from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 from typer.testing import CliRunner
 
+import plasticbench
 from plasticbench import extras
 from plasticbench.platform import shipped
 from plasticbench.platform.cli import app
@@ -202,6 +204,54 @@ def test_installed_from_the_wheel_in_another_folder_the_quickstart_runs(tmp_path
     assert Path(where.stdout.strip()).is_relative_to(site)
     assert "quickstart" in command("list", "configs")
     command("new", "my.yaml", "--from", "quickstart")
-    short = ("seeds=1", "budget_steps=1200", "evaluation.every_steps=600", "evaluation.episodes=2")
-    command("run", "my.yaml", *(part for setting in short for part in ("--set", setting)))
+    short = ("seeds=1", "budget_steps=2400", "evaluation.every_steps=1200")
+    command("plan", "my.yaml")
+    command("run", "quickstart", *(part for setting in short for part in ("--set", setting)))
     assert (elsewhere / "runs" / "quickstart" / "report" / "index.html").is_file()
+
+
+# -- what the repository says about itself -----------------------------------------------------------------------------
+
+
+def target(name: str) -> list[str]:
+    """The commands of a target of the Makefile."""
+    _, _, rest = (ROOT / "Makefile").read_text().partition(f"\n{name}:")
+    return [line.strip() for line in rest.partition("\n\n")[0].splitlines()[1:]]
+
+
+def test_the_hooks_before_a_commit_run_what_make_check_runs() -> None:
+    (repository,) = yaml.safe_load((ROOT / ".pre-commit-config.yaml").read_text())["repos"]
+    hooks = [hook["entry"].replace(".venv/bin", "$(BIN)") for hook in repository["hooks"]]
+    assert repository["repo"] == "local"
+    assert hooks == target("check")
+
+
+def test_the_page_for_contributors_fits_a_screen_and_names_what_there_is() -> None:
+    page = (ROOT / "CONTRIBUTING.md").read_text()
+    assert len(page.splitlines()) <= 40
+    for name in re.findall(r"`make ([\w-]+)`", page):
+        assert f"\n{name}:" in (ROOT / "Makefile").read_text(), name
+    for path in re.findall(r"`((?:plasticbench|tests|docs)/[\w/.]+)`", page):
+        assert (ROOT / path).exists(), path
+
+
+def test_the_citation_and_the_changelog_name_this_version() -> None:
+    citation = yaml.safe_load((ROOT / "CITATION.cff").read_text())
+    assert citation["version"] == plasticbench.__version__
+    assert citation["license"] == PROJECT["license"]
+    assert f"\n## {plasticbench.__version__}\n" in (ROOT / "CHANGELOG.md").read_text()
+
+
+def test_no_printed_command_installs_the_package_by_a_name_that_no_index_has() -> None:
+    shown = [*ROOT.glob("*.md"), *(ROOT / "docs").glob("*.md"), *(ROOT / "plasticbench").rglob("*.py")]
+    for path in shown:
+        assert not re.search(r"pip install ['\"]?plasticbench(?!\[.*\] @)", path.read_text()), path
+
+
+def test_the_lowest_versions_are_those_of_the_ranges() -> None:
+    done = subprocess.run([sys.executable, ROOT / ".ci" / "lowest.py"], capture_output=True, text=True, check=True)
+    lines = done.stdout.splitlines()
+    assert f"torch=={locked()['torch']}" in lines
+    assert "ray[default,rllib]==2.60.0" in lines
+    assert f"pytest=={locked()['pytest']}" in lines
+    assert all(">" not in line.partition(";")[0] for line in lines)

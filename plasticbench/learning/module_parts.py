@@ -85,16 +85,18 @@ def layout(module: nn.Module, left_alone: Collection[str], *, takes_unknown: boo
     written and, unless ``takes_unknown``, for a parameter that no known layer has; with it, each of those is a vector.
     """
     placed = list(_placed(module, _first_names(module), left_alone))
-    owner = dict[str, str]()
+    owner, users = dict[str, str](), dict[str, dict[str, str]]()
     for part in placed:
+        users.setdefault(part.weight.tensor, {})[part.name] = part.path
         for share in shares(part):
             owner.setdefault(share.tensor, part.path)
-    free = {tensor: owned for tensor, owned in owner.items() if tensor not in left_alone}
+    free = {tensor: path for tensor, path in owner.items() if tensor not in left_alone}
+    others = {tensor: using for tensor, using in users.items() if len(set(using.values())) > 1}
     *_, last = [None, *((part.path, part.name) for part in placed if part.kind == "matrix")]
     kept = [
         replace(kept, is_last=last is not None and (part.path == last[0] or part.name == last[1]))
         for part in placed
-        if (kept := _own(part, placed, free)) is not None
+        if (kept := _own(part, free, others.get(part.weight.tensor, {}))) is not None
     ]
     strangers = [name for name in free_parameters(module) if name not in left_alone]
     if strangers and not takes_unknown:
@@ -134,14 +136,17 @@ def _located(names: Mapping[Tensor, str], path: str, layer: nn.Module, share: Sh
     return Share(names[tensor], share.view)
 
 
-def _own(part: Part, placed: list[Part], owner: Mapping[str, str]) -> Part | None:
-    """What of a part belongs to its layer and may be written: all of it, one of weight and bias, or nothing."""
+def _own(part: Part, owner: Mapping[str, str], users: Mapping[str, str]) -> Part | None:
+    """What of a part belongs to its layer and may be written: all of it, one of weight and bias, or nothing.
+
+    ``users``: parts of several layers that use its weight, with the layers' paths.
+    """
     weight, bias = (
         share if share and owner.get(share.tensor) == part.path else None for share in (part.weight, part.bias)
     )
     if weight is not None:
-        users = (other for other in placed if other.weight.tensor == weight.tensor and other.path != part.path)
-        return replace(part, bias=bias, also=tuple(other.name for other in users if other.name != part.name))
+        also = tuple(name for name, path in users.items() if path != part.path and name != part.name)
+        return replace(part, bias=bias, also=also)
     return None if bias is None else replace(part, name=f"{part.name}.bias", kind="vector", weight=bias, bias=None)
 
 
