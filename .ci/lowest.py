@@ -5,18 +5,21 @@ import tomllib
 from pathlib import Path
 
 ROOT = Path(__file__).parents[1]
-TOOLS = ("moto[server]", "packaging", "pytest", "pytest-timeout", "pytest-xdist", "stable_baselines3")
+TOOLS = (
+    # Amazon's packages fit each other in few combinations, which pip would look for one by one.
+    *("aiobotocore", "boto3", "botocore", "s3fs"),
+    *("flask", "flask-cors", "moto[s3]", "packaging", "pytest", "pytest-timeout", "pytest-xdist", "stable_baselines3"),
+)
 
 
 def main() -> None:
     """One requirement a line."""
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
-    extras = project["optional-dependencies"]
-    for line in (*project["dependencies"], *extras["bench"], *extras["s3"]):
+    for line in (*project["dependencies"], *project["optional-dependencies"]["bench"]):
         requirement, _, marker = line.partition(";")
         lowest = re.sub(r">=([\w.]+).*", r"==\1", requirement.strip())
         print(f"{lowest}; {marker.strip()}" if marker else lowest)
-    locked = dict(line.split("==") for line in (ROOT / "requirements.lock").read_text().splitlines())
+    locked = dict(line.lower().split("==") for line in (ROOT / "requirements.lock").read_text().splitlines())
     for tool in TOOLS:
         print(f"{tool}=={locked[tool.partition('[')[0]]}")
 
