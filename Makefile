@@ -31,7 +31,7 @@ test-lowest:
 	$(PYTHON) .ci/lowest.py > $(LOWEST)/requirements.txt
 	$(LOWEST)/bin/pip install --quiet --disable-pip-version-check -r $(LOWEST)/requirements.txt
 	$(LOWEST)/bin/pip install --quiet --disable-pip-version-check --no-deps -e .
-	$(LOWEST)/bin/python -m pytest -n 2 -m "not slow"
+	$(LOWEST)/bin/python -m pytest -n 2 -m "not slow" -W ignore::DeprecationWarning  # of old libraries by new ones
 
 check: $(INSTALLED)
 	$(BIN)/ruff format --check .
