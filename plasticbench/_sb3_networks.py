@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import torch
-from stable_baselines3 import DQN, PPO, SAC
+from stable_baselines3 import DQN, PPO, SAC, HerReplayBuffer
 from stable_baselines3.common.base_class import BaseAlgorithm
 from stable_baselines3.common.policies import BasePolicy, ContinuousCritic
 from stable_baselines3.common.utils import obs_as_tensor
@@ -17,15 +17,22 @@ from torch.optim import Optimizer
 
 Obs = Tensor | dict[str, Tensor]
 
+SHARED = "features_extractor"
+"""What SAC's critics read through the actor with ``share_features_extractor``, while their target has its own."""
+
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Network:
-    """A part of a policy that is reset as one: paths inside the policy, and names of its output layers."""
+    """A part of a policy that is reset as one: paths inside the policy, and names of its output layers.
+
+    ``ignore`` names what it contains of another network: the feature extractor that critics read through the actor.
+    """
 
     name: str
     path: str
     target_path: str | None = None
     outputs: tuple[str, ...] = ()
+    ignore: tuple[str, ...] = ()
     optimizer: Optimizer
 
     def online(self, policy: BasePolicy) -> nn.Module:
@@ -46,7 +53,8 @@ def networks(model: BaseAlgorithm) -> tuple[Network, ...]:
         case SAC():
             heads = _heads(policy.actor, "mu", "log_std")
             actor = Network(name="actor", path="actor", outputs=heads, optimizer=policy.actor.optimizer)
-            return (actor, *_critics(policy.critic))
+            shared = (SHARED,) if policy.share_features_extractor and _has_extractor(policy.critic) else ()
+            return (actor, *_critics(policy.critic, shared))
         case PPO():
             heads = _heads(policy, "action_net", "value_net")
             return (Network(name="policy", path="", outputs=heads, optimizer=policy.optimizer),)
@@ -59,18 +67,25 @@ def _heads(module: nn.Module, *names: str) -> tuple[str, ...]:
     return tuple(path for path in linear if path.partition(".")[0] in names)
 
 
-def _shares_layers(critic: ContinuousCritic) -> bool:
+def _has_extractor(critic: ContinuousCritic) -> bool:
     return any(True for _ in critic.features_extractor.parameters())
 
 
-def _critics(critic: ContinuousCritic) -> list[Network]:
+def _critics(critic: ContinuousCritic, shared_with_actor: tuple[str, ...]) -> list[Network]:
     """Each critic by itself, or all as one where they share a feature extractor."""
     optimizer = critic.optimizer
     names = [f"qf{i}" for i in range(len(critic.q_networks))]
-    if _shares_layers(critic):
+    if _has_extractor(critic):
         outputs = tuple(f"qf{i}.{len(list(q.children())) - 1}" for i, q in enumerate(critic.q_networks))
         return [
-            Network(name="critic", path="critic", target_path="critic_target", outputs=outputs, optimizer=optimizer)
+            Network(
+                name="critic",
+                path="critic",
+                target_path="critic_target",
+                outputs=outputs,
+                ignore=shared_with_actor,
+                optimizer=optimizer,
+            )
         ]
     return [
         Network(name=f"critic{i}", path=f"critic.{name}", target_path=f"critic_target.{name}", optimizer=optimizer)
@@ -78,17 +93,43 @@ def _critics(critic: ContinuousCritic) -> list[Network]:
     ]
 
 
-def rebuilt(policy: BasePolicy) -> BasePolicy:
-    """A policy of the same shape with new initial weights, drawn as stable-baselines3 draws them."""
-    return type(policy)(**policy._get_constructor_parameters())
+def rebuilt(model: BaseAlgorithm) -> BasePolicy:
+    """A policy with new initial weights, made as stable-baselines3 made the model's own."""
+    own = {"use_sde": model.use_sde} if isinstance(model, PPO) else {}  # DQN's and SAC's stand in the keywords
+    policy: BasePolicy = model.policy_class(
+        model.observation_space, model.action_space, model.lr_schedule, **own, **model.policy_kwargs
+    )
+    return policy
 
 
-def copied(policy: BasePolicy) -> BasePolicy:
+def copied(model: BaseAlgorithm) -> BasePolicy:
     """A policy with the same weights; a deep copy would fail where PPO's policy still holds the graph of a pass."""
     with torch.random.fork_rng(devices=[]):
-        twin = rebuilt(policy).to(policy.device)
-    twin.load_state_dict(policy.state_dict())
+        twin = rebuilt(model).to(model.device)
+    twin.load_state_dict(model.policy.state_dict())
     return twin
+
+
+def require_rebuildable(model: BaseAlgorithm) -> None:
+    """Raises ``ValueError`` where the model's policy is not what its class makes of ``policy_kwargs``."""
+    name = model.policy_class.__name__
+    try:
+        with torch.random.fork_rng(devices=[]):
+            made = rebuilt(model).state_dict()
+    except Exception as error:
+        settings = ", ".join(map(str, model.policy_kwargs)) or "none"
+        raise ValueError(
+            f"policy_kwargs: {name} cannot be built a second time from these settings ({settings}), which fresh "
+            f"weights and the first weights need: {type(error).__name__}: {error}"
+        ) from error
+    own = model.policy.state_dict()
+    for key in sorted(own.keys() | made.keys()):
+        found, again = (list(values[key].shape) if key in values else "missing" for values in (own, made))
+        if found != again:
+            raise ValueError(
+                f"policy: {key} is {found} in the model but {again} in what {name} makes of policy_kwargs. Give every "
+                "change of the policy as policy_kwargs or in a policy class of its own, instead of making it afterwards"
+            )
 
 
 class Sample(NamedTuple):
@@ -99,17 +140,21 @@ class Sample(NamedTuple):
 
 
 def sample(model: BaseAlgorithm, rows: int, seed: int) -> Sample | None:
-    """Rows of the replay or the rollout, by a chance of their own; ``None`` while the replay is empty."""
+    """Rows of the replay or the rollout, by a chance of their own; ``None`` while there are none.
+
+    Hindsight replay has none before the end of the first episode.
+    """
     if isinstance(model, PPO):
         return Sample(_rollout_obs(model, rows, np.random.Generator(np.random.PCG64(seed))), None)
     assert isinstance(model, DQN | SAC)
     assert model.replay_buffer is not None
-    if model.replay_buffer.size() == 0:
+    buffer = model.replay_buffer
+    if buffer.size() == 0 or (isinstance(buffer, HerReplayBuffer) and not buffer.ep_length.any()):
         return None
     state = np.random.get_state()  # noqa: NPY002 - the buffer draws from NumPy's global generator
     try:
         np.random.seed(seed)  # noqa: NPY002
-        drawn = model.replay_buffer.sample(rows, env=model.get_vec_normalize_env())
+        drawn = buffer.sample(rows, env=model.get_vec_normalize_env())
     finally:
         np.random.set_state(state)  # noqa: NPY002
     return Sample(drawn.observations, drawn.actions)
@@ -165,7 +210,7 @@ def views(model: BaseAlgorithm, policy: Any, batch: Sample) -> dict[str, View]:
 
 def _critic_views(suffix: str, critic: ContinuousCritic, batch: Sample) -> dict[str, View]:
     assert batch.actions is not None
-    if _shares_layers(critic):
+    if _has_extractor(critic):
         return {f"critic{suffix}": View(critic, (batch.obs, batch.actions))}
     with torch.no_grad():
         features = critic.extract_features(batch.obs, critic.features_extractor)

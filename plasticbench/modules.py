@@ -36,13 +36,18 @@ def reset(
     preset: str | None = None,
     outputs: Collection[str] = (),
     fresh: Callable[[], nn.Module] | None = None,
+    ignore: Collection[str] = (),
+    include: Collection[str] = (),
     seed: int = 0,
     **settings: Any,
 ) -> Report:
-    """Applies a treatment to the linear and convolutional layers of a module, writing into their tensors.
+    """Applies a treatment to the parameters of a module, writing into their tensors.
 
-    Other parameters, such as those of normalisation layers, stay as they are. Raises ``ValueError`` for bad input
-    before anything is written, and ``RuntimeError`` if the weights are not finite afterwards.
+    Known are all layers of ``torch.nn``: gates of recurrent layers, projections of attention layers and groups of
+    convolutions are matrices of their own; embeddings are never projected; running statistics follow their
+    normalisation, as ``norms`` of a treatment; what several layers share is treated once. Frozen parameters
+    (``requires_grad=False``) are left alone. Raises ``ValueError`` for bad input and for parameters that are unknown,
+    by name, before anything is written, and ``RuntimeError`` if the weights are not finite afterwards.
 
     Args:
         module: the online network.
@@ -54,15 +59,16 @@ def reset(
         target_rule: another rule than the treatment's: sync, sync_touched, keep, same_operation.
         preset: a named set of settings, such as ``fire_paper_dqn``, that ``settings`` override.
         outputs: names of the output layers, where there are others than the last: ``["mean", "log_std"]``.
-        fresh: builds the module anew, where its layers do not start from their own ``reset_parameters``.
+        fresh: builds the module anew, where its layers do not start from their own ``reset_parameters``, or where it
+            has parameters of its own.
+        ignore: patterns on names of parameters, or of modules that contain them, to leave alone: ``["encoder.*"]``.
+        include: the same of frozen parameters to treat all the same.
         seed: decides the fresh weights; give each reset another one, such as the step, for another draw.
         settings: fields of the treatment's ``Config``.
     """
     config = _config(kind, preset, settings, (optimizer, optimizer_rule), (target, target_rule))
     if initial is not None and not uses_original(config):
         raise ValueError(f"initial: {kind!r} makes no use of it with these settings; init_source='original' would")
-    if optimizer is not None:
-        require_optimizer_of(module, optimizer)
     if target is not None:
         require_twin(module, target)
     originals = initial.state_dict() if isinstance(initial, nn.Module) else initial
@@ -74,7 +80,11 @@ def reset(
         target_module=target,
         outputs=outputs,
         fresh=fresh,
+        ignore=ignore,
+        include=include,
     )
+    if optimizer is not None:
+        require_optimizer_of(module, optimizer, subject.left_alone)
     return reset_module(kind, config, subject)
 
 
@@ -102,8 +112,9 @@ def probe(
     kinds: Sequence[str] | None = None,
     *,
     initial: nn.Module | Mapping[str, Tensor] | None = None,
+    ignore: Collection[str] = (),
 ) -> dict[str, float]:
     """Plasticity of a module on a batch of its inputs: see ``plasticbench.analysis.capture.probe_module``."""
     from plasticbench.analysis.capture import probe_module
 
-    return probe_module(module, batch, kinds, initial=initial)
+    return probe_module(module, batch, kinds, initial=initial, ignore=ignore)

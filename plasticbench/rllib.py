@@ -12,8 +12,12 @@ from typing import Any
 
 import numpy as np
 import torch
-from ray.rllib.callbacks.callbacks import RLlibCallback
-from ray.rllib.utils.metrics import ENV_RUNNER_RESULTS, NUM_ENV_STEPS_SAMPLED, NUM_ENV_STEPS_SAMPLED_LIFETIME
+
+try:
+    from ray.rllib.callbacks.callbacks import RLlibCallback
+    from ray.rllib.utils.metrics import ENV_RUNNER_RESULTS, NUM_ENV_STEPS_SAMPLED, NUM_ENV_STEPS_SAMPLED_LIFETIME
+except ImportError as error:
+    raise ImportError("plasticbench.rllib needs RLlib: pip install 'ray[rllib]'") from error
 
 from plasticbench import plugins
 from plasticbench.agents.rllib import learner
@@ -23,6 +27,13 @@ from plasticbench.contracts.network import Probe
 from plasticbench.contracts.treatment import Part
 from plasticbench.learning.module_event import require_event_alone
 from plasticbench.seeding import derive_generator, derive_seed
+
+
+def _require_period(every_steps: Any) -> None:
+    if isinstance(every_steps, bool) or not isinstance(every_steps, int | np.integer):
+        raise ValueError(f"every_steps: must be a whole number of environment steps, got {every_steps!r}")
+    if every_steps < 1:
+        raise ValueError(f"every_steps: must be at least 1, got {every_steps}")
 
 
 def _is_due(result: dict[str, Any], every_steps: int) -> bool:
@@ -62,15 +73,15 @@ class ResetCallback(RLlibCallback):
 
         Raises ``ValueError`` for a treatment or setting that does not exist.
         """
-        if every_steps < 1:
-            raise ValueError(f"every_steps: must be at least 1, got {every_steps}")
+        _require_period(every_steps)
         config = plugins.config_from("treatments", kind, settings, preset)
         require_event_alone(kind, config)
         self._part = Part(family="treatments", kind=kind, config=config, id=kind)
         self._every_steps, self._seed, self._initial = every_steps, seed, None
 
     def on_algorithm_init(self, *, algorithm: Any, **kwargs: Any) -> None:
-        """Keeps the first weights, for treatments that go back to them."""
+        """Keeps the first weights, for treatments that go back to them; refuses parameters that nobody knows."""
+        ask(algorithm, learner.require_known)
         self._initial = ask(algorithm, learner.weights)
 
     def on_train_result(self, *, algorithm: Any, result: dict[str, Any], **kwargs: Any) -> None:
@@ -91,12 +102,14 @@ class ProbeCallback(RLlibCallback):
         self, kinds: Sequence[str] | None = None, every_steps: int = 1, rows: int = 512, seed: int = 0
     ) -> None:
         """``kinds`` are probes with their default settings, all of them without it."""
+        _require_period(every_steps)
         chosen = plugins.names("probes") if kinds is None else kinds
         self._probes: list[Probe] = [plugins.config_from("probes", kind, {}).build() for kind in chosen]
         self._every_steps, self._rows, self._seed, self._initial = every_steps, rows, seed, None
 
     def on_algorithm_init(self, *, algorithm: Any, **kwargs: Any) -> None:
-        """Keeps the first weights, for probes that measure the distance from them."""
+        """Keeps the first weights, for probes that measure the distance from them; refuses what none can look at."""
+        ask(algorithm, learner.require_known, rows_alone=True)
         self._initial = ask(algorithm, learner.weights)
 
     def on_train_result(self, *, algorithm: Any, result: dict[str, Any], **kwargs: Any) -> None:

@@ -15,11 +15,14 @@ from abc import abstractmethod
 from collections.abc import Sequence
 from typing import Any, TypeGuard
 
+import numpy as np
 import torch
 
 from plasticbench import plugins
+from plasticbench.contracts.treatment import Report
 from plasticbench.learning.module_event import ModuleSubject, require_event_alone, reset_module, uses_original
-from plasticbench.learning.module_state import require_optimizer_of
+from plasticbench.learning.module_parts import free_parameters
+from plasticbench.learning.module_state import copy_to_target, require_optimizer_of
 from plasticbench.modules import probe
 from plasticbench.schedules import Every
 from plasticbench.seeding import derive_seed
@@ -32,7 +35,16 @@ try:
 except ImportError as error:
     raise ImportError("plasticbench.sb3 needs stable-baselines3: pip install stable-baselines3") from error
 
-from plasticbench._sb3_networks import Network, copied, networks, rebuilt, sample, views
+from plasticbench._sb3_networks import (
+    SHARED,
+    Network,
+    copied,
+    networks,
+    rebuilt,
+    require_rebuildable,
+    sample,
+    views,
+)
 
 
 class _Periodic(BaseCallback):
@@ -44,14 +56,16 @@ class _Periodic(BaseCallback):
 
     def __init__(self, every: int, seed: int) -> None:
         super().__init__()
-        self._every, self._seed = Every(every=every).every, seed
+        if isinstance(every, bool) or not isinstance(every, int | np.integer):
+            raise ValueError(f"every: must be a whole number of environment steps, got {every!r}")
+        self._every, self._seed = Every(every=int(every)).every, seed
         self._periods, self._is_due = 0, False
         self._initial: BasePolicy | None = None
 
     def _on_training_start(self) -> None:
         self._periods, self._is_due = self.num_timesteps // self._every, False
         if self._initial is None and self.model._n_updates == 0:
-            self._initial = copied(self.model.policy)
+            self._initial = copied(self.model)
 
     def _on_step(self) -> bool:
         if self.num_timesteps // self._every > self._periods:
@@ -94,11 +108,19 @@ class ResetCallback(_Periodic):
 
     def _init_callback(self) -> None:
         found = networks(self.model)
+        require_rebuildable(self.model)
         for network in found:
-            require_optimizer_of(network.online(self.model.policy), network.optimizer)
+            subject = self._subject(network, 0)
+            require_optimizer_of(subject.module, network.optimizer, subject.left_alone)
+            assert subject.online.layers, "refuses what no treatment can rewrite"
         name = type(self.model).__name__
         if "target" in self._settings and not any(network.target_path for network in found):
             raise ValueError(f"target: has no effect, because {name} has no target network. Remove it")
+        if any(network.ignore for network in found) and getattr(self._config, "target", "keep") == "same_operation":
+            raise ValueError(
+                "target: 'same_operation' is not defined where critics share the actor's feature extractor and their "
+                "target has its own. Choose target='sync', or policy_kwargs with share_features_extractor=False"
+            )
         if "temperature" in self._settings and not _learns_temperature(self.model):
             raise ValueError(f"temperature: has no effect, because this {name} learns none. Remove it")
 
@@ -114,25 +136,35 @@ class ResetCallback(_Periodic):
         self._act_if_due()
 
     def _act(self, seed: int) -> None:
+        touched: set[str] = set()
         for network in networks(self.model):
-            self._reset(network, derive_seed(seed, network.name))
+            report = self._reset(network, derive_seed(seed, network.name))
+            if network.ignore and getattr(self._config, "target", "keep") == "sync_touched":
+                target, online = network.target(self.model.policy), network.online(self.model.policy)
+                assert target is not None
+                copy_to_target(target, online, {name for name in touched if name.startswith(f"{SHARED}.")})
+            touched |= report.touched
         if _learns_temperature(self.model) and getattr(self._config, "temperature", "keep") == "reset":
             _reset_temperature(self.model)
 
-    def _reset(self, network: Network, seed: int) -> None:
+    def _subject(self, network: Network, seed: int) -> ModuleSubject:
         policy = self.model.policy
-        subject = ModuleSubject(
+        return ModuleSubject(
             module=network.online(policy),
             seed=seed,
             initial=None if self._initial is None else network.online(self._initial).state_dict(),
             optimizer=network.optimizer,
             target_module=network.target(policy),
             outputs=network.outputs,
-            fresh=lambda: network.online(rebuilt(policy)),
+            ignore=network.ignore,
+            fresh=lambda: network.online(rebuilt(self.model)),
         )
-        report = reset_module(self._kind, self._config, subject)
+
+    def _reset(self, network: Network, seed: int) -> Report:
+        report = reset_module(self._kind, self._config, self._subject(network, seed))
         for name, value in report.measurements.items():
             self.logger.record(f"reset/{network.name}/{name}", float(value[0]))
+        return report
 
 
 class ProbeCallback(_Periodic):
@@ -159,6 +191,8 @@ class ProbeCallback(_Periodic):
 
     def _init_callback(self) -> None:
         networks(self.model)
+        if self._initial is None and self.model._n_updates == 0:
+            require_rebuildable(self.model)
 
     def _on_rollout_end(self) -> None:
         self._act_if_due()
@@ -170,7 +204,7 @@ class ProbeCallback(_Periodic):
         initial = {} if self._initial is None else views(self.model, self._initial, batch)
         for name, (module, inputs) in views(self.model, self.model.policy, batch).items():
             start = initial[name].module if name in initial else None
-            for key, value in probe(module, inputs, self._kinds, initial=start).items():
+            for key, value in probe(module, inputs, self._kinds, initial=start, ignore=free_parameters(module)).items():
                 if "/" not in key:  # values of single layers would fill the table
                     self.logger.record(f"plasticity/{name}/{key}", value)
 

@@ -9,13 +9,16 @@ import os
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Literal
 
 from upath import UPath
+
+from plasticbench.extras import install_command
 
 Location = Path | UPath
 """A ``pathlib.Path`` for whatever the operating system mounts, NFS included; a ``UPath`` in an object store."""
 
-_EXTRAS = {"s3": "s3", "s3a": "s3", "gs": "gcs", "gcs": "gcs"}
+_EXTRAS: dict[str, Literal["s3", "gcs"]] = {"s3": "s3", "s3a": "s3", "gs": "gcs", "gcs": "gcs"}
 
 
 def location(text: str | Location) -> Location:
@@ -33,7 +36,7 @@ def location(text: str | Location) -> Location:
         path.fs  # noqa: B018 (loads the driver)
     except ImportError as error:
         extra = _EXTRAS.get(scheme)
-        advice = f"pip install '.[{extra}]' in plasticbench's folder" if extra else str(error)
+        advice = install_command(extra) if extra else str(error)
         raise ValueError(f"{text}: the driver for {scheme}:// is not installed: {advice}") from error
     except ValueError as error:
         raise ValueError(

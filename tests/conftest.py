@@ -2,6 +2,7 @@
 
 import logging
 import os
+import tempfile
 import uuid
 from collections.abc import Iterator
 from unittest import mock
@@ -19,6 +20,22 @@ torch.set_num_threads(1)
 with mock.patch.dict(os.environ):  # what tests start sees none of it, as a user's command does not
     prepare_environment("local")
     import ray
+
+
+@pytest.fixture(scope="session", autouse=True)
+def temporary_folder(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """Where this process's libraries put what they leave behind, which ends with the tests. Sockets need a short path.
+
+    Processes that tests start keep the system's folder: they run as users' do. So does pytest, which keeps its last
+    folders for those who look into a failure.
+    """
+    tmp_path_factory.getbasetemp()
+    with (
+        tempfile.TemporaryDirectory(prefix="pb-", ignore_cleanup_errors=True) as folder,
+        pytest.MonkeyPatch.context() as patch,
+    ):
+        patch.setattr(tempfile, "tempdir", folder)
+        yield folder
 
 
 @pytest.fixture(scope="module")

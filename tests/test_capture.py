@@ -251,7 +251,7 @@ def test_half_precision_weights_do_not_overflow() -> None:
         (two_layers(), BATCH, ["sfe"], None, "kinds: 'sfe' has nothing to measure here"),
         (two_layers(), BATCH, None, {"fc1.wieght": BATCH}, "initial: has no 'fc1.weight'. Did you mean 'fc1.wieght'"),
         (two_layers(), BATCH, None, {"fc1.weight": BATCH}, r"must have the module's shape \[3, 2\], got \[4, 2\]"),
-        (nn.ReLU(), BATCH, None, None, "module: must run at least one Linear or Conv2d layer, got ReLU"),
+        (nn.ReLU(), BATCH, None, None, "module: must run at least one layer with weights, got ReLU"),
         (two_layers(), BATCH[0], None, None, r"batch: needs a first dimension of rows, but a layer received \[2\]"),
     ],
 )

@@ -66,7 +66,7 @@ def test_unknown_override_is_refused(tmp_path):
 def test_storage_that_cannot_hold_a_run_is_refused_before_anything_is_written(tmp_path):
     config = _config(tmp_path)
     assert "no storage called nosuch://" in _fails("run", config, "--out", "nosuch://bucket/run")
-    assert "pip install '.[gcs]'" in _fails("resume", "gs://bucket/run")
+    assert re.search(r"pip install .*\[gcs\]", _fails("resume", "gs://bucket/run"))
     output = _fails("run", config, "--out", "memory://run")
     assert "--tracking-uri: memory://" in output
     assert "cannot hold an mlflow.db" in output

@@ -20,7 +20,7 @@ pytestmark = [
 ]
 
 
-def dqn(*callbacks, **training):
+def dqn(*callbacks, model=None, **training):
     settings = {
         "dueling": False,
         "num_steps_sampled_before_learning_starts": 20,
@@ -31,7 +31,7 @@ def dqn(*callbacks, **training):
         .environment("CartPole-v1")
         .env_runners(rollout_fragment_length=10)
         .training(**settings | training)
-        .rl_module(model_config=DefaultModelConfig(fcnet_hiddens=[8, 8]))
+        .rl_module(model_config=DefaultModelConfig(fcnet_hiddens=[8, 8], **model or {}))
         .reporting(min_sample_timesteps_per_iteration=40)
         .debugging(seed=1)
         .callbacks(list(callbacks))
@@ -63,6 +63,24 @@ def test_a_dueling_network_is_refused_with_what_to_do():
         dqn(partial(ResetCallback, "fire", every_steps=80), dueling=True).build_algo()
 
 
+LSTM = {"use_lstm": True, "lstm_cell_size": 8, "max_seq_len": 10}
+
+
+def test_a_reset_renews_every_gate_of_an_lstm_and_a_probe_refuses_it():
+    algorithm = dqn(partial(ResetCallback, "full_reset", every_steps=80), model=LSTM).build_algo()
+    algorithm.train()
+    before = ask(algorithm, learner.weights)["q"]
+    algorithm.train()
+    after = ask(algorithm, learner.weights)["q"]
+    gates = {name for name in before if ".lstm." in name}
+    assert len(gates) == 4
+    changes = {name: (after[name] - before[name]).abs().mean() for name in gates}
+    assert all(change > 0.1 for change in changes.values())  # forty updates move them by a few hundredths
+    algorithm.stop()
+    with pytest.raises(ValueError, match="use_lstm: probes look at single rows of a replay"):
+        dqn(ProbeCallback, model=LSTM).build_algo()
+
+
 def test_probes_stand_in_the_result_and_leave_the_training_alone():
     weights = []
     for callbacks in ([], [ProbeCallback]):
@@ -80,7 +98,12 @@ def test_probes_stand_in_the_result_and_leave_the_training_alone():
 
 @pytest.mark.parametrize(
     ("arguments", "message"),
-    [(("fyre", 10), "Did you mean 'fire'"), (("fire", 0), "every_steps: must be at least 1, got 0")],
+    [
+        (("fyre", 10), "Did you mean 'fire'"),
+        (("fire", 0), "every_steps: must be at least 1, got 0"),
+        (("fire", 1.5), "every_steps: must be a whole number of environment steps, got 1.5"),
+        (("fire", True), "every_steps: must be a whole number of environment steps, got True"),
+    ],
 )
 def test_a_callback_that_could_never_work_is_refused_at_once(arguments, message):
     with pytest.raises(ValueError, match=message):

@@ -132,11 +132,11 @@ def held(population):
     return {name: parameter.detach() for name, parameter in population.parameters.items()}
 
 
-def drawn(network, policy, seed):
+def drawn(network, model, seed):
     """What the adapter draws under a seed, given to the native network as its own draw."""
     with torch.random.fork_rng():
         torch.default_generator.manual_seed(seed)
-        return named(network.online(rebuilt(policy)))
+        return named(network.online(rebuilt(model)))
 
 
 # -- the same as a native agent ---------------------------------------------------------------------------------------
@@ -154,13 +154,13 @@ def test_a_reset_leaves_weights_optimizer_and_target_as_a_native_agents(monkeypa
     monkeypatch.setattr(module_event, "derive_seed", recorded)
     first, before, after, model = run(name, ResetCallback(kind, every=RESET_STEP, preset=preset))
     (policy, optimizers, _), (changed, changed_optimizers, _) = before, after
-    queue = iter(seeds)
+    queue = iter(seeds[len(networks(model)) :])  # without those of the look at what is there, before the training
     for i, network in enumerate(networks(model)):
         trained = native(network, first, policy, optimizers[i], part(kind, preset=preset))
         own = iter([next(queue) for _ in range(1 if trained.target is None else 2)])  # online, then target
         with monkeypatch.context() as patch:
             patch.setattr(
-                TrainedNetwork, "_draw", lambda *_, network=network, own=own: drawn(network, policy, next(own))
+                TrainedNetwork, "_draw", lambda *_, network=network, own=own: drawn(network, model, next(own))
             )
             trained.parts.event(0, [0], RESET_STEP, None)
         torch.testing.assert_close(named(network.online(changed)), held(trained.online), rtol=1e-5, atol=1e-6)
@@ -290,6 +290,8 @@ def test_critics_that_share_a_feature_extractor_are_one_network():
     [
         (dqn, {"kind": "fir"}, "no treatments plug-in is called 'fir'. Did you mean 'fire'"),
         (dqn, {"kind": "fire", "every": 0}, "every: must be at least 1"),
+        (dqn, {"kind": "fire", "every": 1.5}, "every: must be a whole number of environment steps, got 1.5"),
+        (dqn, {"kind": "fire", "every": True}, "every: must be a whole number of environment steps, got True"),
         (
             dqn,
             {"kind": "full_reset", "temperature": "reset"},

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 
 from torch import nn
 
@@ -12,16 +12,22 @@ from plasticbench.learning.module_views import Batch, Initial, view_of
 
 
 def probe_module(
-    module: nn.Module, batch: Batch, kinds: Sequence[str] | None = None, *, initial: Initial | None = None
+    module: nn.Module,
+    batch: Batch,
+    kinds: Sequence[str] | None = None,
+    *,
+    initial: Initial | None = None,
+    ignore: Collection[str] = (),
 ) -> dict[str, float]:
     """Plasticity of a module: totals by probe (``dormant_ratio``), layers below them (``dormant_ratio/fc1``).
 
     ``kinds`` are probes with their default settings; without it, every probe that applies. See ``view_of`` for what is
-    measured. Raises ``ValueError`` for an unknown kind, and for a named one that has nothing to measure.
+    measured, and for ``ignore``. Raises ``ValueError`` for an unknown kind, and for a named one that has nothing to
+    measure.
     """
     chosen = plugins.names("probes") if kinds is None else kinds
     probes: list[Probe] = [plugins.config_from("probes", kind, {}).build() for kind in chosen]
-    view = view_of(module, batch, initial=initial)
+    view = view_of(module, batch, initial=initial, ignore=ignore)
     measured: dict[str, float] = {}
     for kind, probe in zip(chosen, probes, strict=True):
         values = probe.measure(view)

@@ -61,7 +61,8 @@ class LayerState:
     ``activation`` names the nonlinearity through which its units are read, be a normalisation in between or not;
     identity for outputs and for units that enter a residual stream. ``norms`` are the normalisations on the way to the
     readers that scale and shift each of its units by itself. ``redraw`` makes new initial values of one member, weight
-    and bias, without the member dimension.
+    and bias, without the member dimension. ``is_table``: an embedding ``[m, rows, width]``, whose rows are looked up
+    and never mixed, so that it is no matrix. ``also`` are names of other layers that use the same weight.
     ``initial_bound`` is how large a weight can be drawn, where the initialiser is known, as ``weight_bound`` in
     ``learning/layers.py`` says; normalisations have none.
     """
@@ -76,6 +77,8 @@ class LayerState:
     norms: tuple[LayerState, ...] = ()
     redraw: Callable[[np.random.Generator], tuple[Tensor, Tensor | None]] | None = None
     initial_bound: float | None = None
+    is_table: bool = False
+    also: tuple[str, ...] = ()
 
     @property
     def parameters(self) -> dict[str, ParameterState]:
@@ -90,9 +93,10 @@ class LayerState:
 class NetworkState:
     """The ordered layers of m members, input first.
 
-    Normalisations stand apart in ``norms``, so that a treatment that is about weight matrices need not know of them.
-    ``second_moments`` names those of the optimizer's moments that are means of squares. After ``renew`` the parameters'
-    ``fresh`` values are another draw.
+    Normalisations, and other parameters that are no weights of units, stand apart in ``norms``, so that a treatment
+    that is about weight matrices need not know of them. ``second_moments`` names those
+    of the optimizer's moments that are means of squares. After ``renew`` the parameters' ``fresh`` values are another
+    draw.
     """
 
     layers: list[LayerState]

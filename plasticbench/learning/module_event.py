@@ -11,19 +11,29 @@ import torch
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
-from plasticbench.contracts.network import NetworkState
 from plasticbench.contracts.treatment import Report, hooks_of
 from plasticbench.learning.chance import Chance
 from plasticbench.learning.event import apply_event
 from plasticbench.learning.invariants import check_finite
-from plasticbench.learning.module_state import Fresh, clear_optimizer, copy_to_target, module_state
+from plasticbench.learning.module_parts import spared
+from plasticbench.learning.module_state import (
+    Fresh,
+    ModuleState,
+    clear_optimizer,
+    copy_to_target,
+    module_state,
+    restart_averages,
+)
 from plasticbench.plugins import inert
 from plasticbench.seeding import Streams, derive_seed
 
 
 @dataclass(frozen=True, kw_only=True)
 class ModuleSubject:
-    """A module with its optimizer and target; ``initial``, ``outputs`` and ``fresh`` are those of ``module_state``."""
+    """A module with its optimizer and target; ``initial``, ``outputs`` and ``fresh`` are those of ``module_state``.
+
+    ``ignore`` and ``include`` are those of ``module_parts.spared``.
+    """
 
     module: nn.Module
     seed: int
@@ -32,35 +42,54 @@ class ModuleSubject:
     target_module: nn.Module | None = None
     outputs: Collection[str] = ()
     fresh: Fresh | None = None
-
-    def _state(self, module: nn.Module, optimizer: Optimizer | None) -> NetworkState:
-        seed = derive_seed(self.seed, "reset", "online")  # the target's too: one draw serves both
-        return module_state(module, seed, self.initial, optimizer, outputs=self.outputs, fresh=self.fresh)
+    ignore: Collection[str] = ()
+    include: Collection[str] = ()
 
     @cached_property
-    def online(self) -> NetworkState:
+    def left_alone(self) -> frozenset[str]:
+        """Names of the module's tensors that keep their values, here and in the target."""
+        return spared(self.module, self.ignore, self.include)
+
+    def _state(self, module: nn.Module, optimizer: Optimizer | None) -> ModuleState:
+        return module_state(
+            module,
+            derive_seed(self.seed, "reset", "online"),  # the target's too: one draw serves both
+            self.initial,
+            optimizer,
+            outputs=self.outputs,
+            fresh=self.fresh,
+            left_alone=self.left_alone,
+        )
+
+    @cached_property
+    def online(self) -> ModuleState:
         """What is trained."""
         return self._state(self.module, self.optimizer)
 
     @cached_property
-    def target(self) -> NetworkState | None:
+    def target(self) -> ModuleState | None:
         """The target network, where there is one."""
         return self._state(self.target_module, None) if self.target_module is not None else None
 
+    def tensor_names(self, names: set[str]) -> set[str]:
+        """The parameters and buffers that parts of these names lie in."""
+        return {self.online.tensor_names[name] for name in names}
+
     def clear_moments(self, names: set[str] | None) -> None:
-        """Zeroes the optimizer's state, where there is an optimizer."""
+        """Zeroes the optimizer's state, where there is an optimizer; a parameter rewritten in part starts anew."""
         if self.optimizer is not None:
-            clear_optimizer(self.optimizer, self.module, names)
+            every = {name for name, _ in self.module.named_parameters()} - self.left_alone
+            clear_optimizer(self.optimizer, self.module, every if names is None else self.tensor_names(names))
 
     def clear_steps(self, names: set[str]) -> None:
         """Zeroes the optimizer's counts of updates, where there is an optimizer that counts them."""
         if self.optimizer is not None:
-            clear_optimizer(self.optimizer, self.module, names, kinds={"step"})
+            clear_optimizer(self.optimizer, self.module, self.tensor_names(names), kinds={"step"})
 
     def sync_target(self, names: set[str] | None) -> None:
         """Copies into the target."""
         assert self.target_module is not None
-        copy_to_target(self.target_module, self.module, names)
+        copy_to_target(self.target_module, self.module, None if names is None else self.tensor_names(names))
 
     def tensors(self) -> Mapping[str, Tensor]:
         """All parameters, with those of the target."""
@@ -120,7 +149,12 @@ def reset_module(kind: str, config: Any, subject: ModuleSubject, *, inputs: Tens
     online = subject.online  # refuses what no treatment can rewrite
     with torch.no_grad():
         state = treatment.init(online) if hasattr(treatment, "init") else {}
-    return apply_event(treatment, config, subject, state, look)
+    report = apply_event(treatment, config, subject, state, look)
+    report.touched = subject.tensor_names(report.touched)
+    restart_averages(subject.module, report.touched)
+    if subject.target_module is not None and getattr(config, "target", "keep") != "keep":
+        restart_averages(subject.target_module, report.touched)
+    return report
 
 
 def require_event_alone(kind: str, config: Any) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
@@ -13,6 +13,8 @@ from torch.func import functional_call
 
 from plasticbench import plugins
 from plasticbench.contracts.network import LayerView, NetworkView
+from plasticbench.learning.module_layers import Convolution, Share
+from plasticbench.learning.module_parts import Part, ignored, layout
 
 Batch = Tensor | tuple[Tensor, ...] | Mapping[str, Tensor]
 """What a module is called with (a tuple is spread over its arguments); the first dimension is the N rows."""
@@ -23,24 +25,25 @@ Initial = nn.Module | Mapping[str, Tensor]
 
 @dataclass(slots=True)
 class _Call:
-    """The first run of one layer."""
+    """The first run of one layer, with its matrices."""
 
-    path: str
-    layer: nn.Linear | nn.Conv2d
+    layer: nn.Module
+    parts: list[Part]
     output_shape: torch.Size | None = None
     activation: Tensor | None = None
 
 
 class _Tape:
-    """Notes every linear and convolutional layer in the order of their first runs.
+    """Notes every layer that has weight matrices in the order of their first runs.
 
     What a layer receives is the previous layer's output after the nonlinearity, be that a module or a function.
     """
 
-    def __init__(self, module: nn.Module, inputs: Sequence[Tensor]) -> None:
-        self._paths: dict[nn.Module, str] = {
-            layer: path for path, layer in module.named_modules() if isinstance(layer, nn.Linear | nn.Conv2d)
-        }
+    def __init__(self, parts: Sequence[Part], inputs: Sequence[Tensor]) -> None:
+        self._parts: dict[nn.Module, list[Part]] = {}
+        for part in parts:
+            if part.kind == "matrix":
+                self._parts.setdefault(part.layer, []).append(part)
         self._received = list(inputs)
         self.calls: dict[nn.Module, _Call] = {}
         self.features: Tensor | None = None  # [N, d], what the latest layer received
@@ -50,7 +53,7 @@ class _Tape:
         """Hooks the layers for the duration of the block."""
         handles = []
         try:
-            for layer in self._paths:
+            for layer in self._parts:
                 handles.append(layer.register_forward_pre_hook(self._enter, with_kwargs=True))
                 handles.append(layer.register_forward_hook(self._leave))
             yield
@@ -59,9 +62,12 @@ class _Tape:
                 handle.remove()
 
     def _enter(self, layer: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
-        assert isinstance(layer, nn.Linear | nn.Conv2d)
-        received: Tensor = args[0] if args else kwargs["input"]
-        if received.ndim < (4 if isinstance(layer, nn.Conv2d) else 2):
+        received = next(iter([*args, *kwargs.values()]), None)
+        if not isinstance(received, Tensor):  # such as a packed sequence
+            self.calls.setdefault(layer, _Call(layer, self._parts[layer]))
+            return
+        rows_and = layer.weight.ndim if isinstance(layer, Convolution) else 2
+        if received.ndim < rows_and:
             raise ValueError(f"batch: needs a first dimension of rows, but a layer received {list(received.shape)}")
         previous = next(reversed(self.calls.values()), None)
         # Memory that an earlier layer received starts a branch beside the previous layer; it is not its activation.
@@ -70,12 +76,13 @@ class _Tape:
             previous.activation = _activation(previous, received)
         self._received.append(received)
         if layer not in self.calls:
-            self.calls[layer] = _Call(self._paths[layer], layer)
+            self.calls[layer] = _Call(layer, self._parts[layer])
             # A copy, as below, because the module may go on to change the tensor in place.
             self.features = _plain(received).flatten(1).clone()
 
-    def _leave(self, layer: nn.Module, args: tuple[Any, ...], output: Tensor) -> None:
-        self.calls[layer].output_shape = output.shape
+    def _leave(self, layer: nn.Module, args: tuple[Any, ...], output: Any) -> None:
+        if isinstance(output, Tensor):  # a recurrent layer's units are read in several ways at once
+            self.calls[layer].output_shape = output.shape
 
 
 def _plain(tensor: Tensor) -> Tensor:
@@ -93,10 +100,11 @@ def _activation(call: _Call, received: Tensor) -> Tensor | None:
     if shape is None or received.shape[0] != shape[0]:
         return None
     if received.numel() == shape.numel():
-        rows = shape if isinstance(call.layer, nn.Conv2d) else (-1, shape[-1])
-        return _plain(received).reshape(rows).clone()
+        if not isinstance(call.layer, Convolution):
+            return _plain(received).reshape(-1, shape[-1]).clone()
+        return _plain(received).reshape(*shape[:2], -1, shape[-1] if len(shape) > 3 else 1).clone()
     positions, rest = divmod(received.shape[1:].numel(), shape[1])
-    if isinstance(call.layer, nn.Linear) or rest or received.numel() > shape.numel():
+    if not isinstance(call.layer, Convolution) or rest or received.numel() > shape.numel():
         return None
     return _plain(received).reshape(shape[0], shape[1], positions, 1).clone()
 
@@ -117,48 +125,69 @@ def _run(module: nn.Module, args: tuple[Any, ...]) -> None:
                 part.training = training
 
 
-def _initial_of(initial: Mapping[str, Tensor], path: str, name: str, like: Tensor) -> Tensor:
-    """The initial value ``[1, ...]`` of one parameter, on the device of today's."""
-    key = f"{path}.{name}".lstrip(".")
+def _initial_of(initial: Mapping[str, Tensor], key: str, like: Tensor) -> Tensor:
+    """The initial value of one parameter, on the device of today's."""
     if key not in initial:
         raise ValueError(f"initial: has no {key!r}. {plugins.did_you_mean(key, initial)}")
     if initial[key].shape != like.shape:
         shapes = f"{list(like.shape)}, got {list(initial[key].shape)}"
         raise ValueError(f"initial: {key!r} must have the module's shape {shapes}")
-    return _plain(initial[key]).to(like.device)[None]
+    return _plain(initial[key]).to(like.device)
 
 
-def _layer_view(call: _Call, initial: Mapping[str, Tensor], is_output: bool) -> LayerView:
-    weight, bias = call.layer.weight, call.layer.bias
+def _layer_view(
+    call: _Call, part: Part, tensors: Mapping[str, Tensor], initial: Mapping[str, Tensor], is_output: bool
+) -> LayerView:
+    def shown(share: Share | None, of: Callable[[str, Tensor], Tensor | None]) -> Tensor | None:
+        found = None if share is None else of(share.tensor, tensors[share.tensor])
+        return None if found is None or share is None else share.view(_plain(found))[None]
+
+    def first(name: str, value: Tensor) -> Tensor | None:
+        return _initial_of(initial, name, value) if initial else None
+
+    activation = None if is_output or call.activation is None else call.activation
+    weight = shown(part.weight, lambda name, value: value)
+    assert weight is not None
     return LayerView(
-        name=call.path or type(call.layer).__name__.lower(),
-        weight=_plain(weight)[None],
-        bias=_plain(bias)[None] if bias is not None else None,
-        initial_weight=_initial_of(initial, call.path, "weight", weight) if initial else None,
-        initial_bias=_initial_of(initial, call.path, "bias", bias) if initial and bias is not None else None,
-        activation=call.activation[None] if call.activation is not None and not is_output else None,
-        weight_gradient=_plain(weight.grad)[None] if weight.grad is not None else None,
-        bias_gradient=_plain(bias.grad)[None] if bias is not None and bias.grad is not None else None,
+        name=part.name,
+        weight=weight,
+        bias=shown(part.bias, lambda name, value: value),
+        initial_weight=shown(part.weight, first),
+        initial_bias=shown(part.bias, first),
+        activation=None if activation is None else activation[:, part.units or slice(None)][None],
+        weight_gradient=shown(part.weight, lambda name, value: value.grad),
+        bias_gradient=shown(part.bias, lambda name, value: value.grad),
     )
 
 
-def view_of(module: nn.Module, batch: Batch, *, initial: Initial | None = None, name: str = "module") -> NetworkView:
-    """A view with M = 1 of the linear and convolutional layers that one pass over ``batch`` runs.
+def view_of(
+    module: nn.Module,
+    batch: Batch,
+    *,
+    initial: Initial | None = None,
+    name: str = "module",
+    ignore: Collection[str] = (),
+) -> NetworkView:
+    """A view with M = 1 of the weight matrices that one pass over ``batch`` runs, as ``module_layers`` knows them.
 
     The layer that runs last is the output layer, and what it receives are the features. A layer without a successor of
-    its own (the end of a branch) has no activation. Gradients are those that the parameters hold. Weights share memory
-    with the module. Weights, buffers, gradients, modes, hooks and torch's random state stay as they are.
+    its own (the end of a branch), and what is inside a recurrent or attention layer, has no activation. Gradients are
+    those that the parameters hold. Weights share memory with the module. Weights, buffers, gradients, modes, hooks and
+    torch's random state stay as they are.
+
+    Raises ``ValueError`` for a parameter that no known layer has, unless a pattern in ``ignore`` matches its name.
     """
     module = getattr(module, "_orig_mod", module)  # hooks do not fire inside a compiled graph
     args = batch if isinstance(batch, tuple) else (batch,)
     given = batch.values() if isinstance(batch, Mapping) else args
-    tape = _Tape(module, [value for value in given if isinstance(value, Tensor)])
+    tape = _Tape(layout(module, ignored(module, ignore)), [value for value in given if isinstance(value, Tensor)])
     with tape.recording():
         _run(module, args)
     calls = list(tape.calls.values())
     if tape.features is None:
-        raise ValueError(f"module: must run at least one Linear or Conv2d layer, got {type(module).__name__}")
+        raise ValueError(f"module: must run at least one layer with weights, got {type(module).__name__}")
     initial = getattr(initial, "_orig_mod", initial)
     start = initial.state_dict() if isinstance(initial, nn.Module) else initial or {}
-    layers = tuple(_layer_view(call, start, call is calls[-1]) for call in calls)
+    tensors = dict(module.named_parameters())
+    layers = tuple(_layer_view(call, part, tensors, start, call is calls[-1]) for call in calls for part in call.parts)
     return NetworkView(name=name, layers=layers, features=tape.features[None])

@@ -19,6 +19,7 @@ from rich.table import Table
 
 from plasticbench import plugins
 from plasticbench.envs import _own_modules
+from plasticbench.platform import shipped
 from plasticbench.platform.cluster.connection import prepare_environment
 from plasticbench.platform.definition.names import folder_name
 from plasticbench.platform.definition.reading import BenchmarkError, load
@@ -28,12 +29,18 @@ from plasticbench.platform.rundir import RunDirectory
 from plasticbench.storage import connect
 
 DONE, FAILED, BAD_INPUT, INTERRUPTED = 0, 1, 2, 130
+LISTED = sorted([*plugins.PACKAGES, "configs"])
 
 _HELP = "Trains, tracks and compares ways of keeping deep RL agents plastic. It begins with: plasticbench run CONFIG"
 app = typer.Typer(add_completion=False, no_args_is_help=True, pretty_exceptions_enable=False, help=_HELP)
 out, err = Console(), Console(stderr=True)
 
-Config = Annotated[Path, typer.Argument(help="Benchmark file (YAML).")]
+Config = Annotated[
+    Path,
+    typer.Argument(
+        parser=shipped.resolved, metavar="CONFIG", help="Benchmark file (YAML), or the name of a shipped one."
+    ),
+]
 RunDir = Annotated[str, typer.Argument(help="Run directory: a path, or a URI such as s3://BUCKET/FOLDER.")]
 Overrides = Annotated[list[str] | None, typer.Option("--set", help="Change a setting: dotted.key=value. Repeatable.")]
 Address = Annotated[
@@ -220,16 +227,30 @@ def leaderboard(
         typer.echo(json.dumps(to_json(board), indent=2, allow_nan=False) if as_json else to_markdown(board.rows))
 
 
+@app.command()
+def new(
+    path: Annotated[Path, typer.Argument(help="Where to write it.")],
+    from_: Annotated[
+        str, typer.Option("--from", help="A shipped benchmark: plasticbench list configs.")
+    ] = "quickstart",
+) -> None:
+    """Starts a benchmark file of your own from a shipped one."""
+    with _people_errors():
+        shipped.start_new(path, from_)
+    typer.echo(f"Wrote {path}. Next: plasticbench plan {shlex.quote(str(path))}")
+
+
 @app.command("list")
 def list_(
-    group: Annotated[str, typer.Argument(help=f"One of: {', '.join(sorted(plugins.PACKAGES))}.")],
+    group: Annotated[str, typer.Argument(help=f"One of: {', '.join(LISTED)}.")],
     as_json: AsJson = False,
 ) -> None:
-    """Lists plug-ins with their one-line descriptions."""
+    """Lists plug-ins or shipped benchmark files with their one-line descriptions."""
     with _people_errors():
-        if group not in plugins.PACKAGES:
-            raise ValueError(f"there is no group {group!r}. {plugins.did_you_mean(group, plugins.PACKAGES)}")
-        rows = [_plugin_row(group, name) for name in plugins.names(group)]
+        if group not in LISTED:
+            raise ValueError(f"there is no group {group!r}. {plugins.did_you_mean(group, LISTED)}")
+        names = shipped.names() if group == "configs" else plugins.names(group)
+        rows = [_plugin_row(group, name) for name in names]
     if as_json:
         typer.echo(json.dumps(rows, indent=2))
         return
@@ -244,6 +265,8 @@ def list_(
 
 
 def _plugin_row(group: str, name: str) -> dict[str, Any]:
+    if group == "configs":
+        return {"name": name, "summary": shipped.summary(name)}
     module = plugins.load(group, name)
     row: dict[str, Any] = {"name": name, "summary": plugins.summary(group, name)}
     if hasattr(module, "PRESETS"):

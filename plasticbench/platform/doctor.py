@@ -36,7 +36,7 @@ def examine() -> list[Finding]:
     """Runs every check; none of them raises."""
     checks: list[tuple[str, Callable[[], str], str]] = [
         ("python", _python, ""),
-        ("torch", _torch, "pip install torch==2.13.0"),
+        ("torch", _torch, "pip install 'torch>=2.13.0'"),
         ("cpu", _cpu, ""),
         ("disk", _disk, "free some disk space"),
         ("classic", lambda: _steps("classic", "CartPole-v1"), _REINSTALL),

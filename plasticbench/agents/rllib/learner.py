@@ -24,6 +24,7 @@ from torch.optim import Optimizer
 from plasticbench.contracts.network import LayerView, NetworkView
 from plasticbench.contracts.treatment import Part, Report
 from plasticbench.learning.module_event import ModuleSubject, reset_module
+from plasticbench.learning.module_state import module_state
 from plasticbench.learning.module_views import view_of
 from plasticbench.seeding import derive_seed
 
@@ -140,6 +141,17 @@ def _reset_temperature(learner: Any) -> None:
     log_alpha.data.fill_(float(np.log(learner.config.initial_alpha)))
     for moment in _optimizer(learner, "alpha").state.get(log_alpha, {}).values():
         moment.zero_()
+
+
+def require_known(learner: Any, *, rows_alone: bool = False) -> None:
+    """Raises ``ValueError`` for networks with parameters that no treatment knows.
+
+    With ``rows_alone`` also for those with a memory, which cannot be looked at row by row.
+    """
+    for one in trained(learner):
+        module_state(one.online, 0)
+    if rows_alone and _module(learner).is_stateful():
+        raise ValueError("use_lstm: probes look at single rows of a replay, which a network with a memory cannot read")
 
 
 def weights(learner: Any) -> Weights:

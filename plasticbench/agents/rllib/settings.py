@@ -95,9 +95,9 @@ _REASONS = {
     "framework": "it is torch",
 }  # fmt: skip
 _MODEL_REASONS = {
-    "use_lstm": "resets and probes know linear and convolutional layers alone",
+    "use_lstm": "probes look at single rows of the replay, which a network with a memory cannot read",
     "vf_share_layers": "neither algorithm has a value function",
-    "fcnet_use_layernorm": "resets would leave it out while it undoes what they do to scales",
+    "fcnet_use_layernorm": "it was never compared with the structure layer_norm of native agents",
 }
 
 

@@ -15,18 +15,25 @@ if TYPE_CHECKING:
     from plasticbench.learning.layers import LayerSpec
 
 
-def split(net: NetworkState, layers: str) -> tuple[list[LayerState], list[LayerState]]:
+def split(net: NetworkState, layers: str, *, matrices_alone: bool = False) -> tuple[list[LayerState], list[LayerState]]:
     """The layers that a selector chooses, and the rest; both in the network's order.
 
     ``encoder`` and ``head`` choose by role, ``hidden`` all but the output layer, ``all`` everything; anything else is a
-    glob pattern on layer names, such as ``fc*``. Raises ``ValueError`` naming the layers if it chooses none.
+    glob pattern on layer names, such as ``fc*``. With ``matrices_alone``, embeddings that it chooses are in neither.
+    Raises ``ValueError`` naming the layers if it chooses none.
     """
-    selected = [layer for layer in net.layers if _matches(layer, layers)]
+    chosen = [layer for layer in net.layers if _matches(layer, layers)]
+    selected = [layer for layer in chosen if not (matrices_alone and layer.is_table)]
     if not selected:
-        known = ", ".join(f"{layer.name} ({layer.role})" for layer in net.layers)
+        known = ", ".join(map(_described, net.layers)) or "none: there is no layer with weights of units"
         raise ValueError(f"layers: must select at least one layer of {known}, got {layers!r}")
-    names = {layer.name for layer in selected}
+    names = {layer.name for layer in chosen}
     return selected, [layer for layer in net.layers if layer.name not in names]
+
+
+def _described(layer: LayerState) -> str:
+    facts = [layer.role, *(["embedding"] if layer.is_table else []), *(f"shared with {name}" for name in layer.also)]
+    return f"{layer.name} ({', '.join(facts)})"
 
 
 def _matches(layer: LayerState, layers: str) -> bool:
@@ -38,7 +45,7 @@ def _matches(layer: LayerState, layers: str) -> bool:
         case "encoder" | "head":
             return layer.role == layers
         case pattern:
-            return fnmatchcase(layer.name, pattern)
+            return any(fnmatchcase(name, pattern) for name in (layer.name, *layer.also))
 
 
 def inert_rest(specs: Sequence[LayerSpec], layers: str) -> dict[str, str]:

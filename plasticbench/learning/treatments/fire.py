@@ -33,10 +33,10 @@ if TYPE_CHECKING:
 class Config(Settings):
     """Weights of ``layers`` (encoder, head, hidden, all, or a glob pattern on layer names) are projected.
 
-    Biases and normalisations are never touched. A convolution is projected at each kernel position by itself, and its
-    scale is divided by their number. ``scale``: muon is sqrt(out / in), norm_preserving gives each layer the Frobenius
-    norm that it had, none leaves singular values of 1. ``iterations`` are steps of Newton-Schulz. ``rest``: the other
-    layers.
+    Biases, normalisations and embeddings are never touched. A convolution is projected at each kernel position by
+    itself, and its scale is divided by their number. ``scale``: muon is sqrt(out / in), norm_preserving gives each
+    layer the Frobenius norm that it had, none leaves singular values of 1. ``iterations`` are steps of Newton-Schulz.
+    ``rest``: the other layers.
     """
 
     solver: Solver = "svd"
@@ -98,7 +98,7 @@ class Fire:
         from plasticbench.learning.treatments._polar import deviation, project_
 
         config = self.config
-        selected, rest = split(net, config.layers)
+        selected, rest = split(net, config.layers, matrices_alone=True)
         # Row by row, so that sums over them do not depend on how the population lies in memory.
         before = {layer.name: layer.weight.value.clone(memory_format=torch.contiguous_format) for layer in net.layers}
         touched = reinitialize(rest, config.init_source) if config.rest == "reset" else set()

@@ -1,4 +1,4 @@
-"""Full reset: every weight and bias, those of normalisations included, returns to an initial value.
+"""Full reset: every parameter, those of normalisations included, returns to an initial value.
 
 Source: Nikishin et al., ICML 2022, arXiv 2205.07802 (fresh weights, new optimizer). FIRE's DQN code, Han et al., ICLR
 2026, arXiv 2602.08040, rewinds online and target network to their first initialisation and keeps Adam's state; their

@@ -1,0 +1,50 @@
+"""Benchmark files that come with the package: ``plasticbench run quickstart`` needs no file of one's own."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import typer
+import yaml
+
+from plasticbench.platform.definition.parsing import BenchmarkError
+from plasticbench.plugins import did_you_mean
+
+FOLDER = Path(__file__).parents[1] / "configs"
+
+
+def names() -> list[str]:
+    """All of them, by file name."""
+    return sorted(path.stem for path in FOLDER.glob("*.yaml"))
+
+
+def text(name: str) -> str:
+    """A file as it stands. Raises ``BenchmarkError`` with the nearest name."""
+    if name not in names():
+        raise BenchmarkError(f"no benchmark file {name!r} comes with the package. {did_you_mean(name, names())}")
+    return (FOLDER / f"{name}.yaml").read_text(encoding="utf-8")
+
+
+def summary(name: str) -> str:
+    """What the file says about itself."""
+    return str(yaml.safe_load(text(name))["description"])
+
+
+def resolved(given: str) -> Path:
+    """A file of this path, or else the shipped benchmark of this name. Raises for what could only be a name."""
+    path = Path(given)
+    if path.is_file() or path.name != given or path.suffix:
+        return path
+    if given not in names():
+        raise typer.BadParameter(f"{given!r} is no file and no shipped benchmark. {did_you_mean(given, names())}")
+    return FOLDER / f"{given}.yaml"
+
+
+def start_new(path: Path, name: str) -> None:
+    """Writes a copy to begin from. Raises ``BenchmarkError`` rather than writing over a file."""
+    content = text(name)
+    try:
+        with open(path, "x", encoding="utf-8") as file:
+            file.write(content)
+    except FileExistsError:
+        raise BenchmarkError(f"{path}: is there already; choose another name, or remove it first") from None
