@@ -25,8 +25,9 @@ PLACEHOLDERS = re.compile(r"\S*<[^>]*>\S*|\b[A-Z][A-Z0-9]*\b(?!_)|[\w+]+://\S+|\
 OWN = ("docs/check.py", "tests/test_documents.py")  # what they name need not exist
 ELSEWHERE = {"docker", "kubectl", "ssh", "apt-get", "pip", "openssl", "htpasswd", "git", "time", "export"}
 """Programs whose options nothing here can look up."""
-FOREIGN = {"--profile", "--scale", "ENABLE_INIT_CONTAINER_INJECTION", "autotune", "use_sde"}
-"""Names of Compose, KubeRay, and of the codes that a page compares ours with."""
+_ENVPOOL = {"box2d", "gfootball", "highway", "jumanji", "myosuite", "toy_text", "Extreme", "Exploration"}
+FOREIGN = {"--profile", "--scale", "ENABLE_INIT_CONTAINER_INJECTION", "autotune", "use_sde", *_ENVPOOL}
+"""Names of Compose, KubeRay, EnvPool's groups, and of the codes that a page compares ours with."""
 
 
 class Span(NamedTuple):
