@@ -20,7 +20,10 @@ _MAX_ROWS = 20  # populations that fit a screen
 
 
 class Display:
-    """Shows running segments. This one shows nothing, as ``--quiet`` asks."""
+    """Shows running segments. This one shows nothing but problems, as ``--quiet`` asks."""
+
+    def __init__(self) -> None:
+        self._errors = Console(stderr=True)
 
     def start(self) -> None:
         """Takes over the terminal."""
@@ -30,6 +33,10 @@ class Display:
 
     def message(self, text: str) -> None:
         """A line that stays and must not be missed."""
+
+    def problem(self, text: str) -> None:
+        """What went wrong, on standard error whatever else is shown."""
+        self._errors.print(text, highlight=False, markup=False, soft_wrap=True)
 
     def stop(self) -> None:
         """Gives the terminal back."""
@@ -46,6 +53,7 @@ class LiveDisplay(Display):
     """A line for everything and one for each population, redrawn in place and never wider than the terminal."""
 
     def __init__(self, console: Console) -> None:
+        super().__init__()
         self._console = console
         self._bars = Bars(
             TextColumn("{task.description}", markup=False),
@@ -114,7 +122,14 @@ class LiveDisplay(Display):
 
     def message(self, text: str) -> None:
         """Prints above the lines."""
-        self._console.print(text, highlight=False)
+        self._console.print(text, highlight=False, markup=False)
+
+    def problem(self, text: str) -> None:
+        """Above the lines where standard error is the same terminal."""
+        if self._errors.is_terminal:
+            self._console.print(text, highlight=False, markup=False, soft_wrap=True)
+        else:
+            super().problem(text)
 
     def stop(self) -> None:
         """Removes the lines."""
@@ -125,6 +140,7 @@ class PlainDisplay(Display):
     """One line per population every few seconds, for logs."""
 
     def __init__(self, console: Console) -> None:
+        super().__init__()
         self._console = console
         self._first: tuple[float, int] | None = None
         self._last_print = 0.0
@@ -155,7 +171,7 @@ class PlainDisplay(Display):
 
     def message(self, text: str) -> None:
         """Prints a line at once."""
-        self._console.print(text, highlight=False, soft_wrap=True)
+        self._console.print(text, highlight=False, markup=False, soft_wrap=True)
 
 
 def _duration(seconds: float | None) -> str:

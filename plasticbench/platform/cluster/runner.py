@@ -14,11 +14,13 @@ from dataclasses import dataclass, field
 from typing import Any, Literal
 
 import ray
-from ray.exceptions import OutOfMemoryError, RayError, RaySystemError, RayTaskError
+from ray.exceptions import RayError, RayTaskError
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
+from plasticbench.failures import Failure, failures_name, note_failure
 from plasticbench.platform.cluster.connection import check_interrupted, connected
 from plasticbench.platform.cluster.placement import Needs, check_fits, describe_nodes, needs
+from plasticbench.platform.cluster.post_mortem import PostMortem, cause, last_frames, post_mortem
 from plasticbench.platform.cluster.work_queue import WorkQueue, statuses
 from plasticbench.platform.definition.reading import Benchmark
 from plasticbench.platform.display import Display
@@ -34,6 +36,7 @@ _MAX_WAITING = 8
 _ASKED_PER_POLL = 32
 _POLL_S = 0.5
 _BURIAL_TIMEOUT_S = 60.0
+_ANSWER_TIMEOUT_S = 5.0
 _STOP_TIMEOUT_S = 120.0
 _MIRROR_TIMEOUT_S = 600.0
 
@@ -90,6 +93,7 @@ class Scheduler:
     _begun: dict[str, Segment] = field(default_factory=dict)  # and not known to be complete
     _record_bytes: dict[str, int] = field(default_factory=dict)  # of what is complete
     _deaths: dict[str, tuple[int | None, int]] = field(default_factory=dict)
+    _num_failures: Counter[str] = field(default_factory=Counter)  # by segment
     _next_show_s: float = 0.0
 
     def __post_init__(self) -> None:
@@ -166,15 +170,15 @@ class Scheduler:
         try:
             record_bytes = ray.get(running.result)
         except RayTaskError as error:
+            found = post_mortem(error, _last_step(running))
             ray.kill(running.worker)
-            cause = _cause(error)
-            if isinstance(cause, OSError | StorageError):  # storage that comes and goes
-                self._retry(segment, _text(cause))
+            if isinstance(cause(error), OSError | StorageError):  # storage that comes and goes
+                self._retry(segment, found)
             else:
-                self._fail(segment, _text(cause))
+                self._fail(segment, found)
         except RayError as error:  # the process, its node or the way to it is gone
             _bury(running.worker)
-            self._retry(segment, _text(error))
+            self._retry(segment, post_mortem(error, running.progress.step if running.progress else None))
         else:
             self.tracker.committed.remote(record_bytes)
             self._record_bytes |= record_bytes
@@ -198,20 +202,47 @@ class Scheduler:
                 return waiting.segment
         return None
 
-    def _retry(self, segment: Segment, reason: str) -> None:
+    def _retry(self, segment: Segment, found: PostMortem) -> None:
         newest = CheckpointStore(self.directory.checkpoints).newest_number(segment.id)
         known, count = self._deaths.get(segment.id, (None, 0))
         count = count + 1 if newest == known else 1
         self._deaths[segment.id] = newest, count
         if count >= _MAX_DEATHS:
-            self._fail(segment, f"it died {count} times in a row without a new commit, the last time of: {reason}")
+            why = f"it died {count} times in a row without a new commit, the last time of: {found.reason}"
+            self._fail(segment, found._replace(reason=why))
             return
-        self.display.message(f"{segment.id} died and is starting again from its last commit. It died of: {reason}")
+        self._note(segment, found, is_final=False)
+        self.display.problem(f"{segment.id} died and is starting again from its last commit. It died of: {found.reason}")
         self.queue.rest(segment, time.monotonic() + (0.0 if count == 1 else 2.0**count))
 
-    def _fail(self, segment: Segment, reason: str) -> None:
-        self.queue.fail(segment, reason)
-        self.display.message(f"{segment.id} failed: {reason}")
+    def _fail(self, segment: Segment, found: PostMortem) -> None:
+        self.queue.fail(segment, found.reason)
+        at = "" if found.step is None else f" at step {found.step:,}"
+        lines = [f"{segment.id} failed{at}: {found.reason}", *last_frames(found.traceback)]
+        if self._note(segment, found, is_final=True):
+            lines.append(f"The whole traceback: {self.directory.path / failures_name(self.directory.path)}")
+        self.display.problem("\n    ".join(lines))
+
+    def _note(self, segment: Segment, found: PostMortem, is_final: bool) -> bool:
+        """Keeps it in the run directory; returns whether that can be written."""
+        self._num_failures[segment.id] += 1
+        failure = Failure(
+            segment=segment.id,
+            trials=list(dict.fromkeys(trial for member in segment.members for trial in member.trials)),
+            step=found.step,
+            time=time.time(),
+            exception=found.reason,
+            traceback=found.traceback,
+            worker=found.worker,
+            attempt=self._num_failures[segment.id],
+            is_final=is_final,
+        )
+        try:
+            note_failure(self.directory.path, failure)
+        except OSError as error:
+            self.display.problem(f"{segment.id}: its failure cannot be kept in the run directory: {error}")
+            return False
+        return True
 
     def _ask(self, running: _Running) -> None:
         running.asked_s = time.monotonic()
@@ -275,29 +306,19 @@ def _node_resources() -> list[dict[str, float]]:
     return [node["Resources"] for node in ray.nodes() if node["Alive"]]  # type: ignore[no-untyped-call]
 
 
+def _last_step(running: _Running) -> int | None:
+    """Where the segment stood when its code failed: the process still answers."""
+    try:
+        progress: Progress | None = ray.get(running.worker.progress.remote(), timeout=_ANSWER_TIMEOUT_S)
+    except RayError:
+        return None
+    return progress.step if progress is not None and progress.segment == running.segment.id else None
+
+
 def _bury(worker: Any) -> None:
     """Returns once the worker is dead, not merely out of reach: two must never write one segment."""
     ray.kill(worker)
     ray.wait([worker.progress.remote()], timeout=_BURIAL_TIMEOUT_S)
-
-
-def _cause(error: RayTaskError) -> Exception:
-    """What went wrong in a worker, be it with what it did or with what it was sent."""
-    cause = error.cause.client_exc if isinstance(error.cause, RaySystemError) else error.cause
-    return cause if isinstance(cause, Exception) else error
-
-
-def _text(error: Exception) -> str:
-    text = f"{type(error).__name__}: {' '.join(str(error).split())}"
-    match error:
-        case OutOfMemoryError():
-            return (
-                f"its node ran short of memory, and Ray ended it. Lower execution.members_per_population or "
-                f"agent.capacity_transitions, or give the node more memory. {text}"
-            )
-        case ModuleNotFoundError():
-            return f"{text}. The node lacks a plug-in, or a package of requirements.lock"
-    return text
 
 
 def start_tracker(directory: RunDirectory, tracking_uri: str | None) -> Any:
