@@ -1,5 +1,7 @@
 """The command line: parses arguments and calls, nothing else."""
 
+# PyTorch, Ray, MLflow, pandas and whatever imports them are imported by the commands that need them.
+
 from __future__ import annotations
 
 import dataclasses
@@ -11,19 +13,16 @@ import shlex
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 from rich.console import Console
 from rich.table import Table
 
 from plasticbench import plugins
-from plasticbench.platform.cluster.connection import prepare_environment
-from plasticbench.platform.definition.reading import BenchmarkError, load
-from plasticbench.platform.planning.disk import disk_use
-from plasticbench.platform.planning.plan import make_plan, summary
-from plasticbench.platform.rundir import RunDirectory
-from plasticbench.storage import connect
+
+if TYPE_CHECKING:
+    from plasticbench.platform.rundir import RunDirectory
 
 DONE, FAILED, BAD_INPUT, INTERRUPTED = 0, 1, 2, 130
 
@@ -51,7 +50,7 @@ def _people_errors() -> Iterator[None]:
     """One clear message and exit code 2 for what the user can mend."""
     try:
         yield
-    except (BenchmarkError, ValueError, OSError) as error:
+    except (ValueError, OSError) as error:
         err.print(f"[bold red]Error:[/] {_escape(str(error))}", highlight=False, soft_wrap=True)
         raise typer.Exit(BAD_INPUT) from None
     except KeyboardInterrupt:
@@ -73,12 +72,17 @@ def run(
 ) -> None:
     """Trains every combination of a benchmark file and reports."""
     with _people_errors():
+        from plasticbench.platform.cluster.connection import prepare_environment
+
         prepare_environment(address)  # before anything that the file names may import Ray
         _require_absolute_in_job(out_dir)
+        from plasticbench.platform.definition.reading import load
+        from plasticbench.platform.planning.plan import make_plan
+
         benchmark = load(config, set_ or [])
         plan = make_plan(benchmark)
         name = re.sub(r"[^A-Za-z0-9._-]+", "-", benchmark.name)
-        directory = RunDirectory(connect(out_dir) if out_dir else Path("runs") / name)
+        directory = _directory(out_dir or f"runs/{name}")
         directory.require_tracking(tracking_uri)
         with directory.lock():
             directory.create(benchmark, plan)
@@ -90,9 +94,11 @@ def run(
 def resume(run_dir: RunDir, address: Address = None, tracking_uri: Uri = None, quiet: Quiet = False) -> None:
     """Goes on with a run that was interrupted or that failed."""
     with _people_errors():
+        from plasticbench.platform.cluster.connection import prepare_environment
+
         prepare_environment(address)
         _require_absolute_in_job(run_dir)
-        directory = RunDirectory(connect(run_dir))
+        directory = _directory(run_dir)
         directory.require()
         directory.require_tracking(tracking_uri)
         with directory.lock():
@@ -113,6 +119,13 @@ def _require_absolute(out_dir: str) -> None:
         )
 
 
+def _directory(text: str) -> RunDirectory:
+    from plasticbench.platform.rundir import RunDirectory
+    from plasticbench.storage import connect
+
+    return RunDirectory(connect(text))
+
+
 def _execute(directory: RunDirectory, address: str | None, tracking_uri: str | None, quiet: bool) -> int:
     from plasticbench.platform import session  # ray and mlflow take seconds to import: only where they are needed
 
@@ -124,6 +137,10 @@ def _execute(directory: RunDirectory, address: str | None, tracking_uri: str | N
 def plan(config: Config, set_: Overrides = None, as_json: AsJson = False) -> None:
     """Shows trials, populations, segments and shared prefixes of a benchmark file, and what they cost."""
     with _people_errors():
+        from plasticbench.platform.definition.reading import load
+        from plasticbench.platform.planning.disk import disk_use
+        from plasticbench.platform.planning.plan import make_plan, summary
+
         benchmark = load(config, set_ or [])
         made = make_plan(benchmark)
         if as_json:
@@ -155,7 +172,7 @@ def _size(num_bytes: int) -> str:
 def report(run_dir: RunDir, tracking_uri: Uri = None) -> None:
     """Rebuilds the report from the records alone; with --tracking-uri also brings that MLflow store up to date."""
     with _people_errors():
-        directory = RunDirectory(connect(run_dir))
+        directory = _directory(run_dir)
         directory.require()
         from plasticbench.analysis.report import write_report
 
@@ -176,6 +193,7 @@ def leaderboard(
     with _people_errors():
         from plasticbench.analysis.leaderboard import leaderboard as rank
         from plasticbench.analysis.leaderboard_text import to_json, to_markdown
+        from plasticbench.storage import connect
 
         board = rank([connect(run_dir) for run_dir in run_dirs])
         if html is not None:
@@ -206,12 +224,12 @@ def list_(
 
 
 def _plugin_row(group: str, name: str) -> dict[str, str | list[str]]:
-    module = plugins.load(group, name)
-    row: dict[str, str | list[str]] = {"name": name, "summary": plugins.summary(group, name)}
-    if hasattr(module, "PRESETS"):
-        row["presets"] = sorted(module.PRESETS)
-    if hasattr(module, "tasks"):
-        row["tasks"] = list(module.tasks())
+    outline = plugins.outline(group, name)
+    row: dict[str, str | list[str]] = {"name": name, "summary": outline.summary}
+    if outline.presets:
+        row["presets"] = list(outline.presets)
+    if outline.has_tasks:
+        row["tasks"] = list(plugins.load(group, name).tasks())
     return row
 
 
@@ -250,6 +268,8 @@ def submit(
 ) -> None:
     """Runs a benchmark file as a job on a Ray cluster; submit it again with the same --out to go on with it."""
     with _people_errors():
+        from plasticbench.platform.definition.reading import load
+
         _require_absolute(out_dir)
         benchmark = load(config, set_ or [])
         options = [part for setting in set_ or [] for part in ("--set", setting)]
@@ -337,7 +357,7 @@ def ui(
 ) -> None:
     """Serves MLflow's pages for a run's own store on this machine, until interrupted."""
     with _people_errors():
-        directory = RunDirectory(connect(run_dir))
+        directory = _directory(run_dir)
         directory.require()
         from plasticbench.platform.tracking.mirror import ui_command
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterator, Sequence
+from typing import TYPE_CHECKING
 
 from rich.console import Console
 from rich.progress import BarColumn, TaskID, TextColumn, TimeRemainingColumn
@@ -12,7 +13,9 @@ from rich.table import Column, Table
 
 from plasticbench.analysis.leaderboard import ALL, Estimate, Row
 from plasticbench.analysis.leaderboard_text import diverged_text
-from plasticbench.platform.training.segment import Progress
+
+if TYPE_CHECKING:
+    from plasticbench.platform.training.segment import Progress
 
 _PLAIN_PERIOD_S = 15.0
 _SPEED_PERIOD_S = 300.0  # the time that is left should not jump with every evaluation

@@ -19,7 +19,7 @@ from contextlib import contextmanager
 from upath import UPath
 
 from plasticbench import storage
-from plasticbench.platform.definition.reading import BenchmarkError
+from plasticbench.platform.definition.parsing import BenchmarkError
 
 logger = logging.getLogger(__name__)
 

@@ -7,14 +7,16 @@ from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-
-import yaml
+from typing import TYPE_CHECKING
 
 from plasticbench import storage
-from plasticbench.platform.definition.reading import Benchmark, BenchmarkError, from_dict
+from plasticbench.platform.definition.parsing import BenchmarkError
 from plasticbench.platform.lease import held_lease
-from plasticbench.platform.planning.plan import Plan
 from plasticbench.storage import Location
+
+if TYPE_CHECKING:  # reading a benchmark takes PyTorch, which a command that only looks at a run must not wait for
+    from plasticbench.platform.definition.benchmark import Benchmark
+    from plasticbench.platform.planning.plan import Plan
 
 _LOCKS = {"lock", "lock.json"}
 
@@ -72,6 +74,8 @@ class RunDirectory:
             return
         if storage.entries(self.path).keys() - _LOCKS:
             raise BenchmarkError(f"--out: {self.path} is not empty and not a run directory. Choose another directory")
+        import yaml
+
         resolved = yaml.safe_dump(benchmark.resolved(), sort_keys=False, allow_unicode=True)
         storage.write_atomically(self.benchmark_file, resolved.encode())
         # The plan comes last: a directory with a plan is a whole run directory.
@@ -79,11 +83,17 @@ class RunDirectory:
 
     def benchmark(self) -> Benchmark:
         """The resolved benchmark that this run was started with."""
+        import yaml
+
+        from plasticbench.platform.definition.reading import from_dict
+
         self.require()
         return from_dict(yaml.safe_load(storage.read(self.benchmark_file)), source=str(self.benchmark_file))
 
     def plan(self) -> Plan:
         """The plan that this run was started with."""
+        from plasticbench.platform.planning.plan import Plan
+
         self.require()
         return Plan.from_json(storage.read(self.plan_file).decode())
 

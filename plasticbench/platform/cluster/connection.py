@@ -14,7 +14,7 @@ from contextlib import contextmanager
 from ipaddress import ip_address
 from typing import Any
 
-from plasticbench.platform.definition.reading import BenchmarkError
+from plasticbench.platform.definition.parsing import BenchmarkError
 
 _CONNECT_TIMEOUT_S = 5.0
 _OBJECT_STORE_BYTES = 100 << 20  # nothing large passes through it

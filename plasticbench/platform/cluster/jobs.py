@@ -21,7 +21,7 @@ from ray.exceptions import RayError
 from ray.job_submission import JobDetails, JobStatus, JobSubmissionClient
 
 import plasticbench
-from plasticbench.platform.definition.reading import BenchmarkError
+from plasticbench.platform.definition.parsing import BenchmarkError
 
 _CONNECT_TIMEOUT_S = 5.0
 _RECONNECT_PAUSE_S = 1.0

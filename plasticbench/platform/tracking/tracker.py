@@ -7,12 +7,15 @@ import os
 import threading
 import time
 from collections.abc import Callable, Iterable, Mapping
+from typing import TYPE_CHECKING
 
-from plasticbench.platform.planning.plan import Segment
 from plasticbench.platform.rundir import RunDirectory
 from plasticbench.platform.tracking.mirror import Mirror, RunStatus, TrackingUnavailable, UnreadableRecords
 from plasticbench.platform.training.checkpoint import CheckpointError, CheckpointStore
 from plasticbench.storage import location
+
+if TYPE_CHECKING:
+    from plasticbench.platform.planning.plan import Segment
 
 logger = logging.getLogger(__name__)
 
