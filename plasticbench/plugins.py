@@ -116,7 +116,7 @@ class Outline(NamedTuple):
 
 
 def outline(group: str, name: str) -> Outline:
-    """First line of the docstring, presets, and whether it names tasks: from the source, as most would import PyTorch."""
+    """Docstring's first line, presets, whether it names tasks: from the source, as most would import PyTorch."""
     found = importlib.util.find_spec(_module_name(group, name))
     if found is None or found.origin is None or not found.origin.endswith(".py"):
         return _imported_outline(group, name)

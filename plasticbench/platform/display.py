@@ -9,10 +9,13 @@ from typing import TYPE_CHECKING
 from rich.console import Console
 from rich.progress import BarColumn, TaskID, TextColumn, TimeRemainingColumn
 from rich.progress import Progress as Bars
+from rich.status import Status
 from rich.table import Column, Table
+from rich.text import Text
 
 from plasticbench.analysis.leaderboard import ALL, Estimate, Row
 from plasticbench.analysis.leaderboard_text import diverged_text
+from plasticbench.platform.heartbeat import Pace, duration
 
 if TYPE_CHECKING:
     from plasticbench.platform.training.segment import Progress
@@ -40,6 +43,9 @@ class Display:
     def problem(self, text: str) -> None:
         """What went wrong, on standard error whatever else is shown."""
         self._errors.print(text, highlight=False, markup=False, soft_wrap=True)
+
+    def waiting(self, text: str) -> None:
+        """What the driver waits for when nothing trains any more; the newest text is what counts."""
 
     def stop(self) -> None:
         """Gives the terminal back."""
@@ -74,6 +80,7 @@ class LiveDisplay(Display):
         self._all = self._bars.add_task(self._name("all populations"), total=None, speed="", evaluation="")
         self._populations: dict[str, TaskID] = {}
         self._total: int | None = None
+        self._status: Status | None = None
 
     def start(self) -> None:
         """Takes over the terminal."""
@@ -134,9 +141,19 @@ class LiveDisplay(Display):
         else:
             super().problem(text)
 
+    def waiting(self, text: str) -> None:
+        """A line that is redrawn in place until ``stop``."""
+        if self._status is None:
+            self._status = self._console.status("")
+            self._status.start()
+        self._status.update(Text(text))
+
     def stop(self) -> None:
         """Removes the lines."""
         self._bars.stop()
+        if self._status is not None:
+            self._status.stop()
+            self._status = None
 
 
 class PlainDisplay(Display):
@@ -145,12 +162,12 @@ class PlainDisplay(Display):
     def __init__(self, console: Console) -> None:
         super().__init__()
         self._console = console
-        self._first: tuple[float, int] | None = None
+        self._pace = Pace()
         self._last_print = 0.0
 
     def update(self, running: Sequence[Progress], member_steps_left: int) -> None:
         """Prints if the last lines are old enough."""
-        left = _duration(self._seconds_left(member_steps_left))
+        left = duration(self._pace.seconds_left(member_steps_left))
         if time.monotonic() - self._last_print < _PLAIN_PERIOD_S:
             return
         self._last_print = time.monotonic()
@@ -164,25 +181,15 @@ class PlainDisplay(Display):
                 f" last return {_evaluation(p)}{diverged}, all done in about {left}"
             )
 
-    def _seconds_left(self, member_steps_left: int) -> float | None:
-        """By the speed over the whole run; ``None`` until something can be said."""
-        now = time.monotonic()
-        if self._first is None:
-            self._first = (now, member_steps_left)
-        done, seconds = self._first[1] - member_steps_left, now - self._first[0]
-        return member_steps_left * seconds / done if done > 0 and seconds > 3 else None
+    def waiting(self, text: str) -> None:
+        """Prints if the last line is old enough."""
+        if time.monotonic() - self._last_print >= _PLAIN_PERIOD_S:
+            self._last_print = time.monotonic()
+            self.message(text)
 
     def message(self, text: str) -> None:
         """Prints a line at once."""
         self._console.print(text, highlight=False, markup=False, soft_wrap=True)
-
-
-def _duration(seconds: float | None) -> str:
-    if seconds is None:
-        return "-"
-    minutes, rest = divmod(round(seconds), 60)
-    hours, minutes = divmod(minutes, 60)
-    return f"{hours}h{minutes:02d}m" if hours else f"{minutes}m{rest:02d}s"
 
 
 def _evaluation(progress: Progress) -> str:

@@ -22,7 +22,10 @@ _PACKAGE = Path(plasticbench.__file__).parent
 
 
 class PostMortem(NamedTuple):
-    """Why a segment ended: ``reason`` in one line, ``traceback`` as Python prints it, ``worker`` is process and node."""
+    """Why a segment ended: ``reason`` in one line, ``traceback`` as Python prints it, the ``worker``'s process and node.
+
+    ``step`` is in agent steps, ``None`` if unknown.
+    """
 
     reason: str
     traceback: str

@@ -9,7 +9,7 @@ import heapq
 import threading
 import time
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
@@ -21,24 +21,27 @@ from plasticbench.failures import Failure, failures_name, note_failure
 from plasticbench.platform.cluster.connection import check_interrupted, connected
 from plasticbench.platform.cluster.placement import Needs, check_fits, describe_nodes, needs
 from plasticbench.platform.cluster.post_mortem import PostMortem, cause, last_frames, post_mortem
-from plasticbench.platform.cluster.work_queue import WorkQueue, statuses
+from plasticbench.platform.cluster.work_queue import WorkQueue, reasons, statuses
 from plasticbench.platform.definition.reading import Benchmark
 from plasticbench.platform.display import Display
+from plasticbench.platform.heartbeat import Heartbeat
 from plasticbench.platform.planning.plan import Plan, Segment
 from plasticbench.platform.rundir import RunDirectory
-from plasticbench.platform.tracking.tracker import Tracker, committed_bytes
+from plasticbench.platform.tracking.tracker import Standing, Tracker, committed_bytes
 from plasticbench.platform.training.checkpoint import CheckpointStore, StorageError
 from plasticbench.platform.training.segment import Progress, SegmentRun
 from plasticbench.storage import Location, location
 
 _MAX_DEATHS = 4  # of one segment, without a commit in between
+_MAX_TRACKER_DEATHS = 8  # in a whole run; a resume sends what is left
 _MAX_WAITING = 8
 _ASKED_PER_POLL = 32
 _POLL_S = 0.5
 _BURIAL_TIMEOUT_S = 60.0
 _ANSWER_TIMEOUT_S = 5.0
 _STOP_TIMEOUT_S = 120.0
-_MIRROR_TIMEOUT_S = 600.0
+_MIRROR_TIMEOUT_S = 180.0
+_TELL_S = 1.0
 
 Outcome = Literal["complete", "failed", "interrupted"]
 
@@ -94,11 +97,18 @@ class Scheduler:
     _record_bytes: dict[str, int] = field(default_factory=dict)  # of what is complete
     _deaths: dict[str, tuple[int | None, int]] = field(default_factory=dict)
     _num_failures: Counter[str] = field(default_factory=Counter)  # by segment
+    _heartbeat: Heartbeat = field(init=False)
     _next_show_s: float = 0.0
 
     def __post_init__(self) -> None:
         self.queue = WorkQueue(self.plan.segments)
         self._actor = ray.remote(SegmentWorker)
+        self._heartbeat = Heartbeat(self.directory.path)
+
+    @property
+    def record_bytes(self) -> Mapping[str, int]:
+        """Committed length of the record file of each trial that has segments which are complete."""
+        return self._record_bytes
 
     def run(self) -> Outcome:
         """Returns once nothing more can be done."""
@@ -115,6 +125,7 @@ class Scheduler:
             return "interrupted"
         finally:
             self.display.stop()
+            self._heartbeat.say("tracking")
         return "failed" if self.queue.failed else "complete"
 
     def _start_ready(self) -> bool:
@@ -212,7 +223,9 @@ class Scheduler:
             self._fail(segment, found._replace(reason=why))
             return
         self._note(segment, found, is_final=False)
-        self.display.problem(f"{segment.id} died and is starting again from its last commit. It died of: {found.reason}")
+        self.display.problem(
+            f"{segment.id} died and is starting again from its last commit. It died of: {found.reason}"
+        )
         self.queue.rest(segment, time.monotonic() + (0.0 if count == 1 else 2.0**count))
 
     def _fail(self, segment: Segment, found: PostMortem) -> None:
@@ -255,6 +268,7 @@ class Scheduler:
         shown = [running.progress for running in self._running.values() if running.progress is not None]
         done = sum(progress.num_members * (progress.step - progress.from_step) for progress in shown)
         self.display.update(shown, self.queue.member_steps_left - done)
+        self._heartbeat.beat(shown, self.queue.member_steps_left - done)
         silent = set(self._asked.values())
         able = (running for running in self._running.values() if running not in silent)
         for running in heapq.nsmallest(_ASKED_PER_POLL, able, key=lambda running: running.asked_s):
@@ -270,17 +284,26 @@ class Scheduler:
         results = [running.result for running in placed]
         ray.wait(results, num_returns=len(results), timeout=_STOP_TIMEOUT_S) if results else None
 
-    def finish_tracking(self, report_dir: Location | None) -> str | None:
-        """Waits until MLflow has everything, for as long as that gets further; returns why not if it has not."""
-        ended, progress = statuses(self.plan, self.queue), -1
+    def finish_tracking(
+        self, report_dir: Location | None, tell: Callable[[int], None] = lambda left: None
+    ) -> str | None:
+        """Waits until MLflow has everything, for as long as that gets further; returns why not if it has not.
+
+        ``tell`` hears every second how many trials are left.
+        """
+        ended, standing, since_s = statuses(self.plan, self.queue), Standing(0, 0), time.monotonic()
         try:
             # What died or was stopped may have committed more than it could tell.
             record_bytes = self._record_bytes | committed_bytes(self.directory, self._begun.values())
-            answer = self.tracker.finish.remote(record_bytes, ended, str(report_dir) if report_dir else None)
-            while not ray.wait([answer], timeout=_MIRROR_TIMEOUT_S)[0]:
-                before, progress = progress, ray.get(self.tracker.progress.remote(), timeout=_MIRROR_TIMEOUT_S)
-                if progress == before:
+            report = str(report_dir) if report_dir else None
+            answer = self.tracker.finish.remote(record_bytes, ended, report, reasons(self.plan, self.queue))
+            while not ray.wait([answer], timeout=_TELL_S)[0]:
+                check_interrupted()
+                before, standing = standing, ray.get(self.tracker.standing.remote(), timeout=_MIRROR_TIMEOUT_S)
+                since_s = since_s if standing == before else time.monotonic()
+                if time.monotonic() - since_s > _MIRROR_TIMEOUT_S:
                     return f"the tracker sent nothing for {_MIRROR_TIMEOUT_S:g} s"
+                tell(standing.left)
             message: str | None = ray.get(answer)
         except RayError as error:
             return f"the tracker did not answer: {error}"
@@ -322,12 +345,16 @@ def _bury(worker: Any) -> None:
 
 
 def start_tracker(directory: RunDirectory, tracking_uri: str | None) -> Any:
-    """The actor that mirrors records; Ray restarts it if it dies.
+    """The actor that mirrors records; Ray restarts it if it dies, unless it does nothing else.
 
     It runs on the driver's node, as several machines must not share the embedded SQLite file, while there is that node.
     """
     here = NodeAffinitySchedulingStrategy(ray.get_runtime_context().get_node_id(), soft=True)
     actor = ray.remote(Tracker).options(
-        num_cpus=0, max_restarts=-1, max_task_retries=-1, max_concurrency=8, scheduling_strategy=here
+        num_cpus=0,
+        max_restarts=_MAX_TRACKER_DEATHS,
+        max_task_retries=_MAX_TRACKER_DEATHS,
+        max_concurrency=8,
+        scheduling_strategy=here,
     )
     return actor.remote(str(directory.path), tracking_uri)

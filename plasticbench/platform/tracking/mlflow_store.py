@@ -8,6 +8,7 @@ from __future__ import annotations
 import logging
 import os
 import re
+import shlex
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
@@ -18,7 +19,7 @@ from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Literal
 from urllib.parse import urlsplit
 
-from plasticbench.platform.tracking.run_specs import RunSpec
+from plasticbench.platform.tracking.run_specs import NOTE, RunSpec
 from plasticbench.records import Record
 
 if TYPE_CHECKING:
@@ -31,6 +32,9 @@ _MAX_NAME_CHARACTERS = 250
 _MAX_VALUE_CHARACTERS = 6000
 _CONNECT_TIMEOUT_S = 5
 _RUN_DIRECTORY_TAG = "plasticbench.run"
+
+_KIND = {"mlflow.experimentKind": "custom_model_development"}
+"""Runs, metrics and charts come first; without it MLflow 3.17 opens an experiment on its pages for language models."""
 
 # A value that the user has exported wins over these.
 _CLIENT_SETTINGS = {
@@ -195,6 +199,14 @@ def _advice(tracking_uri: str, error: Exception) -> str:
     return masked(f"MLflow store {tracking_uri} cannot be used: {advice}. Cause: {cause}", tracking_uri)
 
 
+def _how_to_restore(tracking_uri: str, experiment: str, experiment_id: str) -> str:
+    return (
+        f"the experiment {experiment!r} was deleted in MLflow, which keeps its name. Restore it: MLFLOW_TRACKING_URI="
+        f"{shlex.quote(masked(tracking_uri, tracking_uri))} mlflow experiments restore --experiment-id {experiment_id}"
+        "; or give the benchmark another name, and run it into another directory"
+    )
+
+
 def masked(text: str, tracking_uri: str) -> str:
     """The text without the password of the URI."""
     password = urlsplit(tracking_uri).password
@@ -234,10 +246,14 @@ class Store:
         found = client.get_experiment_by_name(experiment)
         if found is None:
             location = None if scheme(tracking_uri) == "http" else artifacts
-            tags = {"mlflow.note.content": note[:_MAX_VALUE_CHARACTERS]} if note else {}
-            experiment_id = client.create_experiment(experiment, location, tags)
+            tags = {NOTE: note[:_MAX_VALUE_CHARACTERS]} if note else {}
+            experiment_id = client.create_experiment(experiment, location, tags | _KIND)
+        elif found.lifecycle_stage == "deleted":
+            raise TrackingUnavailable(_how_to_restore(tracking_uri, experiment, found.experiment_id))
         else:
             experiment_id = found.experiment_id
+            for name, value in _KIND.items() - found.tags.items():
+                client.set_experiment_tag(experiment_id, name, value)
         store = cls(client, experiment_id, run_directory)
         store._find_runs()
         return store
@@ -297,7 +313,7 @@ class Store:
 
     def tag(self, run_id: str, name: str, value: str) -> None:
         """Sets a tag of a run."""
-        self._client.set_tag(run_id, name, value)
+        self._client.set_tag(run_id, name, value[:_MAX_VALUE_CHARACTERS])
 
     def reopen(self, run_id: str) -> None:
         """Shows a resumed run as running again."""
