@@ -3,14 +3,20 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+import re
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import NamedTuple
 
 from plasticbench.append_log import append_log
 from plasticbench.storage import Location
 
 _FILE = "failures.jsonl"
+_FRAME = re.compile(r'^ *File "([^"]+)", line (\d+), in (.+)\n(?: +(?!File ")(\S.*)\n)?', re.MULTILINE)
+_LIBRARY = re.compile(r"^<|/(?:site|dist)-packages/|/lib/python3[^/]*/")
+_NUM_FRAMES = 3
+_PACKAGE = Path(__file__).parent
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -71,3 +77,26 @@ def last_failures(run_dir: Location) -> dict[str, Failure]:
 def failures_name(run_dir: Location) -> str:
     """Where they lie below the run directory: a file on a disk, a folder of parts in an object store."""
     return _FILE if isinstance(run_dir, Path) else _FILE.removesuffix(".jsonl") + "/"
+
+
+def last_frames(traceback: str) -> list[str]:
+    """The last lines of code that the user wrote, innermost last; of plasticbench where there are none of those."""
+    frames = [frame for frame in _frames(traceback) if not _LIBRARY.search(frame.path)]
+    own = [frame for frame in frames if not _is_ours(frame.path)]
+    return [frame.text for frame in (own or frames)[-_NUM_FRAMES:]]
+
+
+class _Frame(NamedTuple):
+    path: str
+    text: str
+
+
+def _frames(traceback: str) -> Iterator[_Frame]:
+    for path, line, name, code in _FRAME.findall(traceback):
+        yield _Frame(path, f"{path}:{line}, in {name}" + (f": {code.strip()}" if code else ""))
+
+
+def _is_ours(path: str) -> bool:
+    """Whether this package has such a file: on other machines, and in jobs, it lies in another folder."""
+    _, found, inside = path.rpartition("/plasticbench/")
+    return bool(found) and (_PACKAGE / inside).exists()

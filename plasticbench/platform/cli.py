@@ -184,6 +184,20 @@ def report(run_dir: RunDir, tracking_uri: Uri = None) -> None:
 
 
 @app.command()
+def status(run_dir: RunDir, as_json: AsJson = False) -> None:
+    """Says what is done, running or failed and why, and the time left: also of a run on another machine."""
+    with _people_errors():
+        from plasticbench.platform import status as standing
+
+        found = standing.status(_directory(run_dir))
+    if as_json:
+        typer.echo(json.dumps(standing.to_json(found), indent=2))
+    else:
+        for line in standing.to_text(found):
+            out.print(line, highlight=False, markup=False, soft_wrap=True)
+
+
+@app.command()
 def leaderboard(
     run_dirs: Annotated[list[str], typer.Argument(help="Run directories or their URIs, compared in one table.")],
     as_json: AsJson = False,
@@ -315,8 +329,8 @@ def list_jobs(address: Dashboard = None) -> None:
             typer.echo(jobs.describe(job))
 
 
-@jobs_app.command()
-def status(job_id: Job, address: Dashboard = None) -> None:
+@jobs_app.command("status")
+def job_status(job_id: Job, address: Dashboard = None) -> None:
     """Says where a job stands."""
     from plasticbench.platform.cluster import jobs
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import fcntl
+import time
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
@@ -11,7 +12,7 @@ from typing import TYPE_CHECKING
 
 from plasticbench import storage
 from plasticbench.platform.definition.parsing import BenchmarkError
-from plasticbench.platform.lease import held_lease
+from plasticbench.platform.lease import held_lease, is_held
 from plasticbench.storage import Location
 
 if TYPE_CHECKING:  # reading a benchmark takes PyTorch, which a command that only looks at a run must not wait for
@@ -19,6 +20,7 @@ if TYPE_CHECKING:  # reading a benchmark takes PyTorch, which a command that onl
     from plasticbench.platform.planning.plan import Plan
 
 _LOCKS = {"lock", "lock.json"}
+_LOCK_TRIES = 5
 
 
 @dataclass(frozen=True, slots=True)
@@ -118,6 +120,23 @@ class RunDirectory:
             return _locked(self.path)
         return held_lease(self.path / "lock.json")
 
+    def is_driven(self) -> bool:
+        """Whether a driver is at work. Locks of other machines may be invisible; a lease is watched for seconds."""
+        if isinstance(self.path, Path):
+            return _is_locked(self.path / "lock")
+        return is_held(self.path / "lock.json")
+
+
+def _is_locked(file: Path) -> bool:
+    try:
+        with open(file) as lock:
+            fcntl.flock(lock, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return True
+    except OSError:
+        return False  # there is none, or none that we may see
+    return False
+
 
 @contextmanager
 def _locked(folder: Path) -> Iterator[None]:
@@ -131,8 +150,12 @@ def _locked(folder: Path) -> Iterator[None]:
             f"{folder}: cannot be written: {error.strerror}. Choose a directory that can be"
         ) from error
     with file:
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError as error:
-            raise BenchmarkError(f"{folder}: another plasticbench is running in this directory") from error
+        for patience in range(_LOCK_TRIES, 0, -1):
+            try:
+                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                break
+            except BlockingIOError as error:  # `plasticbench status` may hold it for a moment
+                if patience == 1:
+                    raise BenchmarkError(f"{folder}: another plasticbench is running in this directory") from error
+                time.sleep(0.1)
         yield

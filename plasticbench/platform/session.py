@@ -42,6 +42,7 @@ def execute(
     run = _Session(directory, tracking_uri, console, display)
     finished = finished_bytes(directory, plan.segments, plan.budget_steps)
     if finished is None:
+        heartbeat.say("training")
         code = _train(run, address)
     elif ending.is_known(directory.path, tracking_uri, finished):
         run.show_results()

@@ -17,10 +17,10 @@ import ray
 from ray.exceptions import RayError, RayTaskError
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
-from plasticbench.failures import Failure, failures_name, note_failure
+from plasticbench.failures import Failure, failures_name, last_frames, note_failure
 from plasticbench.platform.cluster.connection import check_interrupted, connected
 from plasticbench.platform.cluster.placement import Needs, check_fits, describe_nodes, needs
-from plasticbench.platform.cluster.post_mortem import PostMortem, cause, last_frames, post_mortem
+from plasticbench.platform.cluster.post_mortem import PostMortem, cause, post_mortem
 from plasticbench.platform.cluster.work_queue import WorkQueue, reasons, statuses
 from plasticbench.platform.definition.reading import Benchmark
 from plasticbench.platform.display import Display

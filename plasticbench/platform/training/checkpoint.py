@@ -155,12 +155,16 @@ class CheckpointStore:
 
     def completed(self, segment: str) -> Commit | None:
         """The newest manifest if it is that of a complete segment, whatever became of its files."""
+        commit = self.newest(segment)
+        return commit if commit is not None and commit.complete else None
+
+    def newest(self, segment: str) -> Commit | None:
+        """The newest manifest, whatever became of its files; ``None`` if there is none that can be read."""
         numbers = _numbers(storage.entries(self.folder / segment))
         try:
-            commit = self._read(segment, numbers[-1]) if numbers else None
+            return self._read(segment, numbers[-1]) if numbers else None
         except CheckpointError:
             return None  # `latest` tells
-        return commit if commit is not None and commit.complete else None
 
     def record_bytes(self, segment: str) -> dict[str, int]:
         """Committed lengths of the segment's record files, empty before its first commit."""
