@@ -14,6 +14,7 @@ from plasticbench.analysis.aggregate import Runs
 from plasticbench.analysis.curves import final_value, window_mean
 from plasticbench.analysis.divergence import RATIO, Overvalued, overvalued
 from plasticbench.analysis.runs import Run
+from plasticbench.failures import last_failures
 from plasticbench.storage import Location
 
 RECORD_NAMES = ("eval/return", "eval/score", RATIO)
@@ -25,6 +26,7 @@ class Outcome:
     """What one trial reached. NaN: the final evaluation is missing, or there is no event to be after.
 
     ``overvalued`` is the mark of a trial whose values diverged; ``has_value_ratio`` says whether it recorded any.
+    ``failure`` says why a trial without its final evaluation failed, where that is known.
     """
 
     task: str
@@ -36,6 +38,7 @@ class Outcome:
     agent: str = ""
     has_value_ratio: bool = False
     overvalued: Overvalued | None = None
+    failure: str = ""
 
     @property
     def is_complete(self) -> bool:
@@ -49,23 +52,26 @@ def outcomes(runs: Sequence[Run], tables: Sequence[pd.DataFrame]) -> list[Outcom
     events = {task: _first_event(runs, task) for run in runs for task in run.tasks}
     found = []
     for run, table in zip(runs, tables, strict=True):
-        own = series(table)
+        own, failed = series(table), last_failures(run.path)
         for trial in run.trials:
             after = events[trial.task]
             returns, scores, ratios = (
                 own.get((trial.task, trial.method, trial.seed, name), _NOTHING) for name in RECORD_NAMES
             )
+            score = final_value(*scores, run.budget_steps)
+            is_lost = not math.isfinite(score) and trial.id in failed
             found.append(
                 Outcome(
                     task=trial.task,
                     method=trial.method,
                     seed=trial.seed,
-                    final_score=final_value(*scores, run.budget_steps),
+                    final_score=score,
                     final_return=final_value(*returns, run.budget_steps),
                     after_score=math.nan if after is None else window_mean(*scores, after),
                     agent=trial.agent,
                     has_value_ratio=len(ratios[0]) > 0,
                     overvalued=overvalued(*ratios),
+                    failure=failed[trial.id].reason if is_lost else "",
                 )
             )
     return found

@@ -23,7 +23,14 @@ from plasticbench.analysis.divergence import LIMIT, NUM_RECORDS, RATIO
 from plasticbench.analysis.films import films_by_task
 from plasticbench.analysis.headline import answer, warning
 from plasticbench.analysis.leaderboard import ALL, Leaderboard, Row
-from plasticbench.analysis.leaderboard_text import diverged_text, number_text, rank_text, to_json, to_markdown
+from plasticbench.analysis.leaderboard_text import (
+    diverged_text,
+    failures_to_markdown,
+    number_text,
+    rank_text,
+    to_json,
+    to_markdown,
+)
 from plasticbench.analysis.outcomes import RECORD_NAMES, Outcome, outcomes
 from plasticbench.analysis.panels import MAX_DETAILED_TASKS, Panels
 from plasticbench.analysis.plots import palette
@@ -31,6 +38,7 @@ from plasticbench.analysis.provenance import provenance
 from plasticbench.analysis.recoveries import recoveries
 from plasticbench.analysis.runs import Run, load_run, read_table
 from plasticbench.analysis.settings import settings_tables
+from plasticbench.failures import failures_name
 from plasticbench.storage import Location
 
 _NAMES = rf'(?:eval|loss)/[^"]*|train/return|{RATIO}|(?:plasticity|reset/after)/[^/"]+/[^/"]+'
@@ -61,7 +69,8 @@ def write_report(run_dir: Location) -> Location:
     folder = run.path / "report"
     ranking = json.dumps(to_json(Leaderboard(rows, provenance([run], [own]))), indent=1) + "\n"
     storage.write_atomically(folder / "leaderboard.json", ranking.encode())
-    storage.write_atomically(folder / "leaderboard.md", to_markdown(rows).encode())
+    text = to_markdown(rows) + failures_to_markdown(found, f"../{failures_name(run.path)}")
+    storage.write_atomically(folder / "leaderboard.md", text.encode())
     page = _template("report.html.j2").render(_context(run, table, found, rows))
     storage.write_atomically(folder / "index.html", page.encode())
     return folder / "index.html"
@@ -83,7 +92,7 @@ def _template(name: str) -> Any:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    environment.filters |= {"number": number_text, "steps": "{:,}".format}
+    environment.filters |= {"number": number_text, "shortened": leaderboard.shortened, "steps": "{:,}".format}
     environment.globals |= {
         "rank": rank_text,
         "diverged": diverged_text,
@@ -107,6 +116,7 @@ def _context(run: Run, table: pd.DataFrame, found: Sequence[Outcome], rows: Sequ
         "colours": panels.colours,
         "max_faint_lines": panels.max_faint_lines,
         "max_detailed_tasks": MAX_DETAILED_TASKS,
+        "failures_link": f"../{failures_name(run.path)}" if any(outcome.failure for outcome in found) else None,
         "incomplete": [outcome for outcome in found if not outcome.is_complete],
         "min_seeds": aggregate.MIN_SEEDS,
         "resamples": aggregate.RESAMPLES,
