@@ -367,17 +367,15 @@ def stop(job_id: Job, address: Dashboard = None) -> None:
 @app.command()
 def ui(
     run_dir: RunDir,
-    port: Annotated[int, typer.Option(help="Port on 127.0.0.1.")] = 5000,
+    port: Annotated[int, typer.Option(help="Port on 127.0.0.1.", min=1, max=65535)] = 5000,
 ) -> None:
     """Serves MLflow's pages for a run's own store on this machine, until interrupted."""
     with _people_errors():
         directory = _directory(run_dir)
         directory.require()
-        from plasticbench.platform.tracking.mirror import ui_command
+        from plasticbench.platform.tracking.pages import serve
 
-        command = ui_command(directory.path, port)
-    out.print(f"MLflow: http://127.0.0.1:{port}   ({shlex.join(command)})", highlight=False, soft_wrap=True)
-    os.execvp(command[0], command)
+        serve(directory, port, lambda text: out.print(text, highlight=False, markup=False, soft_wrap=True))
 
 
 def main() -> None:

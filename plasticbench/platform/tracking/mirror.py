@@ -8,9 +8,7 @@ from __future__ import annotations
 import hashlib
 import json
 import math
-import os
 import statistics
-import sys
 import time
 import uuid
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -38,7 +36,7 @@ from plasticbench.platform.tracking.run_specs import NOTE, RunSpec, RunSpecs, Tr
 from plasticbench.records import Record, is_layer_value, read_bytes, read_records
 from plasticbench.storage import Location
 
-__all__ = ["Mirror", "RunStatus", "TrackingUnavailable", "UnreadableRecords", "check", "masked", "ui_command"]
+__all__ = ["Mirror", "RunStatus", "TrackingUnavailable", "UnreadableRecords", "check", "masked"]
 
 _WINDOW_BYTES = 1 << 20  # about 9,000 records: held in memory at once, and sent again after a crash
 _MEAN_METRICS = ("eval/return", "eval/score")
@@ -102,11 +100,16 @@ class Mirror:
             _do_all(concerned, lambda trials: self._end_method(store, trials, statuses, reasons or {}))
 
     def log_report(self, report_dir: Location) -> None:
-        """Keeps the report's files as artifacts of a run called ``report``."""
+        """Keeps the report's files as artifacts of a run called ``report``, and tags methods with their IQM."""
         with self._connected() as store, _local_copy(report_dir, storage.entries(report_dir)) as folder:
             run = store.run(self._specs.report())
             store.log_folder(run, folder, "report")
             store.end(run, "FINISHED")
+            board = folder / "leaderboard.json"
+            for row in json.loads(board.read_bytes())["rows"] if board.exists() else ():
+                if row["iqm"] is not None and (row["task"], row["method"]) in self._methods:
+                    method = self._methods[row["task"], row["method"]]
+                    store.tag(self._method_run(store, method[0]), "iqm", _iqm_text(row))
 
     @contextmanager
     def _connected(self) -> Iterator[Store]:
@@ -317,18 +320,6 @@ class _Positions:
             self._changed, self._saved_s = False, time.monotonic()
 
 
-def ui_command(run_dir: Location, port: int) -> list[str]:
-    """The command that serves MLflow's pages for the store in ``run_dir`` on 127.0.0.1."""
-    database = run_dir / "mlflow.db"
-    if not (isinstance(database, Path) and database.exists()):
-        raise ValueError(f"{run_dir}: holds no mlflow.db; open the store that --tracking-uri named when it ran")
-    # Job execution is for MLflow's hosted evaluations; without it the pages are there in 5 s instead of 13.
-    quiet = {"MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false", "MLFLOW_DISABLE_TELEMETRY": "true"}
-    server = ["env", *(f"{name}={value}" for name, value in quiet.items() if name not in os.environ)]
-    server += [sys.executable, "-m", "mlflow", "server", "--backend-store-uri", database_uri(database)]
-    return [*server, "--host", "127.0.0.1", "--port", str(port), "--workers", "1"]
-
-
 def _embedded_uri(run_dir: Location) -> str:
     if not isinstance(run_dir, Path):
         raise ValueError(f"tracking_uri: must be given, since {run_dir} cannot hold an mlflow.db")
@@ -352,6 +343,11 @@ def _followed(values: ValueCourse, records: Iterable[Record]) -> ValueCourse:
         if record.name == RATIO:
             values = values.then(record.step, record.value)
     return values
+
+
+def _iqm_text(row: Mapping[str, Any]) -> str:
+    bounds = "" if row["iqm_low"] is None else f" [{row['iqm_low']:.3f}, {row['iqm_high']:.3f}]"
+    return f"{row['iqm']:.3f}{bounds}"
 
 
 def _worst(statuses: Sequence[RunStatus]) -> RunStatus:

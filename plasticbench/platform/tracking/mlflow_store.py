@@ -19,6 +19,7 @@ from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Literal
 from urllib.parse import urlsplit
 
+from plasticbench.platform.tracking.landing_page import EXPERIMENT_TAGS
 from plasticbench.platform.tracking.run_specs import NOTE, RunSpec
 from plasticbench.records import Record
 
@@ -32,9 +33,6 @@ _MAX_NAME_CHARACTERS = 250
 _MAX_VALUE_CHARACTERS = 6000
 _CONNECT_TIMEOUT_S = 5
 _RUN_DIRECTORY_TAG = "plasticbench.run"
-
-_KIND = {"mlflow.experimentKind": "custom_model_development"}
-"""Runs, metrics and charts come first; without it MLflow 3.17 opens an experiment on its pages for language models."""
 
 # A value that the user has exported wins over these.
 _CLIENT_SETTINGS = {
@@ -247,12 +245,12 @@ class Store:
         if found is None:
             location = None if scheme(tracking_uri) == "http" else artifacts
             tags = {NOTE: note[:_MAX_VALUE_CHARACTERS]} if note else {}
-            experiment_id = client.create_experiment(experiment, location, tags | _KIND)
+            experiment_id = client.create_experiment(experiment, location, tags | EXPERIMENT_TAGS)
         elif found.lifecycle_stage == "deleted":
             raise TrackingUnavailable(_how_to_restore(tracking_uri, experiment, found.experiment_id))
         else:
             experiment_id = found.experiment_id
-            for name, value in _KIND.items() - found.tags.items():
+            for name, value in EXPERIMENT_TAGS.items() - found.tags.items():
                 client.set_experiment_tag(experiment_id, name, value)
         store = cls(client, experiment_id, run_directory)
         store._find_runs()
