@@ -32,6 +32,7 @@ _MAX_METRICS_PER_BATCH = 1000
 _MAX_NAME_CHARACTERS = 250
 _MAX_VALUE_CHARACTERS = 6000
 _CONNECT_TIMEOUT_S = 5
+_SQLALCHEMY_PREFACE = "(raised as a result of Query-invoked autoflush"
 _RUN_DIRECTORY_TAG = "plasticbench.run"
 
 # A value that the user has exported wins over these.
@@ -193,7 +194,8 @@ def _advice(tracking_uri: str, error: Exception) -> str:
             advice = "check that the database runs and that user and password are right"
         case _:
             advice = "check that the file is an MLflow database and that its folder is writable and not full"
-    cause = (str(error).strip() or repr(error)).splitlines()[0]
+    lines = (str(error).strip() or repr(error)).splitlines()
+    cause = next((line for line in lines if not line.startswith(_SQLALCHEMY_PREFACE)), lines[0])
     return masked(f"MLflow store {tracking_uri} cannot be used: {advice}. Cause: {cause}", tracking_uri)
 
 
