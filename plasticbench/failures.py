@@ -69,9 +69,12 @@ def _parsed(line: str) -> Failure | None:
         return None
 
 
-def last_failures(run_dir: Location) -> dict[str, Failure]:
-    """The newest final failure of each trial that has one; a resume may have completed the trial since."""
-    return {trial: failure for failure in failures(run_dir) if failure.is_final for trial in failure.trials}
+def last_failures(run_dir: Location, num_old: int = 0) -> dict[str, Failure]:
+    """The newest final failure of each trial that has one; a resume may have completed the trial since.
+
+    The first ``num_old`` failures do not count.
+    """
+    return {trial: failure for failure in failures(run_dir)[num_old:] if failure.is_final for trial in failure.trials}
 
 
 def failures_name(run_dir: Location) -> str:

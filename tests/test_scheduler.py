@@ -22,7 +22,8 @@ pytestmark = [pytest.mark.ray, pytest.mark.slow]
 _RUN = """
 import itertools, json, os, random, signal, sys, time
 from pathlib import Path
-from plasticbench.platform.cluster.connection import start_own_node
+from plasticbench.platform.cluster.connection import prepare_environment, start_own_node
+prepare_environment("local")
 from plasticbench.platform.cluster import runner
 from plasticbench.platform.display import Display
 from plasticbench.platform.rundir import RunDirectory

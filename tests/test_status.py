@@ -98,7 +98,7 @@ def test_while_a_driver_is_at_work_its_own_note_says_how_far_it_is(tmp_path):
 def test_a_driver_on_another_machine_whose_lock_cannot_be_seen_is_known_by_its_notes(tmp_path, monkeypatch):
     monkeypatch.setattr(status_module, "_WATCH_S", 2.0)
     prepare(tmp_path, small())
-    note = {"host": "elsewhere", "pid": 7, "began": 1.7e9, "state": "training", "time": 1.7e9, "running": []}
+    note = {"host": "elsewhere", "pid": 7, "num_old_failures": 0, "state": "training", "time": 1.7e9, "running": []}
     file = tmp_path / "progress.json"
     file.write_text(json.dumps(note))
     assert status(RunDirectory(tmp_path)).state == "stopped"

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from plasticbench import storage
+from plasticbench.failures import failures
 from plasticbench.storage import Location
 
 if TYPE_CHECKING:
@@ -57,7 +58,11 @@ class Heartbeat:
         self._period_s = PERIOD_S if isinstance(run_dir, Path) else _OBJECT_STORE_PERIOD_S
         self._pace = Pace()
         self._next_s = 0.0
-        self._note: dict[str, Any] = {"host": socket.gethostname(), "pid": os.getpid(), "began": time.time()}
+        self._note: dict[str, Any] = {
+            "host": socket.gethostname(),
+            "pid": os.getpid(),
+            "num_old_failures": len(failures(run_dir)),  # what failed before is tried again
+        }
 
     def beat(self, running: Sequence[Progress], member_steps_left: int) -> None:
         """Tells where the running segments stand, if the last time is long enough ago."""

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import math
 import shlex
 import socket
 import time
@@ -69,9 +68,7 @@ def status(directory: RunDirectory) -> Status:
     directory.require()
     plan = json.loads(storage.read(directory.plan_file))
     driver = _driver(directory)
-    # A driver tries again what failed before it began.
-    began = -math.inf if driver is None else driver["began"]
-    failed = {trial: one for trial, one in last_failures(directory.path).items() if one.time >= began}
+    failed = last_failures(directory.path, 0 if driver is None else driver["num_old_failures"])
     reached = _reached(directory, plan, driver)
     trials = tuple(_trial(trial, reached[trial["id"]], failed.get(trial["id"])) for trial in plan["trials"])
     shown = {failed[trial.id].segment: failed[trial.id] for trial in trials if trial.state == "failed"}
@@ -91,7 +88,7 @@ def _driver(directory: RunDirectory) -> dict[str, Any] | None:
     """The note of the driver that is at work. Locks of other machines cannot always be seen; their notes can."""
     note = heartbeat(directory.path)
     if directory.is_driven():
-        return note or {"began": time.time()}
+        return note or {"num_old_failures": 0}
     if note is None or note["host"] == socket.gethostname() or note["state"] not in ("training", "tracking"):
         return None
     end = time.monotonic() + _WATCH_S
