@@ -41,6 +41,7 @@ class Told(Display):
 class ListensLateAndInAnyOrder(runner.Tracker):
     def __init__(self, run_dir, uri): self.heard = []
     def committed(self, record_bytes): time.sleep(random.random()); self.heard.append(record_bytes)
+    def standing(self): return runner.Standing(len(self.heard), 0)
     def finish(self, record_bytes, *_): time.sleep(1); return json.dumps([self.heard, record_bytes])
 
 def die(): os.kill(os.getpid(), signal.SIGKILL)

@@ -69,7 +69,7 @@ class _Session:
 
         try:
             page = write_report(self.directory.path)
-        except ValueError as error:
+        except (ValueError, OSError) as error:
             self.display.problem(f"No report: {error}")
             return None
         self.show_results()
