@@ -34,6 +34,7 @@ from plasticbench.storage import Location, location
 
 _MAX_DEATHS = 4  # of one segment, without a commit in between
 _MAX_TRACKER_DEATHS = 8  # in a whole run; a resume sends what is left
+_MAX_REASON = 300  # characters
 _MAX_WAITING = 8
 _ASKED_PER_POLL = 32
 _POLL_S = 0.5
@@ -306,7 +307,8 @@ class Scheduler:
                 tell(standing.left)
             message: str | None = ray.get(answer)
         except RayError as error:
-            return f"the tracker did not answer: {error}"
+            cause = " ".join(str(error).split())[:_MAX_REASON]
+            return f"the tracker did not answer ({cause}). `python -c 'import mlflow'` shows whether MLflow works here"
         except OSError as error:
             return f"what was committed cannot be read: {error}"
         return message
