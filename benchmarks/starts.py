@@ -1,6 +1,6 @@
 """How soon commands answer: ``python -m benchmarks.starts [--rounds N]``. Prints JSON.
 
-A tiny run (600 steps, 2 methods x 2 seeds) is made once; then all commands take turns, so that what else the machine does
+A tiny run (600 steps, 2 methods x 2 seeds) is made once; then all commands take turns, so that whatever else runs
 meets each of them alike. Seconds are the least of all rounds, on the wall and of CPU, and stand beside ``plan``'s.
 """
 

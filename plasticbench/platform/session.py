@@ -13,6 +13,7 @@ from rich.console import Console
 from plasticbench import storage
 from plasticbench.analysis import leaderboard
 from plasticbench.platform.cluster import connection
+from plasticbench.platform.cluster.work_queue import reasons
 from plasticbench.platform.display import Display, make_display, standings
 from plasticbench.platform.heartbeat import Heartbeat, State
 from plasticbench.platform.rundir import RunDirectory
@@ -111,7 +112,7 @@ def _train(run: _Session, address: str | None) -> int:
         scheduler = runner.Scheduler(directory, directory.benchmark(), directory.plan(), display, tracker)
         outcome = scheduler.run()
         report = run.report() if outcome != "interrupted" else None
-        _tell_failures(run, scheduler.queue.failed)
+        _tell_failures(run, reasons(scheduler.plan, scheduler.queue))
         behind = _wait(run, lambda: scheduler.finish_tracking(report, run.tell_left))
         if outcome == "complete" and behind is None and report is not None:
             ending.remember(directory.path, run.tracking_uri, scheduler.record_bytes)
@@ -148,10 +149,9 @@ def _wait(run: _Session, finish: Callable[[], str | None]) -> str | None:
 
 
 def _tell_failures(run: _Session, failed: Mapping[str, str]) -> None:
-    """Once more at the end, as what was said in between may be far above."""
+    """Why each trial failed: once more at the end, as what was said in between may be far above."""
     for reason, count in Counter(failed.values()).items():
-        segments = "1 population" if count == 1 else f"{count} populations"
-        run.display.problem(f"{segments} failed: {reason}")
+        run.display.problem(f"{'1 trial' if count == 1 else f'{count} trials'} failed: {reason}")
     if failed:
         run.display.problem(f"`plasticbench status {run.where}` tells more; `plasticbench resume` tries again.")
 

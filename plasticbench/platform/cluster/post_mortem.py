@@ -5,11 +5,12 @@ from __future__ import annotations
 import re
 from typing import NamedTuple
 
-from ray.exceptions import OutOfMemoryError, RayError, RaySystemError, RayTaskError
+from ray.exceptions import ActorDiedError, OutOfMemoryError, RayError, RaySystemError, RayTaskError
 
 _COLOUR = re.compile(r"\x1b\[[0-9;]*m")
 _HEADER = re.compile(r"^ray::.*\(pid=.*\)$", re.MULTILINE)
 _CARETS = re.compile(r"^ +[\^~]+\n", re.MULTILINE)
+_EXIT = re.compile(r"Worker exit detail: (.+?)\.? Some common causes")
 _PROCESS = re.compile(r"pid[=:] ?(\d+)[\s\S]*?\bip[=:] ?([\w.:]+)")
 
 
@@ -51,6 +52,8 @@ def reason(error: Exception) -> str:
                 f"its node ran short of memory, and Ray ended it. Lower execution.members_per_population or "
                 f"agent.capacity_transitions, or give the node more memory. {text}"
             )
+        case ActorDiedError() if found := _EXIT.search(text):
+            return f"its process died, of a kill, a crash of a library or a lack of memory. Ray says: {found[1]}"
         case ModuleNotFoundError():
             return f"{text}. The node lacks a plug-in, or a package of requirements.lock"
     return text
