@@ -60,7 +60,9 @@ def test_a_run_waits_then_is_stopped_half_way_then_complete(tmp_path):
     found = status(directory)
     assert found.state == "stopped"
     assert {trial.step for trial in found.trials} == {240}
-    assert f"`plasticbench resume {tmp_path}` goes on." in to_text(found)
+    first, *_, last = to_text(found)
+    assert first == "small: stopped; of 4 trials 4 waiting; 60% of their steps are trained"
+    assert last == f"`plasticbench resume {tmp_path}` goes on."
     assert SegmentRun(tmp_path, branches.id).run()
     found = status(directory)
     assert (found.state, found.counts["done"]) == ("complete", 4)

@@ -152,7 +152,9 @@ def to_json(found: Status) -> dict[str, Any]:
 def to_text(found: Status) -> Iterator[str]:
     """Lines for people."""
     counts = [f"{count} {state}" for state, count in found.counts.items() if count]
-    yield f"{found.name}: {found.state}; of {len(found.trials)} trials {', '.join(counts)}"
+    share = sum(trial.step for trial in found.trials) / max(len(found.trials) * found.budget_steps, 1)
+    trained = "" if found.state == "complete" else f"; {share:.0%} of their steps are trained"
+    yield f"{found.name}: {found.state}; of {len(found.trials)} trials {', '.join(counts)}{trained}"
     yield from _driver_lines(found)
     where = shlex.quote(found.run_dir)
     for failure in found.failures[:_MAX_SHOWN]:
