@@ -208,6 +208,11 @@ def check_interrupted() -> None:
         raise KeyboardInterrupt
 
 
+def answer_interrupt() -> None:
+    """Forgets the interrupts so far: what ``check_interrupted`` raises from now on came later."""
+    _heard.clear()
+
+
 def _interrupt(signum: int, frame: object) -> None:
     _heard.append(signum)
     raise KeyboardInterrupt

@@ -18,7 +18,7 @@ from ray.exceptions import RayError, RayTaskError
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 from plasticbench.failures import Failure, failures_name, last_frames, note_failure
-from plasticbench.platform.cluster.connection import check_interrupted, connected
+from plasticbench.platform.cluster.connection import answer_interrupt, check_interrupted, connected
 from plasticbench.platform.cluster.placement import Needs, check_fits, describe_nodes, needs
 from plasticbench.platform.cluster.post_mortem import PostMortem, cause, post_mortem
 from plasticbench.platform.cluster.work_queue import WorkQueue, reasons, statuses
@@ -121,6 +121,7 @@ class Scheduler:
                 self._show()
                 check_interrupted()
         except KeyboardInterrupt:
+            answer_interrupt()
             self.display.message("Stopping: every population commits what it has. Interrupt again to give up on that.")
             self._stop_all()
             return "interrupted"
