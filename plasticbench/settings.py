@@ -154,3 +154,19 @@ def _rule(bounds: list[Bound]) -> str:
     if low.bracket + high.bracket == "[]" and unit:
         return f"be {low.value} to {high.value}{unit}"
     return f"lie in {low.bracket}{low.value}, {high.value}{high.bracket}{unit}"
+
+
+def per_member_names(config: object) -> tuple[str, ...]:
+    """Settings in which members of one population may differ."""
+    config_class: Any = type(config)
+    return _marked(config_class)
+
+
+@cache
+def _marked(config_class: Any) -> tuple[str, ...]:
+    hints = get_type_hints(config_class, include_extras=True)
+    return tuple(
+        field.name
+        for field in fields(config_class)
+        if any(mark is PerMember for mark in getattr(hints[field.name], "__metadata__", ()))
+    )

@@ -24,7 +24,8 @@ pytestmark = [pytest.mark.ray, pytest.mark.slow]
 _RUN = """
 import itertools, json, os, random, signal, sys, time
 from pathlib import Path
-from plasticbench.platform.cluster.connection import start_own_node
+from plasticbench.platform.cluster.connection import prepare_environment, start_own_node
+prepare_environment("local")
 from plasticbench.platform.cluster import runner
 from plasticbench.platform.display import Display
 from plasticbench.platform.rundir import RunDirectory
@@ -34,6 +35,7 @@ from plasticbench.platform.training.segment import SegmentRun
 class Told(Display):
     def __init__(self, interrupts): self.messages, self.interrupts = [], interrupts
     def message(self, text): self.messages.append(text)
+    def problem(self, text): self.messages.append(text)
     def update(self, running, member_steps_left):
         if self.interrupts and any(length for progress in running for length in progress.record_bytes.values()):
             raise KeyboardInterrupt
@@ -41,7 +43,8 @@ class Told(Display):
 class ListensLateAndInAnyOrder(runner.Tracker):
     def __init__(self, run_dir, uri): self.heard = []
     def committed(self, record_bytes): time.sleep(random.random()); self.heard.append(record_bytes)
-    def finish(self, record_bytes, statuses, report_dir): time.sleep(1); return json.dumps([self.heard, record_bytes])
+    def standing(self): return runner.Standing(len(self.heard), 0)
+    def finish(self, record_bytes, *_): time.sleep(1); return json.dumps([self.heard, record_bytes])
 
 def die(): os.kill(os.getpid(), signal.SIGKILL)
 def fail(): raise RuntimeError("no such layer")

@@ -24,7 +24,7 @@ from plasticbench.records import Record, RecordWriter, read_records
 
 pytestmark = pytest.mark.slow
 
-_TIMEOUT_S = 200.0  # the tracker yields to everything else that runs on the machine
+_TIMEOUT_S = 200.0  # on a machine that does other things as well
 
 _ROWS = (
     "SELECT t.value, m.key, m.step, m.value, m.timestamp FROM metrics m JOIN runs r ON r.run_uuid = m.run_uuid "
@@ -127,7 +127,6 @@ def test_news_that_arrives_while_an_older_one_fails_is_what_the_next_round_sends
             raise TrackingUnavailable("just now")
         return pump(mirror, news)
 
-    monkeypatch.setattr("os.nice", lambda increment: 0)  # this process is not the tracker's alone
     monkeypatch.setattr(Mirror, "pump", fails_once)
     tracker = Tracker(str(tmp_path), None)
     tracker.committed(append(tmp_path, plan, 0, 5))

@@ -21,8 +21,9 @@ from typing import Any
 import pytest
 
 from plasticbench.platform.tracking import mirror as mirror_module
-from plasticbench.platform.tracking.mirror import Mirror, TrackingUnavailable, UnreadableRecords, check, ui_command
+from plasticbench.platform.tracking.mirror import Mirror, TrackingUnavailable, UnreadableRecords, check
 from plasticbench.platform.tracking.mlflow_store import legal_name
+from plasticbench.platform.tracking.pages import ui_command
 from plasticbench.platform.tracking.run_specs import flatten
 from plasticbench.records import Record, RecordWriter, read_records
 

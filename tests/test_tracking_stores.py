@@ -8,7 +8,8 @@ from pathlib import Path
 import pytest
 from servers import mlflow_server
 
-from plasticbench.platform.tracking.mirror import Mirror, TrackingUnavailable, check, ui_command
+from plasticbench.platform.tracking.mirror import Mirror, TrackingUnavailable, check
+from plasticbench.platform.tracking.pages import ui_command
 
 
 def test_a_missing_database_driver_is_told_with_the_one_that_is_there() -> None:

@@ -31,6 +31,7 @@ ALL = "all"
 """The row's task when all tasks are taken together."""
 BOOTSTRAP_SEED = 20210831
 UNPOOLED = "not ranked: returns of tasks without reference returns cannot be taken together"
+_MAX_REASON = 160  # characters
 
 
 @dataclass(frozen=True, slots=True)
@@ -197,7 +198,13 @@ def _note(tasks: Sequence[str], own: Sequence[Outcome]) -> str:
     missing = sum(not outcome.is_complete for outcome in own)
     if absent:
         return f"not ranked: was not run on {', '.join(absent)}"
-    return f"not ranked: {missing} of {len(own)} trials incomplete" if missing else ""
+    reason = next((f"; the cause: {shortened(outcome.failure)}" for outcome in own if outcome.failure), "")
+    return f"not ranked: {missing} of {len(own)} trials incomplete{reason}" if missing else ""
+
+
+def shortened(reason: str) -> str:
+    """What fits a line; ``failures.jsonl`` has the rest."""
+    return reason if len(reason) <= _MAX_REASON else reason[: _MAX_REASON - 1] + "…"
 
 
 def _diverged(own: Sequence[Outcome]) -> int | None:

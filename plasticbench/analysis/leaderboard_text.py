@@ -7,7 +7,8 @@ from collections.abc import Sequence
 from dataclasses import asdict
 from typing import Any
 
-from plasticbench.analysis.leaderboard import ALL, Estimate, Leaderboard, Row, Standing
+from plasticbench.analysis.leaderboard import ALL, Estimate, Leaderboard, Row, Standing, shortened
+from plasticbench.analysis.outcomes import Outcome
 
 _COLUMNS = (
     "rank",
@@ -104,7 +105,7 @@ def left_out(rows: Sequence[Row]) -> str:
 def _markdown_row(row: Row) -> str:
     cells = [
         rank_text(row.final),
-        row.method.replace("|", "\\|") + (f" ({row.note})" if row.note else ""),
+        (row.method + (f" ({row.note})" if row.note else "")).replace("|", "\\|"),
         row.agent,
         interval_text(row.final.iqm),
         interval_text(row.after.iqm),
@@ -115,6 +116,19 @@ def _markdown_row(row: Row) -> str:
         not_finite_text(row),
     ]
     return f"| {' | '.join(cells)} |"
+
+
+def failures_to_markdown(found: Sequence[Outcome], link: str) -> str:
+    """Why trials failed, a line for each, with a link to the whole; empty where none did."""
+    failed = [outcome for outcome in found if outcome.failure]
+    if not failed:
+        return ""
+    lines = [
+        f"* {outcome.task}, {outcome.method}, seed {outcome.seed}: `{shortened(outcome.failure).replace('`', chr(39))}`"
+        for outcome in failed
+    ]
+    tracebacks = f"The tracebacks: [{link.removeprefix('../')}]({link})"
+    return "\n".join(["", "### What failed", "", *lines, "", tracebacks, ""])
 
 
 def rank_text(standing: Standing) -> str:

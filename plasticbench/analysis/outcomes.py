@@ -15,6 +15,7 @@ from plasticbench.analysis.curves import final_value, window_mean
 from plasticbench.analysis.divergence import RATIO, Overvalued, overvalued
 from plasticbench.analysis.not_finite import MARK, SPOILT, NotFinite, counted, is_mark, marks
 from plasticbench.analysis.runs import Run
+from plasticbench.failures import last_failures
 from plasticbench.storage import Location
 
 RECORD_NAMES = ("eval/return", "eval/score", RATIO, SPOILT)
@@ -30,6 +31,7 @@ class Outcome:
     Without ``has_references`` the scores of the task are raw returns.
     ``overvalued`` is the mark of a trial whose values diverged; ``has_value_ratio`` says whether it recorded any.
     ``not_finite`` is the mark of a trial that ended so; ``spoilt_steps`` are those of single evaluations that did.
+    ``failure`` says why a trial without its final evaluation failed, where that is known.
     """
 
     task: str
@@ -44,6 +46,7 @@ class Outcome:
     has_references: bool = True
     not_finite: NotFinite | None = None
     spoilt_steps: tuple[int, ...] = ()
+    failure: str = ""
 
     @property
     def is_complete(self) -> bool:
@@ -57,17 +60,19 @@ def outcomes(runs: Sequence[Run], tables: Sequence[pd.DataFrame]) -> list[Outcom
     events = {task: _first_event(runs, task) for run in runs for task in run.tasks}
     found = []
     for run, table, raw in zip(runs, counted(tables, references(runs)), tables, strict=True):
-        own, broken, spoilt = series(table), marks(raw), _spoilt(raw)
+        own, broken, spoilt, failed = series(table), marks(raw), _spoilt(raw), last_failures(run.path)
         for trial in run.trials:
             after = events[trial.task]
             key = trial.task, trial.method, trial.seed
             returns, scores, ratios, _ = (own.get((*key, name), _NOTHING) for name in RECORD_NAMES)
+            score = final_value(*scores, run.budget_steps)
+            is_lost = not math.isfinite(score) and trial.id in failed
             found.append(
                 Outcome(
                     task=trial.task,
                     method=trial.method,
                     seed=trial.seed,
-                    final_score=final_value(*scores, run.budget_steps),
+                    final_score=score,
                     final_return=final_value(*returns, run.budget_steps),
                     after_score=math.nan if after is None else window_mean(*scores, after),
                     agent=trial.agent,
@@ -76,6 +81,7 @@ def outcomes(runs: Sequence[Run], tables: Sequence[pd.DataFrame]) -> list[Outcom
                     has_references=trial.has_references,
                     not_finite=(ended := broken.get(key)),
                     spoilt_steps=tuple(s for s in spoilt.get(key, ()) if ended is None or s < ended.step),
+                    failure=failed[trial.id].reason if is_lost else "",
                 )
             )
     return found

@@ -26,6 +26,7 @@ from plasticbench.analysis.leaderboard import ALL, Leaderboard, Row
 from plasticbench.analysis.leaderboard_text import (
     by_raw_return,
     diverged_text,
+    failures_to_markdown,
     left_out,
     not_finite_text,
     number_text,
@@ -42,6 +43,7 @@ from plasticbench.analysis.provenance import provenance
 from plasticbench.analysis.recoveries import recoveries
 from plasticbench.analysis.runs import Run, load_run, read_table
 from plasticbench.analysis.settings import settings_tables
+from plasticbench.failures import failures_name
 from plasticbench.storage import Location
 
 _NAMES = rf'(?:eval|loss)/[^"]*|train/return|{RATIO}|{MARK}[^"]*|(?:plasticity|reset/after)/[^/"]+/[^/"]+'
@@ -83,7 +85,8 @@ def write_report(run_dir: Location) -> Location:
     ranking = json.dumps(to_json(Leaderboard(rows, provenance([run], [own]))), indent=1, allow_nan=False) + "\n"
     [shown] = counted([for_figures(table)], references([run]))
     page = _template("report.html.j2").render(_context(run, shown, found, rows))
-    texts = {"leaderboard.json": ranking, "leaderboard.md": to_markdown(rows), "index.html": page}
+    text = to_markdown(rows) + failures_to_markdown(found, f"../{failures_name(run.path)}")
+    texts = {"leaderboard.json": ranking, "leaderboard.md": text, "index.html": page}
     storage.write_together({folder / name: text.encode() for name, text in texts.items()})
     return folder / "index.html"
 
@@ -104,7 +107,7 @@ def _template(name: str) -> Any:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    environment.filters |= {"number": number_text, "steps": "{:,}".format}
+    environment.filters |= {"number": number_text, "shortened": leaderboard.shortened, "steps": "{:,}".format}
     environment.globals |= {
         "rank": rank_text,
         "diverged": diverged_text,
@@ -133,6 +136,7 @@ def _context(run: Run, table: pd.DataFrame, found: Sequence[Outcome], rows: Sequ
         "colours": panels.colours,
         "max_faint_lines": panels.max_faint_lines,
         "max_detailed_tasks": MAX_DETAILED_TASKS,
+        "failures_link": f"../{failures_name(run.path)}" if any(outcome.failure for outcome in found) else None,
         "incomplete": [outcome for outcome in found if not outcome.is_complete],
         "min_seeds": aggregate.MIN_SEEDS,
         "fewest_seeds": min((row.n_seeds for row in boards[0].rows), default=0),

@@ -5,13 +5,12 @@ from __future__ import annotations
 import copy
 from collections.abc import Sequence
 from dataclasses import fields
-from functools import cache
-from typing import Any, get_type_hints
+from typing import Any
 
 import torch
 from torch import Tensor
 
-from plasticbench.settings import PerMember
+from plasticbench.settings import per_member_names
 
 
 def regular_slices(members: Sequence[int]) -> list[slice]:
@@ -32,22 +31,6 @@ def regular_slices(members: Sequence[int]) -> list[slice]:
 def members_of(members: slice) -> range:
     """The members of a slice with a start, a stop and a step."""
     return range(members.start, members.stop, members.step)
-
-
-def per_member_names(config: object) -> tuple[str, ...]:
-    """Settings in which members of one population may differ."""
-    config_class: Any = type(config)
-    return _marked(config_class)
-
-
-@cache
-def _marked(config_class: Any) -> tuple[str, ...]:
-    hints = get_type_hints(config_class, include_extras=True)
-    return tuple(
-        field.name
-        for field in fields(config_class)
-        if any(mark is PerMember for mark in getattr(hints[field.name], "__metadata__", ()))
-    )
 
 
 def shared_settings(config: Any) -> tuple[Any, ...]:

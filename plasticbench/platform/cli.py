@@ -1,5 +1,7 @@
 """The command line: parses arguments and calls, nothing else."""
 
+# PyTorch, Ray, MLflow, pandas and whatever imports them are imported by the commands that need them.
+
 from __future__ import annotations
 
 import dataclasses
@@ -8,32 +10,27 @@ import logging
 import os
 import re
 import shlex
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 from rich.console import Console
 from rich.table import Table
 
 from plasticbench import plugins
-from plasticbench.envs import _own_modules
 from plasticbench.platform import shipped
-from plasticbench.platform.cluster.connection import prepare_environment
-from plasticbench.platform.definition.names import folder_name
-from plasticbench.platform.definition.reading import BenchmarkError, load
-from plasticbench.platform.planning.disk import DiskUse, disk_use
-from plasticbench.platform.planning.plan import Plan, make_plan, summary
-from plasticbench.platform.rundir import RunDirectory
-from plasticbench.storage import connect
+from plasticbench.platform.jobs_commands import Dashboard, follow_job, jobs_app
+from plasticbench.platform.terminal import FAILED, escape, no_warning, out, people_errors, warn
 
-DONE, FAILED, BAD_INPUT, INTERRUPTED = 0, 1, 2, 130
+if TYPE_CHECKING:
+    from plasticbench.platform.planning.disk import DiskUse
+    from plasticbench.platform.planning.plan import Plan
+    from plasticbench.platform.rundir import RunDirectory
+
 LISTED = sorted([*plugins.PACKAGES, "configs"])
 
 _HELP = "Trains, tracks and compares ways of keeping deep RL agents plastic. It begins with: plasticbench run CONFIG"
 app = typer.Typer(add_completion=False, no_args_is_help=True, pretty_exceptions_enable=False, help=_HELP)
-out, err = Console(), Console(stderr=True)
 
 Config = Annotated[
     Path,
@@ -51,37 +48,8 @@ SameUri = Annotated[str | None, typer.Option(help="MLflow store or server; defau
 UriToo = Annotated[str | None, typer.Option(help="Also bring this MLflow store or server up to date; default: none.")]
 Quiet = Annotated[bool, typer.Option("--quiet", help="Print nothing but errors.")]
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON.")]
-Dashboard = Annotated[
-    str | None, typer.Option("--address", help="http://HOST:8265 of the cluster; default: RAY_ADDRESS.")
-]
-Job = Annotated[str, typer.Argument(help="Id that `submit` printed.")]
 
-jobs_app = typer.Typer(no_args_is_help=True, help="Benchmarks that were submitted to a Ray cluster.")
 app.add_typer(jobs_app, name="jobs")
-
-
-@contextmanager
-def _people_errors() -> Iterator[None]:
-    """One clear message and exit code 2 for what the user can mend."""
-    try:
-        yield
-    except (BenchmarkError, ValueError, OSError) as error:
-        err.print(f"[bold red]Error:[/] {_escape(str(error))}", highlight=False, soft_wrap=True)
-        raise typer.Exit(BAD_INPUT) from None
-    except KeyboardInterrupt:
-        raise typer.Exit(INTERRUPTED) from None
-
-
-def _warn(message: str) -> None:
-    err.print(f"[yellow]Warning:[/] {_escape(message)}", highlight=False, soft_wrap=True)
-
-
-def _no_warning(message: str) -> None:
-    """What ``--quiet`` asks for."""
-
-
-def _escape(text: str) -> str:
-    return text.replace("[", r"\[")
 
 
 @app.command()
@@ -94,16 +62,22 @@ def run(
     quiet: Quiet = False,
 ) -> None:
     """Trains every combination of a benchmark file and reports."""
-    with _people_errors():
+    with people_errors():
+        from plasticbench.platform.cluster.connection import prepare_environment
+
         prepare_environment(address)  # before anything that the file names may import Ray
         _require_absolute_in_job(out_dir)
-        benchmark = load(config, set_ or [], _no_warning if quiet else _warn)
+        from plasticbench.platform.definition.names import folder_name
+        from plasticbench.platform.definition.reading import load
+        from plasticbench.platform.planning.plan import make_plan
+
+        benchmark = load(config, set_ or [], no_warning if quiet else warn)
         plan = make_plan(benchmark)
-        directory = RunDirectory(connect(out_dir) if out_dir else Path("runs") / folder_name(benchmark.name))
+        directory = _directory(out_dir or f"runs/{folder_name(benchmark.name)}")
         directory.require_tracking(tracking_uri)
         with directory.lock():
             if (taken := directory.create(benchmark, plan)) and not quiet:
-                out.print(f"From now on: {_escape(taken)}.", highlight=False, soft_wrap=True)
+                out.print(f"From now on: {escape(taken)}.", highlight=False, soft_wrap=True)
             code = _execute(directory, address, tracking_uri, quiet)
     raise typer.Exit(code)
 
@@ -111,10 +85,12 @@ def run(
 @app.command()
 def resume(run_dir: RunDir, address: Address = None, tracking_uri: SameUri = None, quiet: Quiet = False) -> None:
     """Goes on with a run that was interrupted or that failed."""
-    with _people_errors():
+    with people_errors():
+        from plasticbench.platform.cluster.connection import prepare_environment
+
         prepare_environment(address)
         _require_absolute_in_job(run_dir)
-        directory = RunDirectory(connect(run_dir))
+        directory = _directory(run_dir)
         directory.require()
         directory.require_tracking(tracking_uri)
         with directory.lock():
@@ -135,6 +111,13 @@ def _require_absolute(out_dir: str) -> None:
         )
 
 
+def _directory(text: str) -> RunDirectory:
+    from plasticbench.platform.rundir import RunDirectory
+    from plasticbench.storage import connect
+
+    return RunDirectory(connect(text))
+
+
 def _execute(directory: RunDirectory, address: str | None, tracking_uri: str | None, quiet: bool) -> int:
     from plasticbench.platform import session  # ray and mlflow take seconds to import: only where they are needed
 
@@ -145,8 +128,12 @@ def _execute(directory: RunDirectory, address: str | None, tracking_uri: str | N
 @app.command()
 def plan(config: Config, set_: Overrides = None, as_json: AsJson = False) -> None:
     """Shows trials, populations, segments and shared prefixes of a benchmark file, and what they cost."""
-    with _people_errors():
-        benchmark = load(config, set_ or [], _warn)
+    with people_errors():
+        from plasticbench.platform.definition.reading import load
+        from plasticbench.platform.planning.disk import disk_use
+        from plasticbench.platform.planning.plan import make_plan, summary
+
+        benchmark = load(config, set_ or [], warn)
         made = make_plan(benchmark)
         facts, disk = summary(made), disk_use(benchmark, made)
     if as_json:
@@ -197,8 +184,9 @@ def _size(num_bytes: int) -> str:
 @app.command()
 def report(run_dir: RunDir, tracking_uri: UriToo = None) -> None:
     """Rebuilds the report from plan and records alone; with --tracking-uri also brings that MLflow store up to date."""
-    with _people_errors():
-        directory = RunDirectory(connect(run_dir))
+    with people_errors():
+        directory = _directory(run_dir)
+        directory.require()
         from plasticbench.analysis.report import write_report
 
         out.print(str(write_report(directory.path)), highlight=False, soft_wrap=True)
@@ -209,15 +197,30 @@ def report(run_dir: RunDir, tracking_uri: UriToo = None) -> None:
 
 
 @app.command()
+def status(run_dir: RunDir, as_json: AsJson = False) -> None:
+    """Says what is done, running or failed and why, and the time left: also of a run on another machine."""
+    with people_errors():
+        from plasticbench.platform import status as standing
+
+        found = standing.status(_directory(run_dir))
+    if as_json:
+        typer.echo(json.dumps(standing.to_json(found), indent=2))
+    else:
+        for line in standing.to_text(found):
+            out.print(line, highlight=False, markup=False, soft_wrap=True)
+
+
+@app.command()
 def leaderboard(
     run_dirs: Annotated[list[str], typer.Argument(help="Run directories or their URIs, compared in one table.")],
     as_json: AsJson = False,
     html: Annotated[Path | None, typer.Option(help="Also write the table to this HTML file.")] = None,
 ) -> None:
     """Ranks methods over one or more runs."""
-    with _people_errors():
+    with people_errors():
         from plasticbench.analysis.leaderboard import leaderboard as rank
         from plasticbench.analysis.leaderboard_text import to_json, to_markdown
+        from plasticbench.storage import connect
 
         board = rank([connect(run_dir) for run_dir in run_dirs])
         if html is not None:
@@ -235,7 +238,7 @@ def new(
     ] = "quickstart",
 ) -> None:
     """Starts a benchmark file of your own from a shipped one."""
-    with _people_errors():
+    with people_errors():
         shipped.start_new(path, from_)
     typer.echo(f"Wrote {path}. Next: plasticbench plan {shlex.quote(str(path))}")
 
@@ -246,7 +249,7 @@ def list_(
     as_json: AsJson = False,
 ) -> None:
     """Lists plug-ins or shipped benchmark files with their one-line descriptions."""
-    with _people_errors():
+    with people_errors():
         if group not in LISTED:
             raise ValueError(f"there is no group {group!r}. {plugins.did_you_mean(group, LISTED)}")
         names = shipped.names() if group == "configs" else plugins.names(group)
@@ -255,11 +258,11 @@ def list_(
         typer.echo(json.dumps(rows, indent=2))
         return
     for row in rows:
-        out.print(f"[bold]{row['name']}[/]  {_escape(str(row['summary']))}", highlight=False)
+        out.print(f"[bold]{row['name']}[/]  {escape(str(row['summary']))}", highlight=False)
         if row.get("presets"):
             out.print(f"    presets: {', '.join(row['presets'])}", highlight=False)
         for task, source in row.get("references", {}).items():
-            out.print(f"    {task}  {_escape(source)}", highlight=False, soft_wrap=True)
+            out.print(f"    {task}  {escape(source)}", highlight=False, soft_wrap=True)
         for title, tasks in row.get("groups", {}).items():
             out.print(f"    {title}: {len(tasks)}, such as {tasks[0]}", highlight=False)
 
@@ -267,15 +270,17 @@ def list_(
 def _plugin_row(group: str, name: str) -> dict[str, Any]:
     if group == "configs":
         return {"name": name, "summary": shipped.summary(name)}
+    outline = plugins.outline(group, name)
+    row: dict[str, Any] = {"name": name, "summary": outline.summary}
+    if outline.presets:
+        row["presets"] = list(outline.presets)
+    if not outline.has_tasks:
+        return row
     module = plugins.load(group, name)
-    row: dict[str, Any] = {"name": name, "summary": plugins.summary(group, name)}
-    if hasattr(module, "PRESETS"):
-        row["presets"] = sorted(module.PRESETS)
-    if hasattr(module, "tasks"):
-        row["tasks"] = list(module.tasks())
+    row["tasks"] = list(module.tasks())
     if hasattr(module, "groups"):
         row["groups"] = {title: list(tasks) for title, tasks in module.groups().items()}
-    elif "tasks" in row:
+    else:
         row["references"] = {task: module.Config(task=task).score_source for task in row["tasks"]}
     return row
 
@@ -296,9 +301,9 @@ def doctor(
     else:
         for finding in [*findings, gpu()]:
             mark = "[green]works[/]" if finding.works else "[yellow]absent[/]" if finding.optional else "[red]broken[/]"
-            out.print(f"{finding.name:<11} {mark}  {_escape(finding.detail)}", highlight=False)
+            out.print(f"{finding.name:<11} {mark}  {escape(finding.detail)}", highlight=False)
             if not finding.works and finding.mend:
-                out.print(f"            mend: {_escape(finding.mend)}", highlight=False)
+                out.print(f"            mend: {escape(finding.mend)}", highlight=False)
     if not all(finding.works or finding.optional for finding in findings):
         raise typer.Exit(FAILED)
 
@@ -314,102 +319,40 @@ def submit(
     wait: Annotated[bool, typer.Option(help="Follow the job and exit with its code.")] = True,
 ) -> None:
     """Runs a benchmark file as a job on a Ray cluster; submit it again with the same --out to go on with it."""
-    with _people_errors():
+    with people_errors():
+        from plasticbench.platform.definition.reading import load
+
         _require_absolute(out_dir)
-        benchmark = load(config, set_ or [], _warn)
+        benchmark = load(config, set_ or [], warn)
         options = [part for setting in set_ or [] for part in ("--set", setting)]
         options += [] if tracking_uri is None else ["--tracking-uri", tracking_uri]
         options += ["--quiet"] if quiet else []
         from plasticbench.platform.cluster import jobs
 
         with jobs.job_server(address) as client:
+            from plasticbench.envs import _own_modules
+
             modules = _own_modules.archive(benchmark.modules)
             job_id = jobs.submit(client, config, benchmark.name, out_dir, options, modules)
     out.print(f"Submitted {job_id}.", highlight=False, soft_wrap=True)
     if wait:
-        _follow(address, job_id)
+        follow_job(address, job_id)
     else:
-        _say_how_to_follow(address, job_id)
-
-
-def _follow(address: str | None, job_id: str) -> None:
-    from plasticbench.platform.cluster import jobs
-
-    with _people_errors(), jobs.job_server(address) as client:
-        try:
-            code = jobs.follow(client, job_id, lambda text: typer.echo(text, nl=False))
-        except KeyboardInterrupt:
-            out.print("\nThe job goes on without you.")
-            _say_how_to_follow(address, job_id)
-            raise
-    raise typer.Exit(code)
-
-
-def _say_how_to_follow(address: str | None, job_id: str) -> None:
-    option = f" --address {shlex.quote(address)}" if address else ""
-    for verb, command in (("Follow", "logs --follow"), ("Stop", "stop")):
-        out.print(f"{verb} it: plasticbench jobs {command} {job_id}{option}", highlight=False, soft_wrap=True)
-
-
-@jobs_app.command("list")
-def list_jobs(address: Dashboard = None) -> None:
-    """Lists all jobs of a cluster, the newest first."""
-    from plasticbench.platform.cluster import jobs
-
-    with _people_errors(), jobs.job_server(address) as client:
-        for job in sorted(client.list_jobs(), key=lambda job: job.start_time or 0, reverse=True):
-            typer.echo(jobs.describe(job))
-
-
-@jobs_app.command()
-def status(job_id: Job, address: Dashboard = None) -> None:
-    """Says where a job stands."""
-    from plasticbench.platform.cluster import jobs
-
-    with _people_errors(), jobs.job_server(address) as client:
-        job = client.get_job_info(job_id)
-        typer.echo(f"{jobs.describe(job)}\n{job.message or ''}")
-
-
-@jobs_app.command()
-def logs(
-    job_id: Job,
-    address: Dashboard = None,
-    follow: Annotated[bool, typer.Option("--follow", help="Go on until the job ends; exit with its code.")] = False,
-) -> None:
-    """Prints a job's output."""
-    if follow:
-        _follow(address, job_id)
-    from plasticbench.platform.cluster import jobs
-
-    with _people_errors(), jobs.job_server(address) as client:
-        typer.echo(client.get_job_logs(job_id), nl=False)
-
-
-@jobs_app.command()
-def stop(job_id: Job, address: Dashboard = None) -> None:
-    """Makes a job commit what it has and end."""
-    from plasticbench.platform.cluster import jobs
-
-    with _people_errors(), jobs.job_server(address) as client:
-        stopped = client.stop_job(job_id)
-    typer.echo("Stopping: every population commits first." if stopped else "It had ended already.")
+        say_how_to_follow(address, job_id)
 
 
 @app.command()
 def ui(
     run_dir: RunDir,
-    port: Annotated[int, typer.Option(help="Port on 127.0.0.1.")] = 5000,
+    port: Annotated[int, typer.Option(help="Port on 127.0.0.1.", min=1, max=65535)] = 5000,
 ) -> None:
     """Serves MLflow's pages for a run's own store on this machine, until interrupted."""
-    with _people_errors():
-        directory = RunDirectory(connect(run_dir))
+    with people_errors():
+        directory = _directory(run_dir)
         directory.require()
-        from plasticbench.platform.tracking.mirror import ui_command
+        from plasticbench.platform.tracking.pages import serve
 
-        command = ui_command(directory.path, port)
-    out.print(f"MLflow: http://127.0.0.1:{port}   ({shlex.join(command)})", highlight=False, soft_wrap=True)
-    os.execvp(command[0], command)
+        serve(directory, port, lambda text: out.print(text, highlight=False, markup=False, soft_wrap=True))
 
 
 def main() -> None:

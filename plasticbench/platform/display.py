@@ -4,15 +4,21 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterator, Sequence
+from typing import TYPE_CHECKING
 
 from rich.console import Console
 from rich.progress import BarColumn, TaskID, TextColumn, TimeRemainingColumn
 from rich.progress import Progress as Bars
+from rich.status import Status
 from rich.table import Column, Table
+from rich.text import Text
 
 from plasticbench.analysis.leaderboard import ALL, Estimate, Row
 from plasticbench.analysis.leaderboard_text import by_raw_return, diverged_text, left_out, not_finite_text
-from plasticbench.platform.training.segment import Progress
+from plasticbench.platform.heartbeat import Pace, duration
+
+if TYPE_CHECKING:
+    from plasticbench.platform.training.segment import Progress
 
 _PLAIN_PERIOD_S = 15.0
 _SPEED_PERIOD_S = 300.0  # the time that is left should not jump with every evaluation
@@ -20,7 +26,10 @@ _MAX_ROWS = 20  # populations that fit a screen
 
 
 class Display:
-    """Shows running segments. This one shows nothing, as ``--quiet`` asks."""
+    """Shows running segments. This one shows nothing but problems, as ``--quiet`` asks."""
+
+    def __init__(self) -> None:
+        self._errors = Console(stderr=True)
 
     def start(self) -> None:
         """Takes over the terminal."""
@@ -30,6 +39,13 @@ class Display:
 
     def message(self, text: str) -> None:
         """A line that stays and must not be missed."""
+
+    def problem(self, text: str) -> None:
+        """What went wrong, on standard error whatever else is shown."""
+        self._errors.print(text, highlight=False, markup=False, soft_wrap=True)
+
+    def waiting(self, text: str) -> None:
+        """What the driver waits for when nothing trains any more; the newest text is what counts."""
 
     def stop(self) -> None:
         """Gives the terminal back."""
@@ -46,6 +62,7 @@ class LiveDisplay(Display):
     """A line for everything and one for each population, redrawn in place and never wider than the terminal."""
 
     def __init__(self, console: Console) -> None:
+        super().__init__()
         self._console = console
         self._bars = Bars(
             TextColumn("{task.description}", markup=False),
@@ -63,6 +80,7 @@ class LiveDisplay(Display):
         self._all = self._bars.add_task(self._name("all populations"), total=None, speed="", evaluation="")
         self._populations: dict[str, TaskID] = {}
         self._total: int | None = None
+        self._status: Status | None = None
 
     def start(self) -> None:
         """Takes over the terminal."""
@@ -114,24 +132,42 @@ class LiveDisplay(Display):
 
     def message(self, text: str) -> None:
         """Prints above the lines."""
-        self._console.print(text, highlight=False)
+        self._console.print(text, highlight=False, markup=False)
+
+    def problem(self, text: str) -> None:
+        """Above the lines where standard error is the same terminal."""
+        if self._errors.is_terminal:
+            self._console.print(text, highlight=False, markup=False, soft_wrap=True)
+        else:
+            super().problem(text)
+
+    def waiting(self, text: str) -> None:
+        """A line that is redrawn in place until ``stop``."""
+        if self._status is None:
+            self._status = self._console.status("")
+            self._status.start()
+        self._status.update(Text(text))
 
     def stop(self) -> None:
         """Removes the lines."""
         self._bars.stop()
+        if self._status is not None:
+            self._status.stop()
+            self._status = None
 
 
 class PlainDisplay(Display):
     """One line per population every few seconds, for logs."""
 
     def __init__(self, console: Console) -> None:
+        super().__init__()
         self._console = console
-        self._first: tuple[float, int] | None = None
+        self._pace = Pace()
         self._last_print = 0.0
 
     def update(self, running: Sequence[Progress], member_steps_left: int) -> None:
         """Prints if the last lines are old enough."""
-        left = _duration(self._seconds_left(member_steps_left))
+        left = duration(self._pace.seconds_left(member_steps_left))
         if time.monotonic() - self._last_print < _PLAIN_PERIOD_S:
             return
         self._last_print = time.monotonic()
@@ -147,25 +183,15 @@ class PlainDisplay(Display):
                 f" last return {_evaluation(p)}{diverged}, all done in about {left}"
             )
 
-    def _seconds_left(self, member_steps_left: int) -> float | None:
-        """By the speed over the whole run; ``None`` until something can be said."""
-        now = time.monotonic()
-        if self._first is None:
-            self._first = (now, member_steps_left)
-        done, seconds = self._first[1] - member_steps_left, now - self._first[0]
-        return member_steps_left * seconds / done if done > 0 and seconds > 3 else None
+    def waiting(self, text: str) -> None:
+        """Prints if the last line is old enough."""
+        if time.monotonic() - self._last_print >= _PLAIN_PERIOD_S:
+            self._last_print = time.monotonic()
+            self.message(text)
 
     def message(self, text: str) -> None:
         """Prints a line at once."""
-        self._console.print(text, highlight=False, soft_wrap=True)
-
-
-def _duration(seconds: float | None) -> str:
-    if seconds is None:
-        return "-"
-    minutes, rest = divmod(round(seconds), 60)
-    hours, minutes = divmod(minutes, 60)
-    return f"{hours}h{minutes:02d}m" if hours else f"{minutes}m{rest:02d}s"
+        self._console.print(text, highlight=False, markup=False, soft_wrap=True)
 
 
 def _evaluation(progress: Progress) -> str:

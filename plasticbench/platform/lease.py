@@ -19,7 +19,7 @@ from contextlib import contextmanager
 from upath import UPath
 
 from plasticbench import storage
-from plasticbench.platform.definition.reading import BenchmarkError
+from plasticbench.platform.definition.parsing import BenchmarkError
 
 logger = logging.getLogger(__name__)
 
@@ -49,6 +49,24 @@ def held_lease(path: UPath) -> Iterator[None]:
         renewal.join()
         lease.give_back()
     lease.require()
+
+
+def is_held(path: UPath) -> bool:
+    """Whether a living process holds the lease; it is watched until its counter moves, for 5 s at most."""
+    first, end = _read(path), time.monotonic() + 1.5 * RENEW_S
+    while first and time.monotonic() < end:
+        time.sleep(RENEW_S / 10)
+        if (now := _read(path)) != first:
+            return bool(now)
+    return False
+
+
+def _read(path: UPath) -> dict[str, str | int]:
+    try:
+        found: dict[str, str | int] = json.loads(storage.read(path))
+    except FileNotFoundError:
+        return {}
+    return found
 
 
 class _Lease:
@@ -112,11 +130,7 @@ class _Lease:
             raise BenchmarkError(f"{self._loss}. It found this one silent and went on in its place")
 
     def _read(self) -> dict[str, str | int]:
-        try:
-            found: dict[str, str | int] = json.loads(storage.read(self._path))
-        except FileNotFoundError:
-            return {}
-        return found
+        return _read(self._path)
 
     def _content(self) -> bytes:
         holder = {"owner": self._owner, "host": socket.gethostname(), "pid": os.getpid(), "counter": self._counter}

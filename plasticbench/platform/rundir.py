@@ -4,22 +4,25 @@ from __future__ import annotations
 
 import fcntl
 import socket
+import time
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
-
-import yaml
+from typing import TYPE_CHECKING
 
 from plasticbench import storage
 from plasticbench.envs import _own_modules
-from plasticbench.platform.definition.changes import can_come_later, changes, listed
-from plasticbench.platform.definition.reading import Benchmark, BenchmarkError, from_resolved
-from plasticbench.platform.lease import held_lease
-from plasticbench.platform.planning.plan import Plan
+from plasticbench.platform.definition.parsing import BenchmarkError
+from plasticbench.platform.lease import held_lease, is_held
 from plasticbench.storage import Location
 
+if TYPE_CHECKING:  # reading a benchmark takes PyTorch, which a command that only looks at a run must not wait for
+    from plasticbench.platform.definition.benchmark import Benchmark
+    from plasticbench.platform.planning.plan import Plan
+
 _LOCKS = {"lock", "lock.json"}
+_LOCK_TRIES = 5
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,6 +89,8 @@ class RunDirectory:
         return ""
 
     def _take_over(self, benchmark: Benchmark, plan: Plan, modules: bytes) -> str:
+        from plasticbench.platform.definition.changes import can_come_later, changes, listed
+
         known = self.plan()
         is_same_work = {trial.id for trial in known.trials} == {trial.id for trial in plan.trials} and [
             segment.work for segment in known.segments
@@ -116,6 +121,8 @@ class RunDirectory:
         return listed(later, "{1} in place of {0}")
 
     def _write(self, benchmark: Benchmark, plan: Plan) -> None:
+        import yaml
+
         resolved = yaml.safe_dump(benchmark.resolved(), sort_keys=False, allow_unicode=True)
         storage.write_atomically(self.benchmark_file, resolved.encode())
         # The plan comes last: a directory with a plan is a whole run directory.
@@ -130,6 +137,10 @@ class RunDirectory:
 
     def benchmark(self) -> Benchmark:
         """The resolved benchmark that this run was started with."""
+        import yaml
+
+        from plasticbench.platform.definition.reading import from_resolved
+
         self.require()
         self.open_modules()
         return from_resolved(yaml.safe_load(storage.read(self.benchmark_file)), source=str(self.benchmark_file))
@@ -153,6 +164,8 @@ class RunDirectory:
 
     def plan(self) -> Plan:
         """The plan that this run was started with."""
+        from plasticbench.platform.planning.plan import Plan
+
         self.require()
         return Plan.from_json(storage.read(self.plan_file).decode())
 
@@ -179,6 +192,23 @@ class RunDirectory:
             return _locked(self.path)
         return held_lease(self.path / "lock.json")
 
+    def is_driven(self) -> bool:
+        """Whether a driver is at work. Locks of other machines may be invisible; a lease is watched for seconds."""
+        if isinstance(self.path, Path):
+            return _is_locked(self.path / "lock")
+        return is_held(self.path / "lock.json")
+
+
+def _is_locked(file: Path) -> bool:
+    try:
+        with open(file) as lock:
+            fcntl.flock(lock, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return True
+    except OSError:
+        return False  # there is none, or none that we may see
+    return False
+
 
 @contextmanager
 def _locked(folder: Path) -> Iterator[None]:
@@ -192,8 +222,12 @@ def _locked(folder: Path) -> Iterator[None]:
             f"{folder}: cannot be written: {error.strerror}. Choose a directory that can be"
         ) from error
     with file:
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError as error:
-            raise BenchmarkError(f"{folder}: another plasticbench is running in this directory") from error
+        for patience in range(_LOCK_TRIES, 0, -1):
+            try:
+                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                break
+            except BlockingIOError as error:  # `plasticbench status` may hold it for a moment
+                if patience == 1:
+                    raise BenchmarkError(f"{folder}: another plasticbench is running in this directory") from error
+                time.sleep(0.1)
         yield

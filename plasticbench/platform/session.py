@@ -3,25 +3,31 @@
 from __future__ import annotations
 
 import shlex
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from rich.console import Console
 
 from plasticbench import storage
 from plasticbench.analysis import leaderboard
-from plasticbench.analysis.report import write_report
+from plasticbench.failures import lost_trials
 from plasticbench.platform.cluster import connection
 from plasticbench.platform.display import Display, make_display, standings
+from plasticbench.platform.heartbeat import Heartbeat, State
 from plasticbench.platform.rundir import RunDirectory
-from plasticbench.platform.tracking.mirror import Mirror, TrackingUnavailable, check, masked
+from plasticbench.platform.tracking import ending
+from plasticbench.platform.tracking.flush import LocalFlush
+from plasticbench.platform.tracking.mirror import Mirror, RunStatus, TrackingUnavailable, check, masked
 from plasticbench.platform.tracking.tracker import committed_bytes
+from plasticbench.platform.training.ends import finished_bytes
 from plasticbench.storage import Location
 
-if TYPE_CHECKING:
-    from plasticbench.platform.cluster.runner import Outcome
-
 DONE, FAILED, INTERRUPTED = 0, 1, 130
+_CODES = {"complete": DONE, "failed": FAILED, "interrupted": INTERRUPTED}
+_STATES: Mapping[int, State] = {DONE: "complete", FAILED: "failed", INTERRUPTED: "interrupted"}
+_SKIPPED = "it was interrupted"
 
 
 def execute(
@@ -29,22 +35,127 @@ def execute(
 ) -> int:
     """Trains what is left of the plan and reports; returns the exit code.
 
-    Raises ``ValueError`` before anything starts if the tracking store cannot be reached.
+    Ray is started for what is left to train alone. Raises ``ValueError`` before anything starts if the tracking store
+    cannot be reached.
     """
+    tracking_uri = _remembered_uri(directory, tracking_uri)
+    plan, display, heartbeat = directory.plan(), make_display(console, quiet), Heartbeat(directory.path)
+    run = _Session(directory, tracking_uri, console, display)
+    finished = finished_bytes(directory, plan.segments, plan.budget_steps)
+    if finished is None:
+        heartbeat.say("training")
+        code = _train(run, address)
+    elif ending.is_known(directory.path, tracking_uri, finished):
+        run.show_results()
+        run.say_where()
+        return DONE
+    else:
+        code = _catch_up(run, [trial.id for trial in plan.trials], finished)
+    heartbeat.say(_STATES[code])
+    return code
+
+
+@dataclass(frozen=True, slots=True)
+class _Session:
+    """What a run is told of while it ends."""
+
+    directory: RunDirectory
+    tracking_uri: str | None
+    console: Console
+    display: Display
+
+    def report(self) -> Location | None:
+        """Writes the report and shows its tables: nobody waits for MLflow to see them."""
+        from plasticbench.analysis.report import write_report  # draws: a finished run is shown without it
+
+        try:
+            page = write_report(self.directory.path)
+        except (ValueError, OSError) as error:
+            self.display.problem(f"No report: {error}")
+            return None
+        self.show_results()
+        return page.parent
+
+    def show_results(self) -> None:
+        for table in standings(leaderboard.leaderboard([self.directory.path]).rows):
+            self.console.print(table)
+        page = self.directory.path / "report" / "index.html"
+        self.console.print(f"Report: {page}", highlight=False, markup=False, soft_wrap=True)
+
+    def say_where(self) -> None:
+        uri = self.tracking_uri
+        pages = masked(uri, uri) if uri else f"plasticbench ui {self.where}"
+        self.console.print(f"MLflow: {pages}", highlight=False, markup=False, soft_wrap=True)
+
+    def tell_left(self, left: int) -> None:
+        trials = f"{left} {'trial' if left == 1 else 'trials'}" if left else "the report"
+        self.display.waiting(
+            f"MLflow is brought up to date: {trials} to go. Ctrl-C skips it, and `plasticbench resume {self.where}` "
+            "goes on with it"
+        )
+
+    def tell_behind(self, reason: str) -> None:
+        self.display.problem(f"MLflow is behind: {reason}\n`plasticbench resume {self.where}` brings it up to date.")
+
+    @property
+    def where(self) -> str:
+        return shlex.quote(str(self.directory.path))
+
+
+def _train(run: _Session, address: str | None) -> int:
     connection.prepare_environment(address)
     from plasticbench.platform.cluster import runner  # imports Ray
 
-    tracking_uri = _remembered_uri(directory, tracking_uri)
-    benchmark, plan = directory.benchmark(), directory.plan()
-    display = make_display(console, quiet)
+    directory, display = run.directory, run.display
     with connection.connected(address):
-        tracker = runner.start_tracker(directory, tracking_uri)
-        scheduler = runner.Scheduler(directory, benchmark, plan, display, tracker)
+        tracker = runner.start_tracker(directory, run.tracking_uri)
+        scheduler = runner.Scheduler(directory, directory.benchmark(), directory.plan(), display, tracker)
         outcome = scheduler.run()
-        report = _report(directory, display) if outcome != "interrupted" else None
-        behind = scheduler.finish_tracking(report.parent if report else None)
-    _farewell(directory, console, outcome, report, behind, tracking_uri)
-    return {"complete": DONE, "failed": FAILED, "interrupted": INTERRUPTED}[outcome]
+        report = run.report() if outcome != "interrupted" else None
+        _tell_failures(run, scheduler.reasons)
+        behind = _wait(run, lambda: scheduler.finish_tracking(report, run.tell_left))
+        if outcome == "complete" and behind is None and report is not None:
+            ending.remember(directory.path, run.tracking_uri, scheduler.record_bytes)
+    if outcome == "interrupted":
+        run.console.print(f"Interrupted. `plasticbench resume {run.where}` goes on.", highlight=False, markup=False)
+    elif report is not None:
+        run.say_where()
+    return INTERRUPTED if behind == _SKIPPED else _CODES[outcome]
+
+
+def _catch_up(run: _Session, trials: Sequence[str], lengths: Mapping[str, int]) -> int:
+    """Nothing is left to train: the report and MLflow are brought up to date by this process."""
+    report, lost = run.report(), lost_trials(run.directory.path)
+    flush = LocalFlush(run.directory, run.tracking_uri)
+    ended: dict[str, RunStatus] = {trial: "FAILED" if trial in lost else "FINISHED" for trial in trials}
+    with connection.interrupts():
+        behind = _wait(run, lambda: flush.finish(lengths, ended, report, run.tell_left))
+    if behind is None and report is not None and not lost:
+        ending.remember(run.directory.path, run.tracking_uri, lengths)
+    run.say_where()
+    _tell_failures(run, lost)
+    return INTERRUPTED if behind == _SKIPPED else FAILED if lost else DONE
+
+
+def _wait(run: _Session, finish: Callable[[], str | None]) -> str | None:
+    """Why MLflow is behind, after saying so; ``None`` if it is not."""
+    try:
+        behind = finish()
+    except KeyboardInterrupt:
+        behind = _SKIPPED
+    finally:
+        run.display.stop()
+    if behind is not None:
+        run.tell_behind(behind)
+    return behind
+
+
+def _tell_failures(run: _Session, failed: Mapping[str, str]) -> None:
+    """Why each trial failed: once more at the end, as what was said in between may be far above."""
+    for reason, count in Counter(failed.values()).items():
+        run.display.problem(f"{'1 trial' if count == 1 else f'{count} trials'} failed: {reason}")
+    if failed:
+        run.display.problem(f"`plasticbench status {run.where}` tells more; `plasticbench resume` tries again.")
 
 
 def _remembered_uri(directory: RunDirectory, tracking_uri: str | None) -> str | None:
@@ -63,37 +174,6 @@ def _remembered_uri(directory: RunDirectory, tracking_uri: str | None) -> str | 
         else:
             storage.write_atomically(note, f"{tracking_uri}\n".encode())
     return tracking_uri
-
-
-def _report(directory: RunDirectory, display: Display) -> Location | None:
-    try:
-        return write_report(directory.path)
-    except ValueError as error:
-        display.message(f"No report: {error}")
-        return None
-
-
-def _farewell(
-    directory: RunDirectory,
-    console: Console,
-    outcome: Outcome,
-    report: Location | None,
-    behind: str | None,
-    tracking_uri: str | None,
-) -> None:
-    where = shlex.quote(str(directory.path))
-    if behind is not None:
-        console.print(f"MLflow is behind: {behind}\n`plasticbench resume {where}` brings it up to date.", markup=False)
-    if outcome == "interrupted":
-        console.print(f"Interrupted. `plasticbench resume {where}` goes on.", highlight=False, markup=False)
-        return
-    if report is None:
-        return
-    for table in standings(leaderboard.leaderboard([directory.path]).rows):
-        console.print(table)
-    console.print(f"Report: {report}", highlight=False, markup=False, soft_wrap=True)
-    pages = masked(tracking_uri, tracking_uri) if tracking_uri else f"plasticbench ui {where}"
-    console.print(f"MLflow: {pages}", highlight=False, markup=False, soft_wrap=True)
 
 
 def mirror(directory: RunDirectory, tracking_uri: str) -> None:

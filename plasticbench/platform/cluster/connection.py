@@ -9,14 +9,20 @@ import logging
 import os
 import signal
 import socket
-from collections.abc import Iterator
-from contextlib import contextmanager
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, suppress
 from ipaddress import ip_address
 from typing import Any
 
-from plasticbench.platform.definition.reading import BenchmarkError
+import psutil
+
+from plasticbench.platform.definition.parsing import BenchmarkError
+
+logger = logging.getLogger(__name__)
 
 _CONNECT_TIMEOUT_S = 5.0
+_BUSY_LOAD = 2.0  # per CPU
 _OBJECT_STORE_BYTES = 100 << 20  # nothing large passes through it
 _MEMORY_SHARE = 0.9  # of the machine, for populations; Ray would offer 70% of what is free at the start
 
@@ -38,7 +44,7 @@ def prepare_environment(address: str | None) -> None:
         "RAY_USAGE_STATS_ENABLED": "0",
         "RAY_SCHEDULER_EVENTS": "0",
         "RAY_DEDUP_LOGS": "0",
-        "RAY_worker_niceness": "0",  # Ray's 15 starves training beside anything else that runs; the tracker yields
+        "RAY_worker_niceness": "0",  # Ray's 15 starves training, and MLflow at the end, beside anything else that runs
     }.items():
         os.environ.setdefault(name, value)
 
@@ -85,16 +91,57 @@ def start_own_node(**node: Any) -> None:
     # Nobody else can reach it, and asking for a token would write one to the home folder.
     os.environ.setdefault("RAY_AUTH_MODE", "disabled")
     before = listening()
-    try:
-        ray.init(address="local", **_own_node() | node, **_QUIET)
-    except Exception as error:  # a plain one: Ray gives its processes 30 s, which a very busy machine exceeds
-        raise BenchmarkError(f"Ray did not start on this machine; if it is very busy, try again: {error}") from error
+    patiently(lambda: ray.init(address="local", **_own_node() | node, **_QUIET), ray.shutdown)
     if exposed := [str(one) for one in sorted(listening() - before) if not one.is_loopback]:
         ray.shutdown()
         raise BenchmarkError(
             f"Ray must keep to 127.0.0.1, but other machines could reach {', '.join(exposed)}. It was stopped. Install "
             f"the Ray of requirements.lock, or start one of your own with a token (docs/cluster.md) and give --address"
         )
+
+
+def patiently(
+    start: Callable[[], object], clean_up: Callable[[], object], pauses_s: Sequence[float] | None = None
+) -> None:
+    """Starts Ray, again after each failure: it gives its processes 30 s, which a very busy machine exceeds.
+
+    Raises ``BenchmarkError`` that says what was seen after the last failure, and at once for what time does not mend.
+    """
+    began, tries = time.monotonic(), 0
+    for pause_s in [*(_pauses_s() if pauses_s is None else pauses_s), None]:
+        tries += 1
+        before = set(psutil.Process().children(recursive=True))
+        try:
+            start()
+            return
+        except Exception as error:  # a plain one
+            clean_up()
+            for process in set(psutil.Process().children(recursive=True)) - before:
+                with suppress(psutil.NoSuchProcess):  # half of a Ray, which would go on in vain
+                    process.kill()
+            if pause_s is None or isinstance(error, ValueError | TypeError):
+                raise BenchmarkError(_not_started(error, tries, time.monotonic() - began)) from error
+            logger.warning("Ray did not start (%s); it is tried again in %g s", error, pause_s)
+        time.sleep(pause_s)
+
+
+def _pauses_s() -> list[float]:
+    """Two more tries, and five where the machine has more to do than it can."""
+    return [5.0, 10.0] if _load_per_cpu() < _BUSY_LOAD else [5.0, 10.0, 20.0, 40.0, 60.0]
+
+
+def _load_per_cpu() -> float:
+    return os.getloadavg()[0] / (os.cpu_count() or 1)
+
+
+def _not_started(error: Exception, tries: int, seconds: float) -> str:
+    free_mib = psutil.virtual_memory().available >> 20
+    seen = f"load {_load_per_cpu():.1f} per CPU, {free_mib:,} MiB of memory free"
+    times = "once" if tries == 1 else f"{tries} times in {seconds:.0f} s"
+    return (
+        f"Ray did not start on this machine, tried {times}: {type(error).__name__}: {error}. Seen meanwhile: {seen}. "
+        "End what else runs here and try again, or join a Ray that runs elsewhere with --address"
+    )
 
 
 def _check_keeps_to_loopback() -> None:
@@ -159,6 +206,11 @@ def check_interrupted() -> None:
     if _heard:
         _heard.clear()
         raise KeyboardInterrupt
+
+
+def answer_interrupt() -> None:
+    """Forgets the interrupts so far: what ``check_interrupted`` raises from now on came later."""
+    _heard.clear()
 
 
 def _interrupt(signum: int, frame: object) -> None:

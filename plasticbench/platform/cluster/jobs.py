@@ -22,7 +22,7 @@ from ray.job_submission import JobDetails, JobStatus, JobSubmissionClient
 
 import plasticbench
 from plasticbench.envs._own_modules import unpack
-from plasticbench.platform.definition.reading import BenchmarkError
+from plasticbench.platform.definition.parsing import BenchmarkError
 
 _CONNECT_TIMEOUT_S = 5.0
 _RECONNECT_PAUSE_S = 1.0
@@ -90,7 +90,7 @@ def submit(
     arguments = ["run", f"configs/{config.name}", "--address", "auto", "--out", out, *options]
     with _working_dir(config, modules) as folder:
         client.submit_job(
-            entrypoint=shlex.join(["python", "-m", "plasticbench.platform", *arguments]),
+            entrypoint=with_rays_python(["-m", "plasticbench.platform", *arguments]),
             submission_id=job_id,
             runtime_env={
                 "working_dir": str(folder),
@@ -99,6 +99,17 @@ def submit(
             metadata={"benchmark": name, "out": out},
         )
     return job_id
+
+
+def with_rays_python(arguments: Sequence[str]) -> str:
+    """A shell command that runs Python as Ray's own processes do, wherever the head was started from.
+
+    The environment of the head need not be on its PATH, and Ray tells jobs nowhere which it is: but the shell's parent
+    is a process of Ray, which has its library open.
+    """
+    library = r"s|.* \(/.*\)/lib/python[0-9.]*/site-packages/ray/_raylet.*|\1/bin/python|p"
+    find = f"python=$(sed -n {shlex.quote(library)} /proc/$PPID/maps 2>/dev/null | head -n 1)"
+    return f'{find}; [ -x "$python" ] || python=python; exec "$python" {shlex.join(arguments)}'
 
 
 @contextmanager

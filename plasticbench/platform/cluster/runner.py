@@ -9,33 +9,40 @@ import heapq
 import threading
 import time
 from collections import Counter
-from collections.abc import Mapping
-from dataclasses import dataclass, field
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from typing import Any, Literal
 
 import ray
-from ray.exceptions import OutOfMemoryError, RayError, RaySystemError, RayTaskError
+from ray.exceptions import RayError, RayTaskError
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
-from plasticbench.platform.cluster.connection import check_interrupted, connected
+from plasticbench.failures import Failure, failures_name, last_frames, note_failure
+from plasticbench.platform.cluster.connection import answer_interrupt, check_interrupted, connected
 from plasticbench.platform.cluster.placement import Needs, check_fits, describe_nodes, needs
-from plasticbench.platform.cluster.work_queue import WorkQueue, statuses
+from plasticbench.platform.cluster.post_mortem import PostMortem, cause, post_mortem
+from plasticbench.platform.cluster.work_queue import WorkQueue, reasons, statuses
 from plasticbench.platform.definition.reading import Benchmark
 from plasticbench.platform.display import Display
+from plasticbench.platform.heartbeat import Heartbeat
 from plasticbench.platform.planning.plan import Plan, Segment
 from plasticbench.platform.rundir import RunDirectory
-from plasticbench.platform.tracking.tracker import Tracker, committed_bytes
+from plasticbench.platform.tracking.tracker import Standing, Tracker, committed_bytes
 from plasticbench.platform.training.checkpoint import CheckpointStore, StorageError
 from plasticbench.platform.training.segment import Progress, SegmentRun
 from plasticbench.storage import Location, location
 
 _MAX_DEATHS = 4  # of one segment, without a commit in between
+_MAX_TRACKER_DEATHS = 8  # in a whole run; a resume sends what is left
+_MAX_REASON = 300  # characters
 _MAX_WAITING = 8
 _ASKED_PER_POLL = 32
 _POLL_S = 0.5
 _BURIAL_TIMEOUT_S = 60.0
+_ANSWER_TIMEOUT_S = 5.0
 _STOP_TIMEOUT_S = 120.0
-_MIRROR_TIMEOUT_S = 600.0
+_MIRROR_TIMEOUT_S = 180.0
+_TELL_S = 1.0
 
 Outcome = Literal["complete", "failed", "interrupted"]
 
@@ -95,11 +102,19 @@ class Scheduler:
     _record_bytes: dict[str, int] = field(default_factory=dict)  # of what is complete
     _deaths: dict[str, tuple[int | None, int]] = field(default_factory=dict)
     _lost: dict[str, str] = field(default_factory=dict)  # trials that failed alone, and why
+    _num_failures: Counter[str] = field(default_factory=Counter)  # by segment
+    _heartbeat: Heartbeat = field(init=False)
     _next_show_s: float = 0.0
 
     def __post_init__(self) -> None:
         self.queue = WorkQueue(self.plan.segments)
         self._actor = ray.remote(SegmentWorker)
+        self._heartbeat = Heartbeat(self.directory.path)
+
+    @property
+    def record_bytes(self) -> Mapping[str, int]:
+        """Committed length of the record file of each trial that has segments which are complete."""
+        return self._record_bytes
 
     def run(self) -> Outcome:
         """Returns once nothing more can be done."""
@@ -111,11 +126,13 @@ class Scheduler:
                 self._show()
                 check_interrupted()
         except KeyboardInterrupt:
+            answer_interrupt()
             self.display.message("Stopping: every population commits what it has. Interrupt again to give up on that.")
             self._stop_all()
             return "interrupted"
         finally:
             self.display.stop()
+            self._heartbeat.say("tracking")
         return "failed" if self.queue.failed or self._lost else "complete"
 
     def _start_ready(self) -> bool:
@@ -171,21 +188,21 @@ class Scheduler:
         try:
             record_bytes, failed = ray.get(running.result)
         except RayTaskError as error:
+            found = post_mortem(error, _last_step(running))
             ray.kill(running.worker)
-            cause = _cause(error)
-            if isinstance(cause, OSError | StorageError):  # storage that comes and goes
-                self._retry(segment, _text(cause))
+            if isinstance(cause(error), OSError | StorageError):  # storage that comes and goes
+                self._retry(segment, found)
             else:
-                self._fail(segment, _text(cause))
+                self._fail(segment, found)
         except RayError as error:  # the process, its node or the way to it is gone
             _bury(running.worker)
-            self._retry(segment, _text(error))
+            self._retry(segment, post_mortem(error, running.progress.step if running.progress else None))
         else:
             self.tracker.committed.remote(record_bytes)
             self._record_bytes |= record_bytes
             self._begun.pop(segment.id)
             self.queue.finish(segment)
-            self._lose(failed)
+            self._lose(segment, failed)
             self._employ(running)
 
     def _employ(self, running: _Running) -> None:
@@ -204,26 +221,57 @@ class Scheduler:
                 return waiting.segment
         return None
 
-    def _retry(self, segment: Segment, reason: str) -> None:
+    def _retry(self, segment: Segment, found: PostMortem) -> None:
         newest = CheckpointStore(self.directory.checkpoints).newest_number(segment.id)
         known, count = self._deaths.get(segment.id, (None, 0))
         count = count + 1 if newest == known else 1
         self._deaths[segment.id] = newest, count
         if count >= _MAX_DEATHS:
-            self._fail(segment, f"it died {count} times in a row without a new commit, the last time of: {reason}")
+            why = f"it died {count} times in a row without a new commit, the last time of: {found.reason}"
+            self._fail(segment, found._replace(reason=why))
             return
-        self.display.message(f"{segment.id} died and is starting again from its last commit. It died of: {reason}")
+        self._note(segment, found, is_final=False)
+        self.display.problem(
+            f"{segment.id} died and is starting again from its last commit. It died of: {found.reason}"
+        )
         self.queue.rest(segment, time.monotonic() + (0.0 if count == 1 else 2.0**count))
 
-    def _fail(self, segment: Segment, reason: str) -> None:
-        self.queue.fail(segment, reason)
-        self.display.message(f"{segment.id} failed: {reason}")
+    def _fail(self, segment: Segment, found: PostMortem) -> None:
+        self.queue.fail(segment, found.reason)
+        at = "" if found.step is None else f" at step {found.step:,}"
+        lines = [f"{segment.id} failed{at}: {found.reason}", *last_frames(found.traceback)]
+        if self._note(segment, found, is_final=True):
+            lines.append(f"The whole traceback: {self.directory.path / failures_name(self.directory.path)}")
+        self.display.problem("\n    ".join(lines))
 
-    def _lose(self, failed: Mapping[str, str]) -> None:
-        """Single trials failed, and their populations went on."""
+    def _note(self, segment: Segment, found: PostMortem, is_final: bool) -> bool:
+        """Keeps it in the run directory; returns whether that can be written."""
+        self._num_failures[segment.id] += 1
+        trials = list(dict.fromkeys(trial for member in segment.members for trial in member.trials))
+        failure = _failure(segment, found, trials)
+        return self._keep(replace(failure, attempt=self._num_failures[segment.id], is_final=is_final))
+
+    def _keep(self, failure: Failure) -> bool:
+        try:
+            note_failure(self.directory.path, failure)
+        except OSError as error:
+            self.display.problem(f"{failure.segment}: its failure cannot be kept in the run directory: {error}")
+            return False
+        return True
+
+    def _lose(self, segment: Segment, failed: Mapping[str, str]) -> None:
+        """Single trials failed, by their tracebacks, and their populations went on."""
         for trial in failed.keys() - self._lost.keys():
-            self.display.message(f"{trial} failed, and the others of its population went on:\n{failed[trial]}")
-        self._lost |= failed
+            reason = failed[trial].strip().rpartition("\n")[2]
+            self._keep(replace(_failure(segment, PostMortem(reason, failed[trial], ""), [trial]), is_alone=True))
+            lines = [f"{trial} failed, and the others of its population went on: {reason}", *last_frames(failed[trial])]
+            self.display.problem("\n    ".join(lines))
+            self._lost[trial] = reason
+
+    @property
+    def reasons(self) -> dict[str, str]:
+        """Why each failed trial failed."""
+        return reasons(self.plan, self.queue) | self._lost
 
     def _ask(self, running: _Running) -> None:
         running.asked_s = time.monotonic()
@@ -236,6 +284,7 @@ class Scheduler:
         shown = [running.progress for running in self._running.values() if running.progress is not None]
         done = sum(progress.num_members * (progress.step - progress.from_step) for progress in shown)
         self.display.update(shown, self.queue.member_steps_left - done)
+        self._heartbeat.beat(shown, self.queue.member_steps_left - done)
         silent = set(self._asked.values())
         able = (running for running in self._running.values() if running not in silent)
         for running in heapq.nsmallest(_ASKED_PER_POLL, able, key=lambda running: running.asked_s):
@@ -251,20 +300,30 @@ class Scheduler:
         results = [running.result for running in placed]
         ray.wait(results, num_returns=len(results), timeout=_STOP_TIMEOUT_S) if results else None
 
-    def finish_tracking(self, report_dir: Location | None) -> str | None:
-        """Waits until MLflow has everything, for as long as that gets further; returns why not if it has not."""
-        ended, progress = statuses(self.plan, self.queue, self._lost), -1
+    def finish_tracking(
+        self, report_dir: Location | None, tell: Callable[[int], None] = lambda left: None
+    ) -> str | None:
+        """Waits until MLflow has everything, for as long as that gets further; returns why not if it has not.
+
+        ``tell`` hears every second how many trials are left.
+        """
+        ended, standing, since_s = statuses(self.plan, self.queue, self._lost), Standing(0, 0), time.monotonic()
         try:
             # What died or was stopped may have committed more than it could tell.
             record_bytes = self._record_bytes | committed_bytes(self.directory, self._begun.values())
-            answer = self.tracker.finish.remote(record_bytes, ended, str(report_dir) if report_dir else None)
-            while not ray.wait([answer], timeout=_MIRROR_TIMEOUT_S)[0]:
-                before, progress = progress, ray.get(self.tracker.progress.remote(), timeout=_MIRROR_TIMEOUT_S)
-                if progress == before:
+            report = str(report_dir) if report_dir else None
+            answer = self.tracker.finish.remote(record_bytes, ended, report, self.reasons)
+            while not ray.wait([answer], timeout=_TELL_S)[0]:
+                check_interrupted()
+                before, standing = standing, ray.get(self.tracker.standing.remote(), timeout=_MIRROR_TIMEOUT_S)
+                since_s = since_s if standing == before else time.monotonic()
+                if time.monotonic() - since_s > _MIRROR_TIMEOUT_S:
                     return f"the tracker sent nothing for {_MIRROR_TIMEOUT_S:g} s"
+                tell(standing.left)
             message: str | None = ray.get(answer)
         except RayError as error:
-            return f"the tracker did not answer: {error}"
+            cause = " ".join(str(error).split())[:_MAX_REASON]
+            return f"the tracker did not answer ({cause}). `python -c 'import mlflow'` shows whether MLflow works here"
         except OSError as error:
             return f"what was committed cannot be read: {error}"
         return message
@@ -287,38 +346,46 @@ def _node_resources() -> list[dict[str, float]]:
     return [node["Resources"] for node in ray.nodes() if node["Alive"]]  # type: ignore[no-untyped-call]
 
 
+def _last_step(running: _Running) -> int | None:
+    """Where the segment stood when its code failed: the process still answers."""
+    try:
+        progress: Progress | None = ray.get(running.worker.progress.remote(), timeout=_ANSWER_TIMEOUT_S)
+    except RayError:
+        return None
+    return progress.step if progress is not None and progress.segment == running.segment.id else None
+
+
 def _bury(worker: Any) -> None:
     """Returns once the worker is dead, not merely out of reach: two must never write one segment."""
     ray.kill(worker)
     ray.wait([worker.progress.remote()], timeout=_BURIAL_TIMEOUT_S)
 
 
-def _cause(error: RayTaskError) -> Exception:
-    """What went wrong in a worker, be it with what it did or with what it was sent."""
-    cause = error.cause.client_exc if isinstance(error.cause, RaySystemError) else error.cause
-    return cause if isinstance(cause, Exception) else error
-
-
-def _text(error: Exception) -> str:
-    text = f"{type(error).__name__}: {' '.join(str(error).split())}"
-    match error:
-        case OutOfMemoryError():
-            return (
-                f"its node ran short of memory, and Ray ended it. Lower execution.members_per_population or "
-                f"agent.capacity_transitions, or give the node more memory. {text}"
-            )
-        case ModuleNotFoundError():
-            return f"{text}. The node lacks a plug-in, or a package of requirements.lock"
-    return text
-
-
 def start_tracker(directory: RunDirectory, tracking_uri: str | None) -> Any:
-    """The actor that mirrors records; Ray restarts it if it dies.
+    """The actor that mirrors records; Ray restarts it if it dies, unless it does nothing else.
 
     It runs on the driver's node, as several machines must not share the embedded SQLite file, while there is that node.
     """
     here = NodeAffinitySchedulingStrategy(ray.get_runtime_context().get_node_id(), soft=True)
     actor = ray.remote(Tracker).options(
-        num_cpus=0, max_restarts=-1, max_task_retries=-1, max_concurrency=8, scheduling_strategy=here
+        num_cpus=0,
+        max_restarts=_MAX_TRACKER_DEATHS,
+        max_task_retries=_MAX_TRACKER_DEATHS,
+        max_concurrency=8,
+        scheduling_strategy=here,
     )
     return actor.remote(str(directory.path), tracking_uri)
+
+
+def _failure(segment: Segment, found: PostMortem, trials: Sequence[str]) -> Failure:
+    return Failure(
+        segment=segment.id,
+        trials=list(trials),
+        step=found.step,
+        time=time.time(),
+        exception=found.reason,
+        traceback=found.traceback,
+        worker=found.worker,
+        attempt=1,
+        is_final=True,
+    )

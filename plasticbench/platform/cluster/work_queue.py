@@ -83,6 +83,15 @@ def statuses(plan: Plan, queue: WorkQueue, lost: Collection[str] = ()) -> dict[s
     return ended | dict.fromkeys(lost, "FAILED")
 
 
+def reasons(plan: Plan, queue: WorkQueue) -> dict[str, str]:
+    """Why each failed trial failed: the failure of the first of its segments, on which the others depend."""
+    found: dict[str, str] = {}
+    for segment in plan.segments:
+        for trial in _trials(segment) if segment.id in queue.failed else ():
+            found.setdefault(trial, queue.failed[segment.id])
+    return found
+
+
 def _trials(segment: Segment) -> Iterator[str]:
     return (trial for member in segment.members for trial in member.trials)
 

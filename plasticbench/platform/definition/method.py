@@ -11,9 +11,9 @@ from typing import Any
 from plasticbench.contracts.learner import AgentConfig
 from plasticbench.contracts.treatment import Family, Hook, hooks_of
 from plasticbench.contracts.treatment import Part as AgentPart
-from plasticbench.learning.members import per_member_names
 from plasticbench.platform.definition.parsing import to_dict
 from plasticbench.schedules import Schedule, Trigger, rounded_up, schedule_to_dict
+from plasticbench.settings import per_member_names
 
 RESET_POLICIES = ("none", "full_reset", "shrink_perturb", "fire", "last_layers")
 """What version 0.1 knew. Alone in a method they keep the trial ids, the forks and the restart that they had there."""

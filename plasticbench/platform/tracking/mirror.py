@@ -8,9 +8,7 @@ from __future__ import annotations
 import hashlib
 import json
 import math
-import os
 import statistics
-import sys
 import time
 import uuid
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -35,11 +33,11 @@ from plasticbench.platform.tracking.mlflow_store import (
     scheme,
     session,
 )
-from plasticbench.platform.tracking.run_specs import RunSpecs, Trial
+from plasticbench.platform.tracking.run_specs import NOTE, RunSpec, RunSpecs, Trial
 from plasticbench.records import Record, is_layer_value, read_bytes, read_records
 from plasticbench.storage import Location
 
-__all__ = ["Mirror", "RunStatus", "TrackingUnavailable", "UnreadableRecords", "check", "masked", "ui_command"]
+__all__ = ["Mirror", "RunStatus", "TrackingUnavailable", "UnreadableRecords", "check", "masked"]
 
 _WINDOW_BYTES = 1 << 20  # about 9,000 records: held in memory at once, and sent again after a crash
 _MEAN_METRICS = ("eval/return", "eval/score")
@@ -64,7 +62,18 @@ class Mirror:
         self._store: Store | None = None
         self._runs: dict[str | tuple[str, str], str] = {}  # MLflow run ids by trial id, and by (task, method)
         self._values: dict[str, tuple[int, ValueCourse]] = {}  # by trial, up to a position of its record file
-        self.progress = 0  # grows while anything is sent
+        self._reached: dict[str | tuple[str, str], float] = {}  # bytes, and infinity for what has ended
+        self.progress = 0  # grows while anything new is sent: what is sent again after a failure is no progress
+
+    @property
+    def left(self) -> int:
+        """Trials that have not been ended yet."""
+        return sum(self._reached.get(trial) != math.inf for trial in self._trials)
+
+    def _reaches(self, what: str | tuple[str, str], position: float) -> None:
+        if position > self._reached.get(what, -1):
+            self._reached[what] = position
+            self.progress += 1
 
     def pump(self, committed: Mapping[str, int]) -> int:
         """Sends what is committed and not yet sent, and returns the number of records.
@@ -79,23 +88,29 @@ class Mirror:
             with self._connections() as through:
                 return sum(_do_all(committed.items(), lambda item: self._pump_trial(store, *item), through))
 
-    def finish_all(self, statuses: Mapping[str, RunStatus]) -> None:
+    def finish_all(self, statuses: Mapping[str, RunStatus], reasons: Mapping[str, str] | None = None) -> None:
         """Ends the runs of these trials and those of their methods, which get the means over their seeds.
 
-        A method is FINISHED if all its trials are. Raises as ``pump`` does.
+        A method is FINISHED if all its trials are. ``reasons`` say of failed trials why they did: the note of their run
+        begins with it. Raises as ``pump`` does.
         """
         with self._connected() as store:
             for trial_id, status in statuses.items():
-                self._end_trial(store, self._trials[trial_id], status)
+                self._end_trial(store, self._trials[trial_id], status, (reasons or {}).get(trial_id, ""))
             concerned = [trials for trials in self._methods.values() if any(t["id"] in statuses for t in trials)]
-            _do_all(concerned, lambda trials: self._end_method(store, trials, statuses))
+            _do_all(concerned, lambda trials: self._end_method(store, trials, statuses, reasons or {}))
 
     def log_report(self, report_dir: Location) -> None:
-        """Keeps the report's files as artifacts of a run called ``report``."""
+        """Keeps the report's files as artifacts of a run called ``report``, and tags methods with their IQM."""
         with self._connected() as store, _local_copy(report_dir, storage.entries(report_dir)) as folder:
             run = store.run(self._specs.report())
             store.log_folder(run, folder, "report")
             store.end(run, "FINISHED")
+            board = folder / "leaderboard.json"
+            for row in json.loads(board.read_bytes())["rows"] if board.exists() else ():
+                if row["iqm"] is not None and (row["task"], row["method"]) in self._methods:
+                    method = self._methods[row["task"], row["method"]]
+                    store.tag(self._method_run(store, method[0]), "iqm", _iqm_text(row))
 
     @contextmanager
     def _connected(self) -> Iterator[Store]:
@@ -136,15 +151,15 @@ class Mirror:
         start = min(self._sent[run], end)
         count, last_step, values = 0, -1, self._values_before(trial, start, end)
         for records, position in _windows(self._record_file(trial), start, end):
-            store.reopen(self._method_run(store, trial))
-            store.reopen(run)
+            self._reopen(store, self._method_run(store, trial), lambda: self._method_spec(trial))
+            self._reopen(store, run, lambda: self._trial_spec(store, trial))
             shown = [record for record in records if self._shows(record.name)]
             store.log(run, shown)
             values = self._tell_divergence(store, run, values, records)
             if (broken := mark([r.name for r in records], [r.step for r in records])) is not None:
                 store.tag(run, "not_finite", f"{broken.what} at step {broken.step}")
             self._sent[run], self._values[trial_id] = position, (position, values)
-            self.progress += 1
+            self._reaches(trial_id, position)
             count, last_step = count + len(shown), records[-1].step
         if last_step >= self._plan.get("budget_steps", math.inf):
             self._end_trial(store, trial, "FINISHED")  # now, as ending thousands together would take long
@@ -167,36 +182,59 @@ class Mirror:
             store.tag(run, "diverged", f"from step {after.mark.first_step}")
         return after
 
-    def _end_trial(self, store: Store, trial: Trial, status: RunStatus) -> None:
+    def _reopen(self, store: Store, run: str, spec: Callable[[], RunSpec]) -> None:
+        if store.status(run) == "FAILED":
+            self._note(store, run, spec(), "")
+        store.reopen(run)
+
+    def _note(self, store: Store, run: str, spec: RunSpec, reason: str) -> None:
+        parts = [f"Failed: {reason}" if reason else "", spec.tags.get(NOTE, "")]
+        store.tag(run, NOTE, "\n\n".join(filter(None, parts)))
+
+    def _end_trial(self, store: Store, trial: Trial, status: RunStatus, reason: str = "") -> None:
         run, weights = self._trial_run(store, trial), self._run_dir / "weights" / f"{trial['id']}.safetensors"
         if store.status(run) != status and status == "FINISHED" and weights.exists():
             with _local_copy(weights.parent, [weights.name]) as folder:
                 store.log_file(run, folder / weights.name, "weights")
+        if reason or (store.status(run) == "FAILED" and status != "FAILED"):
+            self._note(store, run, self._trial_spec(store, trial), reason)
         store.end(run, status)
-        self.progress += 1
+        self._reaches(trial["id"], math.inf)
 
-    def _end_method(self, store: Store, trials: Sequence[Trial], statuses: Mapping[str, RunStatus]) -> None:
+    def _end_method(
+        self, store: Store, trials: Sequence[Trial], statuses: Mapping[str, RunStatus], reasons: Mapping[str, str]
+    ) -> None:
         run = self._method_run(store, trials[0])
         status = _worst([statuses.get(trial["id"], "KILLED") for trial in trials])
+        if failed := [reasons[trial["id"]] for trial in trials if trial["id"] in reasons]:
+            self._note(store, run, self._method_spec(trials[0]), f"{len(failed)} of {len(trials)} trials: {failed[0]}")
+        elif store.status(run) == "FAILED" and status != "FAILED":
+            self._note(store, run, self._method_spec(trials[0]), "")
         if store.status(run) != status:
             store.log(run, self._means(store, trials))
             store.end(run, status)
+        self._reaches((trials[0]["task"], trials[0]["method"]), math.inf)
 
     def _shows(self, name: str) -> bool:
         return self._plan.get("tracked_probes", "all") == "all" or not is_layer_value(name)
 
     def _trial_run(self, store: Store, trial: Trial) -> str:
         if trial["id"] not in self._runs:
-            parent = self._method_run(store, trial)
-            self._runs[trial["id"]] = store.run(self._specs.trial(trial, parent))
-            self.progress += 1
+            self._runs[trial["id"]] = store.run(self._trial_spec(store, trial))
+            self._reaches(trial["id"], 0)
         return self._runs[trial["id"]]
 
     def _method_run(self, store: Store, trial: Trial) -> str:
         key = trial["task"], trial["method"]
         if key not in self._runs:
-            self._runs[key] = store.run(self._specs.method(self._methods[key]))
+            self._runs[key] = store.run(self._method_spec(trial))
         return self._runs[key]
+
+    def _trial_spec(self, store: Store, trial: Trial) -> RunSpec:
+        return self._specs.trial(trial, self._method_run(store, trial))
+
+    def _method_spec(self, trial: Trial) -> RunSpec:
+        return self._specs.method(self._methods[trial["task"], trial["method"]])
 
     def _means(self, store: Store, trials: Sequence[Trial]) -> list[Record]:
         """Means of the evaluations over the seeds, at the steps that all seeds have reached.
@@ -285,18 +323,6 @@ class _Positions:
             self._changed, self._saved_s = False, time.monotonic()
 
 
-def ui_command(run_dir: Location, port: int) -> list[str]:
-    """The command that serves MLflow's pages for the store in ``run_dir`` on 127.0.0.1."""
-    database = run_dir / "mlflow.db"
-    if not (isinstance(database, Path) and database.exists()):
-        raise ValueError(f"{run_dir}: holds no mlflow.db; open the store that --tracking-uri named when it ran")
-    # Job execution is for MLflow's hosted evaluations; without it the pages are there in 5 s instead of 13.
-    quiet = {"MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false", "MLFLOW_DISABLE_TELEMETRY": "true"}
-    server = ["env", *(f"{name}={value}" for name, value in quiet.items() if name not in os.environ)]
-    server += [sys.executable, "-m", "mlflow", "server", "--backend-store-uri", database_uri(database)]
-    return [*server, "--host", "127.0.0.1", "--port", str(port), "--workers", "1"]
-
-
 def _embedded_uri(run_dir: Location) -> str:
     if not isinstance(run_dir, Path):
         raise ValueError(f"tracking_uri: must be given, since {run_dir} cannot hold an mlflow.db")
@@ -320,6 +346,11 @@ def _followed(values: ValueCourse, records: Iterable[Record]) -> ValueCourse:
         if record.name == RATIO:
             values = values.then(record.step, record.value)
     return values
+
+
+def _iqm_text(row: Mapping[str, Any]) -> str:
+    bounds = "" if row["iqm_low"] is None else f" [{row['iqm_low']:.3f}, {row['iqm_high']:.3f}]"
+    return f"{row['iqm']:.3f}{bounds}"
 
 
 def _worst(statuses: Sequence[RunStatus]) -> RunStatus:

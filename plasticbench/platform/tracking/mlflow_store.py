@@ -8,6 +8,7 @@ from __future__ import annotations
 import logging
 import os
 import re
+import shlex
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
@@ -18,7 +19,8 @@ from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Literal
 from urllib.parse import urlsplit
 
-from plasticbench.platform.tracking.run_specs import RunSpec
+from plasticbench.platform.tracking.landing_page import EXPERIMENT_TAGS
+from plasticbench.platform.tracking.run_specs import NOTE, RunSpec
 from plasticbench.records import Record
 
 if TYPE_CHECKING:
@@ -30,6 +32,7 @@ _MAX_METRICS_PER_BATCH = 1000
 _MAX_NAME_CHARACTERS = 250
 _MAX_VALUE_CHARACTERS = 6000
 _CONNECT_TIMEOUT_S = 5
+_SQLALCHEMY_PREFACE = "(raised as a result of Query-invoked autoflush"
 _RUN_DIRECTORY_TAG = "plasticbench.run"
 
 # A value that the user has exported wins over these.
@@ -191,8 +194,17 @@ def _advice(tracking_uri: str, error: Exception) -> str:
             advice = "check that the database runs and that user and password are right"
         case _:
             advice = "check that the file is an MLflow database and that its folder is writable and not full"
-    cause = (str(error).strip() or repr(error)).splitlines()[0]
+    lines = (str(error).strip() or repr(error)).splitlines()
+    cause = next((line for line in lines if not line.startswith(_SQLALCHEMY_PREFACE)), lines[0])
     return masked(f"MLflow store {tracking_uri} cannot be used: {advice}. Cause: {cause}", tracking_uri)
+
+
+def _how_to_restore(tracking_uri: str, experiment: str, experiment_id: str) -> str:
+    return (
+        f"the experiment {experiment!r} was deleted in MLflow, which keeps its name. Restore it: MLFLOW_TRACKING_URI="
+        f"{shlex.quote(masked(tracking_uri, tracking_uri))} mlflow experiments restore --experiment-id {experiment_id}"
+        "; or give the benchmark another name, and run it into another directory"
+    )
 
 
 def masked(text: str, tracking_uri: str) -> str:
@@ -234,10 +246,14 @@ class Store:
         found = client.get_experiment_by_name(experiment)
         if found is None:
             location = None if scheme(tracking_uri) == "http" else artifacts
-            tags = {"mlflow.note.content": note[:_MAX_VALUE_CHARACTERS]} if note else {}
-            experiment_id = client.create_experiment(experiment, location, tags)
+            tags = {NOTE: note[:_MAX_VALUE_CHARACTERS]} if note else {}
+            experiment_id = client.create_experiment(experiment, location, tags | EXPERIMENT_TAGS)
+        elif found.lifecycle_stage == "deleted":
+            raise TrackingUnavailable(_how_to_restore(tracking_uri, experiment, found.experiment_id))
         else:
             experiment_id = found.experiment_id
+            for name, value in EXPERIMENT_TAGS.items() - found.tags.items():
+                client.set_experiment_tag(experiment_id, name, value)
         store = cls(client, experiment_id, run_directory)
         store._find_runs()
         return store
@@ -297,7 +313,7 @@ class Store:
 
     def tag(self, run_id: str, name: str, value: str) -> None:
         """Sets a tag of a run."""
-        self._client.set_tag(run_id, name, value)
+        self._client.set_tag(run_id, name, value[:_MAX_VALUE_CHARACTERS])
 
     def reopen(self, run_id: str) -> None:
         """Shows a resumed run as running again."""

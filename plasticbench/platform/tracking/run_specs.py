@@ -6,8 +6,8 @@ import json
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
-from plasticbench.analysis.plots import palette
-
+NOTE = "mlflow.note.content"
+"""The tag that MLflow shows as a run's description."""
 Trial = Mapping[str, Any]
 """One entry of ``plan.json``: id, task, method, seed and nested settings."""
 
@@ -37,6 +37,8 @@ class RunSpecs:
     """The runs of one plan, which is plain data as in ``plan.json``."""
 
     def __init__(self, plan: Mapping[str, Any]) -> None:
+        from plasticbench.analysis.plots import palette  # draws: a finished run is shown without it
+
         self._plan = plan
         self._several_tasks = len({trial["task"] for trial in plan["trials"]}) > 1
         values: dict[str, set[str]] = {}
@@ -79,6 +81,6 @@ class RunSpecs:
         version = str(self._plan["version"])
         differing = [f"* `{name}`: {params[name]}" for name in self._differing if name in params]
         shown = {"mlflow.runColor": self._colours[trial["method"]]}
-        note = {"mlflow.note.content": "\n".join(["What sets it apart in this benchmark:", *differing])}
+        note = {NOTE: "\n".join(["What sets it apart in this benchmark:", *differing])}
         tags = {"task": trial["task"], "method": trial["method"], "code_version": version}
         return tags | {"agent": agent or params.get("agent", "unnamed")} | shown | (note if differing else {})

@@ -3,22 +3,30 @@
 from __future__ import annotations
 
 import logging
-import os
 import threading
 import time
 from collections.abc import Callable, Iterable, Mapping
+from typing import TYPE_CHECKING, NamedTuple
 
-from plasticbench.platform.planning.plan import Segment
 from plasticbench.platform.rundir import RunDirectory
 from plasticbench.platform.tracking.mirror import Mirror, RunStatus, TrackingUnavailable, UnreadableRecords
 from plasticbench.platform.training.checkpoint import CheckpointError, CheckpointStore
 from plasticbench.storage import location
 
+if TYPE_CHECKING:
+    from plasticbench.platform.planning.plan import Segment
+
 logger = logging.getLogger(__name__)
 
-_NICENESS = 15  # the mirror may lag, training may not
 _ROUND_S = 10.0
 _LONGEST_PAUSE_S = 60.0
+
+
+class Standing(NamedTuple):
+    """``progress`` grows as long as anything new is sent; ``left`` trials have not been ended yet."""
+
+    progress: int
+    left: int
 
 
 class Tracker:
@@ -29,7 +37,6 @@ class Tracker:
     """
 
     def __init__(self, run_dir: str, tracking_uri: str | None) -> None:
-        os.nice(_NICENESS)
         directory = RunDirectory(location(run_dir))
         self._mirror = Mirror(directory.path, tracking_uri)
         self._news = committed_bytes(directory, directory.plan().segments)
@@ -45,9 +52,9 @@ class Tracker:
             self._news.update(record_bytes)
         self._has_news.set()
 
-    def progress(self) -> int:
-        """Grows as long as anything is sent: a long ``finish`` whose progress stands still is stuck."""
-        return self._mirror.progress
+    def standing(self) -> Standing:
+        """How far it is: a long ``finish`` whose progress stands still is stuck."""
+        return Standing(self._mirror.progress, self._mirror.left)
 
     def _follow(self) -> None:
         failures = 0
@@ -80,15 +87,20 @@ class Tracker:
         return bool(news)
 
     def finish(
-        self, record_bytes: Mapping[str, int], statuses: Mapping[str, RunStatus], report_dir: str | None
+        self,
+        record_bytes: Mapping[str, int],
+        statuses: Mapping[str, RunStatus],
+        report_dir: str | None,
+        reasons: Mapping[str, str] | None = None,
     ) -> str | None:
         """Sends what is left, ends the runs and keeps the report; returns a message if not all of it can be done.
 
-        ``record_bytes`` are the lengths at the end: what ``committed`` heard may have come in another order.
+        ``record_bytes`` are the lengths at the end: what ``committed`` heard may have come in another order. The
+        ``reasons`` say of failed trials why they did.
         """
         steps: list[Callable[[], object]] = [
             lambda: self._pump(record_bytes),
-            lambda: self._mirror.finish_all(statuses),
+            lambda: self._mirror.finish_all(statuses, reasons or {}),
         ]
         if report_dir is not None:
             steps.append(lambda: self._mirror.log_report(location(report_dir)))
@@ -113,6 +125,8 @@ class Tracker:
 
 
 def _message(error: Exception) -> str:
+    if isinstance(error, OSError):
+        return f"the run directory cannot be written: {type(error).__name__}: {error}"
     expected = isinstance(error, TrackingUnavailable | UnreadableRecords)
     if not expected:
         logger.error("unexpected error in the tracker", exc_info=error)

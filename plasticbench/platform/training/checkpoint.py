@@ -15,14 +15,13 @@ import zlib
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from functools import cache
-from typing import Any
-
-import safetensors
-import safetensors.torch
-from torch import Tensor
+from typing import TYPE_CHECKING, Any
 
 from plasticbench import storage
 from plasticbench.storage import Location
+
+if TYPE_CHECKING:  # whoever only asks how far a segment is does not wait for PyTorch
+    from torch import Tensor
 
 logger = logging.getLogger(__name__)
 
@@ -92,6 +91,8 @@ class CheckpointStore:
 
     def save_tensors(self, segment: str, name: str, tensors: Mapping[str, Tensor]) -> StoredFile:
         """Writes tensors to ``<segment>/<name>.safetensors`` and returns what a manifest needs to know."""
+        import safetensors.torch
+
         data = safetensors.torch.save({key: tensor.contiguous() for key, tensor in tensors.items()})
         path = f"{segment}/{name}.safetensors"
         storage.write_atomically(self.folder / path, data)
@@ -99,6 +100,8 @@ class CheckpointStore:
 
     def load_tensors(self, file: StoredFile) -> dict[str, Tensor]:
         """Reads tensors back. Raises ``CheckpointError`` for a missing, truncated or altered file."""
+        import safetensors.torch
+
         try:
             loaded: dict[str, Tensor] = safetensors.torch.load(self._sound_bytes(file))
         except safetensors.SafetensorError as error:
@@ -152,12 +155,16 @@ class CheckpointStore:
 
     def completed(self, segment: str) -> Commit | None:
         """The newest manifest if it is that of a complete segment, whatever became of its files."""
+        commit = self.newest(segment)
+        return commit if commit is not None and commit.complete else None
+
+    def newest(self, segment: str) -> Commit | None:
+        """The newest manifest, whatever became of its files; ``None`` if there is none that can be read."""
         numbers = _numbers(storage.entries(self.folder / segment))
         try:
-            commit = self._read(segment, numbers[-1]) if numbers else None
+            return self._read(segment, numbers[-1]) if numbers else None
         except CheckpointError:
             return None  # `latest` tells
-        return commit if commit is not None and commit.complete else None
 
     def record_bytes(self, segment: str) -> dict[str, int]:
         """Committed lengths of the segment's record files, empty before its first commit."""

@@ -28,11 +28,12 @@ from plasticbench.platform.training.checkpoint import (
     ReplayChunk,
     StorageError,
 )
+from plasticbench.platform.training.ends import sound_end
 from plasticbench.platform.training.machine import machine
 from plasticbench.platform.training.pictures import film_policies
 from plasticbench.platform.training.trainer import Trainer
 from plasticbench.platform.training.weights import save_weights
-from plasticbench.records import Record, RecordWriter, record_length
+from plasticbench.records import Record, RecordWriter
 from plasticbench.storage import Location
 
 _IO_THREADS = 16
@@ -87,7 +88,7 @@ class SegmentRun:
         self.benchmark = benchmark or directory.benchmark()
         self._store = CheckpointStore(directory.checkpoints)
         torch.set_num_threads(max(1, int(self.segment.num_cpus)))
-        self._end = self._sound_end()
+        self._end = sound_end(directory, self.segment, self.benchmark.budget_steps)
         self.is_complete = self._end is not None
         if self._end is not None:
             self.record_bytes = self._end.record_bytes
@@ -109,20 +110,6 @@ class SegmentRun:
         note = {"trials": trials, "step": self._trainer.step, **machine(self.benchmark.execution.device)}
         path = self._directory.machine_file(self.segment.id, self._number)
         storage.write_atomically(path, json.dumps(note, indent=1).encode())
-
-    def _sound_end(self) -> Commit | None:
-        """The segment's last commit if it is complete and whatever goes on from it can be, or already is."""
-        if self.segment.to_step == self.benchmark.budget_steps:
-            own = self._store.latest(self.segment.id, self._store.require_files)
-        elif (own := self._store.completed(self.segment.id)) is None or not self._is_built_on(own):
-            own = self._store.latest(self.segment.id, self._store.verify_end)
-        return own if own is not None and own.complete else None
-
-    def _is_built_on(self, end: Commit) -> bool:
-        """Whether later segments have begun: training a damaged end again would cut their records off."""
-        return any(
-            record_length(self._directory.record_file(trial)) > length for trial, length in end.record_bytes.items()
-        )
 
     def _load(self) -> dict[str, int]:
         """Loads the state to begin with; returns the committed length of each record file."""

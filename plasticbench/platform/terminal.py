@@ -1,0 +1,38 @@
+"""What every command shares: the consoles, exit codes, and errors as people should read them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import typer
+from rich.console import Console
+
+DONE, FAILED, BAD_INPUT, INTERRUPTED = 0, 1, 2, 130
+out, err = Console(), Console(stderr=True)
+
+
+@contextmanager
+def people_errors() -> Iterator[None]:
+    """One clear message and exit code 2 for what the user can mend."""
+    try:
+        yield
+    except (ValueError, OSError) as error:
+        err.print(f"[bold red]Error:[/] {escape(str(error))}", highlight=False, soft_wrap=True)
+        raise typer.Exit(BAD_INPUT) from None
+    except KeyboardInterrupt:
+        raise typer.Exit(INTERRUPTED) from None
+
+
+def warn(message: str) -> None:
+    """Says on standard error what is odd and not wrong."""
+    err.print(f"[yellow]Warning:[/] {escape(message)}", highlight=False, soft_wrap=True)
+
+
+def no_warning(message: str) -> None:
+    """What ``--quiet`` asks for."""
+
+
+def escape(text: str) -> str:
+    """Text as it stands, where rich would read markup."""
+    return text.replace("[", r"\[")

@@ -1,0 +1,45 @@
+"""Which segments are complete: judged from commits and record files alone, so that nobody waits for PyTorch."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+from plasticbench.platform.rundir import RunDirectory
+from plasticbench.platform.training.checkpoint import CheckpointError, CheckpointStore, Commit
+from plasticbench.records import record_length
+
+if TYPE_CHECKING:
+    from plasticbench.platform.planning.plan import Segment
+
+
+def sound_end(directory: RunDirectory, segment: Segment, budget_steps: int) -> Commit | None:
+    """The segment's last commit if it is complete and whatever goes on from it can be, or already is.
+
+    Raises ``CheckpointError`` if there are commits and none is sound.
+    """
+    store = CheckpointStore(directory.checkpoints)
+    if segment.to_step == budget_steps:
+        own = store.latest(segment.id, store.require_files)
+    elif (own := store.completed(segment.id)) is None or not _is_built_on(directory, own):
+        own = store.latest(segment.id, store.verify_end)
+    return own if own is not None and own.complete else None
+
+
+def _is_built_on(directory: RunDirectory, end: Commit) -> bool:
+    """Whether later segments have begun: training a damaged end again would cut their records off."""
+    return any(record_length(directory.record_file(trial)) > length for trial, length in end.record_bytes.items())
+
+
+def finished_bytes(directory: RunDirectory, segments: Sequence[Segment], budget_steps: int) -> dict[str, int] | None:
+    """Committed length of each trial's record file if nothing is left to train, else ``None``."""
+    lengths: dict[str, int] = {}
+    for segment in reversed(segments):  # what is left is most likely at the end
+        try:
+            end = sound_end(directory, segment, budget_steps)
+        except CheckpointError:
+            return None  # whoever trains it says so
+        if end is None:
+            return None
+        lengths = end.record_bytes | lengths
+    return lengths

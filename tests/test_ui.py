@@ -1,0 +1,110 @@
+"""``plasticbench ui``: MLflow's pages, and what people see of a benchmark first."""
+
+import asyncio
+import shutil
+import signal
+import socket
+import sqlite3
+import subprocess
+import sys
+import urllib.request
+
+import pytest
+from browser import chromium
+from small_runs import run_all, small
+from typer.testing import CliRunner
+
+from plasticbench.analysis.report import write_report
+from plasticbench.platform.cli import app
+from plasticbench.platform.rundir import RunDirectory
+from plasticbench.platform.tracking.landing_page import page
+from plasticbench.platform.tracking.mirror import Mirror
+from plasticbench.platform.tracking.tracker import committed_bytes
+
+
+@pytest.fixture(scope="module")
+def run_dir(tmp_path_factory):
+    path = tmp_path_factory.mktemp("run")
+    plan, mirror = run_all(path, small(seeds=3)), Mirror(path, None)
+    mirror.pump(committed_bytes(RunDirectory(path), plan.segments))
+    mirror.finish_all({trial.id: "FINISHED" for trial in plan.trials})
+    mirror.log_report(write_report(path).parent)
+    return path
+
+
+def _rows(run_dir, query: str) -> dict[str, str]:
+    with sqlite3.connect(run_dir / "mlflow.db") as opened:
+        return dict(opened.execute(query).fetchall())
+
+
+def test_an_experiment_opens_on_its_runs_and_metrics(run_dir):
+    tags = _rows(run_dir, "SELECT key, value FROM experiment_tags")
+    assert tags["mlflow.experimentKind"] == "custom_model_development"
+    iqms = _rows(run_dir, "SELECT r.name, t.value FROM tags t JOIN runs r ON t.run_uuid = r.run_uuid WHERE key = 'iqm'")
+    assert iqms.keys() == {"CartPole-v1 none", "CartPole-v1 fire"}
+    rows = (run_dir / "report" / "leaderboard.md").read_text().replace("\N{MINUS SIGN}", "-")
+    assert all(iqm.partition(" ")[0] in rows for iqm in iqms.values())
+
+
+def test_the_address_is_the_benchmarks_own_while_its_experiment_is_there(run_dir, tmp_path):
+    address = "http://127.0.0.1:5000"
+    shutil.copy(run_dir / "mlflow.db", tmp_path)
+    assert page(address, tmp_path / "mlflow.db", "small").startswith(f"{address}/#/experiments/1/runs?")
+    assert page(address, tmp_path / "mlflow.db", "other") == address
+    with sqlite3.connect(tmp_path / "mlflow.db") as opened:
+        opened.execute("UPDATE experiments SET lifecycle_stage = 'deleted'")
+    assert page(address, tmp_path / "mlflow.db", "small") == address
+
+
+@pytest.mark.parametrize("port", ["0", "99999"])
+def test_a_port_that_is_none_is_refused(run_dir, port):
+    done = CliRunner().invoke(app, ["ui", str(run_dir), "--port", port])
+    assert done.exit_code == 2
+    assert "--port" in done.output
+
+
+def test_a_port_that_is_taken_is_an_error_before_an_address_is_printed(run_dir):
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        taken.listen()
+        port = taken.getsockname()[1]
+        done = CliRunner().invoke(app, ["ui", str(run_dir), "--port", str(port)])
+    assert done.exit_code == 2
+    assert f"127.0.0.1:{port} cannot be used: Address already in use" in " ".join(done.output.split())
+    assert "MLflow:" not in done.output
+
+
+async def _seen(address: str) -> str:
+    async with chromium(1600, 1000) as opened:
+        await opened.open(address)
+        await opened.until("document.body.innerText.includes('matching runs')")
+        await opened.until("document.body.innerText.includes('eval/score')")
+        text: str = await opened.value("document.body.innerText")
+        return text
+
+
+@pytest.mark.slow
+def test_the_address_answers_when_it_is_printed_and_shows_method_iqm_and_final_score(run_dir):
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    command = [sys.executable, "-m", "plasticbench", "ui", str(run_dir), "--port", str(port)]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True) as server:
+        try:
+            line = next(line for line in server.stdout if line.startswith("MLflow: "))
+            address = line.split()[1]
+            urllib.request.urlopen(address, timeout=60).close()
+            text = asyncio.run(_seen(address)) if shutil.which("chromium") else None
+        finally:
+            server.send_signal(signal.SIGTERM)
+            server.communicate(timeout=60)
+    if text is None:
+        pytest.skip("chromium is not installed")
+    heads = text[text.index("Run Name") :].splitlines()
+    assert [name for name in heads if name in ("method", "iqm", "eval/score", "eval/return")][:4] == [
+        "method",
+        "iqm",
+        "eval/score",
+        "eval/return",
+    ]
+    assert "Judges" not in text, "the pages for language models"
