@@ -26,12 +26,12 @@ def follow_job(address: str | None, job_id: str) -> None:
             code = jobs.follow(client, job_id, lambda text: typer.echo(text, nl=False))
         except KeyboardInterrupt:
             out.print("\nThe job goes on without you.")
-            _say_how_tofollow_job(address, job_id)
+            say_how_to_follow(address, job_id)
             raise
     raise typer.Exit(code)
 
 
-def _say_how_tofollow_job(address: str | None, job_id: str) -> None:
+def say_how_to_follow(address: str | None, job_id: str) -> None:
     option = f" --address {shlex.quote(address)}" if address else ""
     for verb, command in (("Follow", "logs --follow"), ("Stop", "stop")):
         out.print(f"{verb} it: plasticbench jobs {command} {job_id}{option}", highlight=False, soft_wrap=True)
