@@ -19,7 +19,7 @@ from rich.table import Table
 
 from plasticbench import plugins
 from plasticbench.platform import shipped
-from plasticbench.platform.jobs_commands import Dashboard, follow_job, jobs_app
+from plasticbench.platform.jobs_commands import Dashboard, follow_job, jobs_app, say_how_to_follow
 from plasticbench.platform.terminal import FAILED, escape, no_warning, out, people_errors, warn
 
 if TYPE_CHECKING:

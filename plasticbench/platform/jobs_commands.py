@@ -32,6 +32,7 @@ def follow_job(address: str | None, job_id: str) -> None:
 
 
 def say_how_to_follow(address: str | None, job_id: str) -> None:
+    """The commands for it."""
     option = f" --address {shlex.quote(address)}" if address else ""
     for verb, command in (("Follow", "logs --follow"), ("Stop", "stop")):
         out.print(f"{verb} it: plasticbench jobs {command} {job_id}{option}", highlight=False, soft_wrap=True)
