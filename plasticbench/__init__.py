@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 __all__ = ["__version__", "fire_", "probe", "reset"]
 
-if "gymnasium" in sys.modules:  # whoever makes environments has it, and nobody else should pay for it
+if sys.modules.get("gymnasium") is not None:  # whoever makes environments has it, and nobody else should pay for it
     from plasticbench.envs._gymnasium_ids import register_humanoids
 
     register_humanoids()

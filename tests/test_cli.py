@@ -149,7 +149,8 @@ def test_list_of_environments_names_both_reference_returns_of_each_task_and_thei
     assert rows["atari"]["references"]["Pong"].startswith(
         "0: -20.7, random play; 1: 14.6, human-normalised: random policy"
     )
-    assert all(list(row.get("references", {})) == row.get("tasks", []) for row in rows.values())
+    single = [row for row in rows.values() if "groups" not in row]  # a thousand ids are listed by group
+    assert all(list(row.get("references", {})) == row.get("tasks", []) for row in single)
 
 
 def test_list_of_an_unknown_group_suggests_the_nearest():

@@ -10,6 +10,7 @@ from treated import event, part, specs, trained
 
 from plasticbench import plugins
 from plasticbench.contracts.treatment import Part, Report, hooks_of
+from plasticbench.learning.invariants import check_finite
 from plasticbench.learning.trained import TrainedNetwork
 from plasticbench.seeding import Streams
 
@@ -179,8 +180,10 @@ def test_a_policy_that_breaks_a_network_is_caught():
             return Broken()
 
     network = _trained(Part(family="treatments", kind="broken", config=BrokenConfig(), id="broken"), 2)
+    event(network, [1], step=4)
     with pytest.raises(RuntimeError, match=r"fc1\.weight"):
-        event(network, [1], step=4)
+        check_finite(network.online.parameters)
+    assert all(torch.isfinite(value[0]).all() for value in network.online.parameters.values())
 
 
 def test_every_policy_leaves_storage_where_it_was():

@@ -186,7 +186,6 @@ def report(run_dir: RunDir, tracking_uri: UriToo = None) -> None:
     """Rebuilds the report from plan and records alone; with --tracking-uri also brings that MLflow store up to date."""
     with people_errors():
         directory = _directory(run_dir)
-        directory.require()
         from plasticbench.analysis.report import write_report
 
         out.print(str(write_report(directory.path)), highlight=False, soft_wrap=True)
