@@ -16,7 +16,7 @@ from plasticbench.learning.layers import LayerSpec
 from plasticbench.learning.look import Sample
 from plasticbench.learning.members import members_of, stacked
 from plasticbench.learning.network import PopulationNetwork
-from plasticbench.learning.optimizer import BaseSettings, OptimizerConfig, PopulationOptimizer
+from plasticbench.learning.optimizer import BaseSettings, DrawsNoise, OptimizerConfig, PopulationOptimizer
 from plasticbench.learning.optimizers import adam
 from plasticbench.learning.views import LazyDraw, activations_of, network_state, network_view
 from plasticbench.seeding import Streams
@@ -81,6 +81,8 @@ class TrainedNetwork:
         trained = cls(name, online, chosen.build(online, base), twin)
         trained._descended = trained._parameters if loss_reaches_others else None
         trained.streams = streams
+        if isinstance(trained.optimizer, DrawsNoise):
+            trained.optimizer.draw_from(streams, f"optimizer/{name}")
         if max_gradient_norm is not None:
             trained._clip = MemberClipping(online.slots, max_gradient_norm)
         online.load(trained._draw(range(len(streams))))
