@@ -62,6 +62,20 @@ class DrawsNoise(Protocol):
         ...
 
 
+@runtime_checkable
+class KeepsMemberState(Protocol):
+    """What an optimizer has besides that keeps numbers of whole members, which no parameter's moment could be."""
+
+    @property
+    def member_state(self) -> Mapping[str, Tensor]:
+        """Tensors ``[M, ...]``, written in place; saved and forked with the moments."""
+        ...
+
+    def restart(self, members: slice) -> None:
+        """It becomes that of a new optimizer, after all moments of these members were cleared."""
+        ...
+
+
 class OptimizerConfig(Protocol):
     """``Config`` of an optimizer; settings left at ``None`` are the agent's own."""
 

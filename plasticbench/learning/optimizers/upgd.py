@@ -4,8 +4,8 @@ Source: Elsayed & Mahmood, ICLR 2024, arXiv 2404.00781. ``U <- b U + (1 - b) (-g
 ``s = sigmoid(U / max U)``; ``w <- (1 - lr wd) w - lr (g + noise) (1 - s)``. ``form: adam`` puts Adam's direction in
 the place of g. U is corrected for its start as Adam's moments are, and the maximum is over all weights of a member;
 the authors' code (github.com/mohmdelsayed/upgd) takes the maximum of the uncorrected U, and twice the learning rate,
-because half of a step is what a weight of no utility gets. A maximum that is not above 0 counts as hardly above 0, where the
-published quotient would turn its sign.
+because half of a step is what a weight of no utility gets. A maximum that is not above 0 counts as hardly above 0,
+where the published quotient would turn its sign.
 """
 
 from __future__ import annotations
