@@ -142,7 +142,8 @@ class TrainedNetwork:
 
     def gradient(self, loss: Tensor) -> Tensor:
         """The flat gradient of ``loss`` ``[M]``; the one that the optimizer sees stays as it is."""
-        gradients = torch.autograd.grad(loss.sum(), self._parameters)
+        # Some structures leave a parameter unused, whose gradient is zero.
+        gradients = torch.autograd.grad(loss.sum(), self._parameters, allow_unused=True, materialize_grads=True)
         return self.online.flatten(gradients)
 
     def last_sample(self) -> Sample:
