@@ -109,7 +109,7 @@ class PopulationTRAC(adam.PopulationAdam):
         """The way (flat) after Adam's ``step``; writes the tuner's ``state``."""
         eps = self._tuning.tuner_eps
         variance, sigma, scale = state["variance"], state["sigma"], state["scale"]
-        direction = self.moments["way"] / (scale + eps).float()[self._owner]
+        direction = self.moments["way"] / (scale + eps).float().index_select(0, self._owner)
         products = direction * gradients
         sums = [p.view(len(scale), -1).sum(1) for p in self._by_slot(products)]
         h = torch.stack(sums).sum(0).double().unsqueeze(1)
@@ -118,7 +118,7 @@ class PopulationTRAC(adam.PopulationAdam):
         arguments = (sigma / (math.sqrt(2) * variance.sqrt() + eps)).clamp(-_LARGEST_ARGUMENT, _LARGEST_ARGUMENT)
         worth = self._tuning.initial_scale * erfi(arguments) / erfi(self._betas.new_tensor(1 / math.sqrt(2)))
         scale.copy_(worth.sum(1).clamp_min(0.0))
-        return direction.add_(step).mul_(scale.float()[self._owner])
+        return direction.add_(step).mul_(scale.float().index_select(0, self._owner))
 
     def _by_slot(self, flat: Tensor) -> list[Tensor]:
         return [flat[slot.start : slot.stop] for slot in self.network.slots]

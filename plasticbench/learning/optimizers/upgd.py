@@ -94,6 +94,7 @@ class PopulationUPGD:
         sizes = torch.tensor([(slot.stop - slot.start) // self.network.num_members for slot in self.network.slots])
         row = torch.arange(self.steps.numel()).repeat_interleave(sizes.repeat_interleave(self.network.num_members))
         self._row = row.to(self.network.flat.device)  # of each weight, that of its parameter and member in the steps
+        self._member = self._row % self.network.num_members
         self._counts = self.steps.flatten().to(self.network.flat.device, torch.float64)
 
     def step(self) -> None:
@@ -133,7 +134,7 @@ class PopulationUPGD:
 
     def _correction(self, decay: float, counts: Tensor) -> Tensor:
         """What makes up for a running mean's start at 0, flat."""
-        return (1 / (1 - decay**counts)).float()[self._row]
+        return (1 / (1 - decay**counts)).float().index_select(0, self._row)
 
     def _direction(self, gradients: Tensor, moments: Mapping[str, Tensor], counts: Tensor) -> Tensor:
         config: Any = self.config
@@ -155,7 +156,7 @@ class PopulationUPGD:
         num_members = self.network.num_members
         largest = [judged[slot.start : slot.stop].view(num_members, -1).amax(1) for slot in self.network.slots]
         maxima = torch.stack(largest).amax(0).clamp_min(_LEAST_UTILITY)
-        return corrected.div_(maxima[self._row % num_members])
+        return corrected.div_(maxima.index_select(0, self._member))
 
     def _noise(self, rngs: Sequence[np.random.Generator]) -> Tensor | float:
         """Flat; every member draws for its parameters in their order."""
@@ -169,4 +170,4 @@ class PopulationUPGD:
                 begin = slot.start + member * size
                 rng.standard_normal(out=self._buffer[begin : begin + size], dtype=np.float32)
         drawn = torch.from_numpy(self._buffer).to(self.network.flat.device, copy=True)
-        return drawn.mul_(noise[self._row % len(rngs)] if isinstance(noise, Tensor) else noise)
+        return drawn.mul_(noise.index_select(0, self._member) if isinstance(noise, Tensor) else noise)
