@@ -13,6 +13,7 @@ FUNCTIONS = {
     "identity": (1, [-2.0, 0.0, 3.0, 1.0]),
     "relu": (1, [0.0, 0.0, 3.0, 1.0]),
     "leaky_relu": (1, [-0.02, 0.0, 3.0, 1.0]),
+    "sloped_relu": (1, [-2.0, 0.0, 3.0, 1.0]),  # what it is given has its slopes already
     "tanh": (1, [-0.9640276, 0.0, 0.9950548, 0.7615942]),
     "crelu": (2, [0.0, 0.0, 3.0, 1.0, 2.0, 0.0, 0.0, 0.0]),
     "fourier": (2, [-0.9092974, 0.0, 0.1411200, 0.8414710, -0.4161468, 1.0, -0.9899925, 0.5403023]),
@@ -46,6 +47,7 @@ def test_gradients_pass_where_the_slope_says(name: str) -> None:
         "identity": [1.0, 1.0],
         "relu": [0.0, 1.0],
         "leaky_relu": [0.01, 1.0],
+        "sloped_relu": [1.0, 1.0],
         "tanh": [1 - 0.9640276**2, 1 - 0.9950548**2],
         "crelu": [-1.0, 1.0],
         "fourier": [-0.4161468 + 0.9092974, -0.9899925 - 0.1411200],  # cos x - sin x
@@ -67,6 +69,8 @@ DEAD = {
     "relu": (of_units([0.0, 0.0], [0.0, 0.1], [2.0, 2.0]), [True, False, False]),
     # With its small slope alone a unit is as good as linear; at exactly 0 it is not counted.
     "leaky_relu": (of_units([-0.01, -0.5], [-0.01, 0.1], [0.0, 0.0]), [True, False, False]),
+    # With a slope of 0 it is a ReLU.
+    "sloped_relu": (of_units([-0.1, -0.5], [-0.1, 0.1], [0.0, 0.0]), [True, False, True]),
     # Spread 0.0009 and 0.0011 around a saturated value: half the distance of two values is their deviation.
     "tanh": (of_units([0.9982, 1.0], [0.9978, 1.0], [0.0, 0.0]), [True, False, True]),
     # First the positive parts of three units, then the negative ones: only the first has neither.

@@ -22,7 +22,7 @@ from contract import (
     tensors_of,
     train,
 )
-from treated import event, part, trained
+from treated import batch, event, part, trained
 
 from plasticbench import plugins
 from plasticbench.contracts.treatment import FAMILIES
@@ -191,6 +191,17 @@ def test_events_of_all_and_of_one_after_the_other_agree_and_concern_nobody_else(
         for name, values in own.measurements.items():
             torch.testing.assert_close(report.measurements[name][member], values[0], rtol=1e-5, atol=1e-5)
         assert_close(tensors_of(together, member), after)
+
+
+@pytest.mark.parametrize("kind", plugins.names("structures"))
+def test_probes_get_the_gradient_that_training_has(kind: str) -> None:
+    network = trained([[part(kind)]] * 2)
+    inputs, targets = batch([0, 1], 1)
+    loss = (network.forward(inputs) - targets).square().mean(dim=(1, 2))
+    asked_for = network.gradient(loss)
+    loss = (network.forward(inputs) - targets).square().mean(dim=(1, 2))
+    network.descend(loss, 1)
+    assert torch.equal(asked_for, network.online.flat_grad)
 
 
 def identity_settings(kind: str) -> list[str]:

@@ -69,6 +69,7 @@ ACTIVATIONS = {
     "identity": Activation(_identity, 1, _never),
     "relu": Activation(_relu, 1, lambda x: x <= 0),
     "leaky_relu": Activation(functional.leaky_relu, 1, lambda x: x < 0),
+    "sloped_relu": Activation(_identity, 1, lambda x: x <= 0),  # the layer that holds the slopes applies them
     "tanh": Activation(torch.tanh, 1, _still),
     "crelu": Activation(_crelu, 2, lambda x: x <= 0),
     "fourier": Activation(_fourier, 2, _never),

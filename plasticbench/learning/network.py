@@ -83,6 +83,12 @@ def population_rms_norm(x: Tensor, weight: Tensor, over: Over = "map") -> Tensor
     return normalized * weight.view(x.shape[0], 1, -1, *(1,) * (x.ndim - 3))
 
 
+def population_sloped_relu(x: Tensor, slope: Tensor) -> Tensor:
+    """ReLU with each member's slopes ``[M, units]`` below 0, of ``[M, B, units]`` or ``[M, B, c, h, w]``."""
+    positive = x.relu()
+    return torch.addcmul(positive, x - positive, slope.view(x.shape[0], 1, -1, *(1,) * (x.ndim - 3)))
+
+
 class PopulationNetwork:
     """Ordered layers of M members. Weights change in place only; their storage lives as long as the network."""
 
@@ -158,6 +164,8 @@ def _transform(spec: LayerSpec, x: Tensor, values: Mapping[str, Tensor]) -> Tens
             return population_conv2d(x, weight, bias, spec.stride)
         case 1 if spec.norm == "rms":
             return population_rms_norm(x, weight, spec.over)
+        case 1 if spec.norm == "slope":
+            return population_sloped_relu(x, bias)
         case 1:
             return population_layer_norm(x, weight, bias, spec.over)
     return population_linear(x.flatten(2), weight, bias)

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Protocol
+from collections.abc import Mapping, Sequence
+from typing import Protocol, runtime_checkable
 
 from torch import Tensor
 
 from plasticbench.learning.network import ParameterSlot, PopulationNetwork
+from plasticbench.seeding import Streams
 
 
 class FlatParameters(Protocol):
@@ -49,6 +50,29 @@ class PopulationOptimizer(Protocol):
 
     def rebuild(self) -> None:
         """Must follow every change of ``steps`` from outside."""
+        ...
+
+
+@runtime_checkable
+class DrawsNoise(Protocol):
+    """What an optimizer with chance in its steps has besides; a preview leaves the streams as they are."""
+
+    def draw_from(self, streams: Sequence[Streams], stream: str) -> None:
+        """Member m draws from ``streams[m][stream]``, which is looked up anew at each step."""
+        ...
+
+
+@runtime_checkable
+class KeepsMemberState(Protocol):
+    """What an optimizer has besides that keeps numbers of whole members, which no parameter's moment could be."""
+
+    @property
+    def member_state(self) -> Mapping[str, Tensor]:
+        """Tensors ``[M, ...]``, written in place; saved and forked with the moments."""
+        ...
+
+    def restart(self, members: slice) -> None:
+        """It becomes that of a new optimizer, after all moments of these members were cleared."""
         ...
 
 

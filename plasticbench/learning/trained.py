@@ -16,7 +16,13 @@ from plasticbench.learning.layers import LayerSpec
 from plasticbench.learning.look import Sample
 from plasticbench.learning.members import members_of, stacked
 from plasticbench.learning.network import PopulationNetwork
-from plasticbench.learning.optimizer import BaseSettings, OptimizerConfig, PopulationOptimizer
+from plasticbench.learning.optimizer import (
+    BaseSettings,
+    DrawsNoise,
+    KeepsMemberState,
+    OptimizerConfig,
+    PopulationOptimizer,
+)
 from plasticbench.learning.optimizers import adam
 from plasticbench.learning.views import LazyDraw, activations_of, network_state, network_view
 from plasticbench.seeding import Streams
@@ -81,6 +87,8 @@ class TrainedNetwork:
         trained = cls(name, online, chosen.build(online, base), twin)
         trained._descended = trained._parameters if loss_reaches_others else None
         trained.streams = streams
+        if isinstance(trained.optimizer, DrawsNoise):
+            trained.optimizer.draw_from(streams, f"optimizer/{name}")
         if max_gradient_norm is not None:
             trained._clip = MemberClipping(online.slots, max_gradient_norm)
         online.load(trained._draw(range(len(streams))))
@@ -134,7 +142,8 @@ class TrainedNetwork:
 
     def gradient(self, loss: Tensor) -> Tensor:
         """The flat gradient of ``loss`` ``[M]``; the one that the optimizer sees stays as it is."""
-        gradients = torch.autograd.grad(loss.sum(), self._parameters)
+        # Some structures leave a parameter unused, whose gradient is zero.
+        gradients = torch.autograd.grad(loss.sum(), self._parameters, allow_unused=True, materialize_grads=True)
         return self.online.flatten(gradients)
 
     def last_sample(self) -> Sample:
@@ -177,6 +186,8 @@ class TrainedNetwork:
             for name, view in self.online.views(moment).items():
                 if name in cleared:
                     view[members] = 0.0
+        if isinstance(self.optimizer, KeepsMemberState) and len(cleared) == len(self.online.slots):
+            self.optimizer.restart(members)
         self.clear_steps(members, cleared)
 
     def clear_steps(self, members: slice, names: set[str]) -> None:
@@ -203,6 +214,8 @@ class TrainedNetwork:
         """Weights, moments and treatments' states of these members become zeros; ``hold`` brings the first two back."""
         networks = [network.flat for network in (self.online, self.target) if network is not None]
         named = [self.online.views(flat) for flat in (*networks, *self.optimizer.moments.values())]
+        if isinstance(self.optimizer, KeepsMemberState):
+            named.append(dict(self.optimizer.member_state))
         self._held = [value[member] for views in named for value in views.values() for member in members]
         self.parts.silence(members)
         self.hold()
@@ -217,6 +230,8 @@ class TrainedNetwork:
         views = self.online.views
         saved = {"online": views(self.online.flat), "original": views(self.original)}
         saved |= {name: views(moment) for name, moment in self.optimizer.moments.items()}
+        if isinstance(self.optimizer, KeepsMemberState):
+            saved["optimizer"] = dict(self.optimizer.member_state)
         return saved if self.target is None else saved | {"target": views(self.target.flat)}
 
     def state_dict(self) -> dict[str, Tensor]:

@@ -52,6 +52,7 @@ class PopulationAdam:
         self.config = config
         self.moments = {"exp_avg": torch.zeros_like(network.flat), "exp_avg_sq": torch.zeros_like(network.flat)}
         self.steps = torch.zeros(len(network.slots), network.num_members, dtype=torch.int64)
+        self._means = list(self.moments.values())  # a subclass may keep more moments
         self._chosen = [only is None or slot.name in only for slot in network.slots]
         self._stretches: list[tuple[int, int]] = []
         self._stretch_counts = torch.empty(0)
@@ -74,7 +75,7 @@ class PopulationAdam:
         self._stretches = [(start, stop) for start, stop, _ in stretches]
         self._stretch_counts = torch.tensor([float(count) for _, _, count in stretches], device=device)
         self._stretch_steps = list(self._stretch_counts.unbind())
-        self._buffers = self._split([self.network.flat, self.network.flat_grad, *self.moments.values()])
+        self._buffers = self._split([self.network.flat, self.network.flat_grad, *self._means])
 
     def step(self) -> None:
         """One update from the gradients in ``network.flat_grad``."""
@@ -89,7 +90,7 @@ class PopulationAdam:
     def ahead(self, gradients: Tensor) -> Tensor:
         """The weights (flat) that a step with these flat gradients would lead to; nothing is modified."""
         weights = self.network.flat.clone()
-        moments = [moment.clone() for moment in self.moments.values()]
+        moments = [moment.clone() for moment in self._means]
         self._fused(self._split([weights, gradients, *moments]), [count + 1 for count in self._stretch_steps])
         return weights
 

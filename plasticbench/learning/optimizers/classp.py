@@ -1,0 +1,80 @@
+"""CLASSP: each weight's steps shrink with the gradients that it has followed, and small gradients are not followed.
+
+Source: Ludwig 2024, arXiv 2405.09637: ``w <- w - lr g / (eps + sum |g|^power)^(1 / power)`` where ``g^2 > threshold``,
+a generalisation of AdaGrad. Here the sum holds the gradients that were followed, the present one included, as in the
+author's code; without it the first step would be one over eps. That code compares no single weight with its threshold
+and sums absolute gradients whatever the power; here both are as the paper says. ``ludwig_code`` has its constants,
+chosen for image classification: the gradients of most agents never pass that threshold. The default is ours.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, fields, replace
+
+import torch
+from torch import Tensor
+
+from plasticbench.learning.optimizer import BaseSettings, FlatParameters
+from plasticbench.settings import NonNegativeFloat, PositiveFloat, Settings
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Config(Settings):
+    """``threshold`` is of squared gradients, ``eps`` is added to the sum; what is left out is the agent's own setting.
+
+    ``weight_decay`` is decoupled, and of all weights.
+    """
+
+    threshold: NonNegativeFloat = 1e-8
+    power: PositiveFloat = 1.0
+    eps: PositiveFloat = 1e-5
+    learning_rate: PositiveFloat | None = None
+    weight_decay: NonNegativeFloat | None = None
+
+    def build(self, network: FlatParameters, base: BaseSettings) -> PopulationCLASSP:
+        """The optimizer of all parameters."""
+        missing = [field.name for field in fields(self) if getattr(self, field.name) is None]
+        return PopulationCLASSP(network, replace(self, **{name: getattr(base, name) for name in missing}))
+
+
+PRESETS = {
+    "clean": Config(),
+    "adagrad": Config(threshold=0.0, power=2.0, eps=1e-20),
+    "ludwig_code": Config(threshold=0.5, learning_rate=0.2),
+}
+
+
+class PopulationCLASSP:
+    """Elementwise, so that one call on the whole buffer serves all members; step counts play no part in it."""
+
+    second_moments: frozenset[str] = frozenset()
+
+    def __init__(self, network: FlatParameters, config: Config) -> None:
+        self.network, self.config = network, config
+        self.moments = {"followed": torch.zeros_like(network.flat)}
+        self.steps = torch.zeros(len(network.slots), network.num_members, dtype=torch.int64)
+
+    def rebuild(self) -> None:
+        """Nothing depends on the steps."""
+
+    def step(self) -> None:
+        """One update from the gradients in ``network.flat_grad``."""
+        self.steps += 1
+        self._update(self.network.flat, self.network.flat_grad, self.moments["followed"])
+
+    def preview(self, gradients: Tensor) -> Tensor:
+        """The change (flat) that a step with these flat gradients would make; nothing is modified."""
+        weights = self.network.flat.clone()
+        self._update(weights, gradients, self.moments["followed"].clone())
+        return weights - self.network.flat
+
+    @torch.no_grad()
+    def _update(self, weights: Tensor, gradients: Tensor, followed: Tensor) -> None:
+        config = self.config
+        assert config.learning_rate is not None
+        is_held_back = gradients.square() <= config.threshold  # asked so, NaN passes and is found by who looks for it
+        passing = torch.where(is_held_back, 0.0, gradients)
+        followed.add_(passing.abs().pow_(config.power))
+        if config.weight_decay:
+            weights.mul_(1 - config.learning_rate * config.weight_decay)
+        weights.addcdiv_(passing, (followed + config.eps).pow_(1 / config.power), value=-config.learning_rate)
