@@ -56,7 +56,12 @@ def load(group: str, name: str) -> ModuleType:
     """The module of a plug-in. Raises ``ValueError`` with the nearest name if there is none."""
     if name not in (known := names(group)):
         raise ValueError(f"no {group} plug-in is called {name!r}. {did_you_mean(name, known)}")
-    return importlib.import_module(_installed(group).get(name, f"{PACKAGES[group]}.{name}"))
+    return importlib.import_module(module_name(group, name))
+
+
+def module_name(group: str, name: str) -> str:
+    """Where a plug-in lies, for those who need its text alone."""
+    return _installed(group).get(name, f"{PACKAGES[group]}.{name}")
 
 
 def config_from(group: str, kind: str, settings: Mapping[str, Any], preset: str | None = None) -> Any:

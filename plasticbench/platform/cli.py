@@ -18,7 +18,9 @@ from rich.console import Console
 from rich.table import Table
 
 from plasticbench import plugins
+from plasticbench.contracts.treatment import FAMILIES
 from plasticbench.envs import _own_modules
+from plasticbench.platform import explain as explanations
 from plasticbench.platform import shipped
 from plasticbench.platform.cluster.connection import prepare_environment
 from plasticbench.platform.definition.names import folder_name
@@ -243,19 +245,29 @@ def new(
 @app.command("list")
 def list_(
     group: Annotated[str, typer.Argument(help=f"One of: {', '.join(LISTED)}.")],
+    family: Annotated[
+        str | None, typer.Option(help=f"Of treatments, one of: {', '.join(FAMILIES)}; default: all three.")
+    ] = None,
     as_json: AsJson = False,
 ) -> None:
     """Lists plug-ins or shipped benchmark files with their one-line descriptions."""
     with _people_errors():
         if group not in LISTED:
             raise ValueError(f"there is no group {group!r}. {plugins.did_you_mean(group, LISTED)}")
-        names = shipped.names() if group == "configs" else plugins.names(group)
-        rows = [_plugin_row(group, name) for name in names]
+        if group in FAMILIES or family is not None:
+            rows = explanations.rows(group, family)
+        else:
+            names = shipped.names() if group == "configs" else plugins.names(group)
+            rows = [_plugin_row(group, name) for name in names]
     if as_json:
         typer.echo(json.dumps(rows, indent=2))
         return
     for row in rows:
         out.print(f"[bold]{row['name']}[/]  {_escape(str(row['summary']))}", highlight=False)
+        if row.get("citation"):
+            out.print(f"    source: {_escape(row['citation'])}", highlight=False, soft_wrap=True)
+        if row.get("hooks"):
+            out.print(f"    acts at: {', '.join(row['hooks'])}", highlight=False)
         if row.get("presets"):
             out.print(f"    presets: {', '.join(row['presets'])}", highlight=False)
         for task, source in row.get("references", {}).items():
@@ -278,6 +290,15 @@ def _plugin_row(group: str, name: str) -> dict[str, Any]:
     elif "tasks" in row:
         row["references"] = {task: module.Config(task=task).score_source for task in row["tasks"]}
     return row
+
+
+@app.command()
+def explain(
+    kind: Annotated[str, typer.Argument(help="A treatment, structure or optimizer: plasticbench list treatments.")],
+) -> None:
+    """Says what a way of keeping networks plastic does, where it comes from, and what it can be given."""
+    with _people_errors():
+        typer.echo(explanations.explain(kind))
 
 
 @app.command()
