@@ -8,6 +8,7 @@ import subprocess
 import sys
 
 import pytest
+from test_documents import module
 from typer.testing import CliRunner
 
 from plasticbench import plugins
@@ -15,6 +16,7 @@ from plasticbench.contracts.treatment import FAMILIES
 from plasticbench.platform import explain
 from plasticbench.platform.cli import app
 
+METHODS = module("docs/methods")
 KINDS = [(family, kind) for family in FAMILIES for kind in plugins.names(family)]
 
 
@@ -105,3 +107,24 @@ def test_a_source_is_cited_by_its_first_clause_that_names_a_year_or_a_paper() ->
         cited("Lee et al., ICML 2024, arXiv 2406.02596: tortoise <- hare.") == "Lee et al., ICML 2024, arXiv 2406.02596"
     )
     assert cited("the loss plus ||w||^2; the baseline of Lyle et al. 2024.") == "the baseline of Lyle et al. 2024"
+
+
+def test_the_page_of_methods_is_what_the_code_says() -> None:
+    assert METHODS.PAGE.read_text(encoding="utf-8") == METHODS.page().rstrip("\n") + "\n", "run `make docs`"
+
+
+def test_the_page_of_methods_has_a_row_for_every_kind() -> None:
+    page = METHODS.page()
+    assert all(f"\n| `{kind}` | " in page for _, kind in KINDS)
+    assert "| `redo` | " in page
+    assert " | event | `paper`, `dopamine`, `timoklein` |" in page
+
+
+def test_the_taxonomy_names_the_kinds_on_disk_or_says_why_there_is_none() -> None:
+    row = METHODS.Strategy("Name", "2405.00001", ["fire", "nothing_of_it"], "preset `x`", why_not="too dear")
+    assert METHODS._here(row, {"fire"}) == "`fire` (preset `x`)"
+    assert METHODS._here(row, {"redo"}) == "none: too dear"
+    rows = METHODS.page().partition("| category |")[2]
+    named = {kind for kinds in METHODS.TAXONOMY.values() for it in kinds for kind in it.kinds}
+    others = rows.partition("Kinds that the list does not have:")[2]
+    assert all((kind in named) != (f"`{kind}`" in others) for _, kind in KINDS if kind != "none")
