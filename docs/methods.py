@@ -28,7 +28,7 @@ TAXONOMY_WORDS = """\
 ## The survey's taxonomy
 
 Klein et al., *Plasticity Loss in Deep Reinforcement Learning: A Survey* (arXiv 2411.04832), sort what was proposed by
-how it acts. Categories and papers are those of the list of papers that its authors publish with it. Here: which kinds do
+how it acts. Categories and papers are those of the list that its authors publish beside it. Here: which kinds do
 it, or why there is none.
 """
 
