@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import ast
 import dataclasses
 import difflib
 import functools
 import importlib
 import importlib.metadata
+import importlib.util
 import pkgutil
 from collections.abc import Iterable, Mapping
+from pathlib import Path
 from types import ModuleType
-from typing import Any
+from typing import Any, NamedTuple
 
 PACKAGES = {
     "agents": "plasticbench.agents",
@@ -54,13 +57,12 @@ def names(group: str) -> list[str]:
 
 def load(group: str, name: str) -> ModuleType:
     """The module of a plug-in. Raises ``ValueError`` with the nearest name if there is none."""
+    return importlib.import_module(_module_name(group, name))
+
+
+def _module_name(group: str, name: str) -> str:
     if name not in (known := names(group)):
         raise ValueError(f"no {group} plug-in is called {name!r}. {did_you_mean(name, known)}")
-    return importlib.import_module(module_name(group, name))
-
-
-def module_name(group: str, name: str) -> str:
-    """Where a plug-in lies, for those who need its text alone."""
     return _installed(group).get(name, f"{PACKAGES[group]}.{name}")
 
 
@@ -90,6 +92,14 @@ def unchecked_config(group: str, kind: str, settings: Mapping[str, Any], preset:
     raise ValueError(f"preset: {kind!r} has no preset {preset!r}. {did_you_mean(preset, presets)}")
 
 
+def docstring(group: str, name: str) -> str:
+    """All that a plug-in says about itself, from its source where that can be read: running it may import PyTorch."""
+    found = importlib.util.find_spec(_module_name(group, name))
+    if found is None or found.origin is None or not found.origin.endswith(".py"):
+        return load(group, name).__doc__ or ""
+    return ast.get_docstring(ast.parse(Path(found.origin).read_bytes())) or ""
+
+
 def inert(config: Any) -> Mapping[str, str]:
     """Settings without effect under the current values, and why; a ``Config`` that has none need not say so."""
     found: Mapping[str, str] = getattr(config, "inert", dict)()
@@ -112,4 +122,38 @@ def find(kind: str, groups: Iterable[str]) -> str:
 
 def summary(group: str, name: str) -> str:
     """First line of the plug-in's docstring."""
-    return (load(group, name).__doc__ or "").strip().partition("\n")[0]
+    return outline(group, name).summary
+
+
+class Outline(NamedTuple):
+    """What a list shows of a plug-in."""
+
+    summary: str
+    presets: tuple[str, ...]
+    has_tasks: bool
+
+
+def outline(group: str, name: str) -> Outline:
+    """Docstring's first line, presets, whether it names tasks: from the source, as most would import PyTorch."""
+    found = importlib.util.find_spec(_module_name(group, name))
+    if found is None or found.origin is None or not found.origin.endswith(".py"):
+        return _imported_outline(group, name)
+    module = ast.parse(Path(found.origin).read_bytes())
+    docstring = (ast.get_docstring(module) or "").strip().partition("\n")[0]
+    values = [node.value for node in module.body if isinstance(node, ast.Assign) and _assigns(node, "PRESETS")]
+    keys = values[-1].keys if values and isinstance(values[-1], ast.Dict) else []
+    presets = [key.value for key in keys if isinstance(key, ast.Constant) and isinstance(key.value, str)]
+    if len(presets) < len(keys) or (values and not keys):  # they are computed
+        return _imported_outline(group, name)
+    has_tasks = any(isinstance(node, ast.FunctionDef) and node.name == "tasks" for node in module.body)
+    return Outline(docstring, tuple(sorted(presets)), has_tasks)
+
+
+def _assigns(node: ast.Assign, name: str) -> bool:
+    return any(isinstance(target, ast.Name) and target.id == name for target in node.targets)
+
+
+def _imported_outline(group: str, name: str) -> Outline:
+    module = load(group, name)
+    docstring = (module.__doc__ or "").strip().partition("\n")[0]
+    return Outline(docstring, tuple(sorted(getattr(module, "PRESETS", ()))), hasattr(module, "tasks"))

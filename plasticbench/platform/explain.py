@@ -2,14 +2,11 @@
 
 from __future__ import annotations
 
-import ast
 import dataclasses
 import inspect
 import re
 import textwrap
 from collections.abc import Iterator, Sequence
-from importlib.util import find_spec
-from pathlib import Path
 from typing import Any, get_type_hints
 
 from plasticbench import plugins
@@ -63,7 +60,7 @@ def rows(group: str, family: str | None) -> list[dict[str, Any]]:
 
 
 def _kind(family: Family, name: str) -> Kind:
-    doc, presets = _read(family, name)
+    doc = plugins.docstring(family, name)
     paragraphs = (" ".join(part.split()) for part in doc.split("\n\n"))
     source = next((part.removeprefix("Source: ") for part in paragraphs if part.startswith("Source: ")), "")
     return Kind(
@@ -72,7 +69,7 @@ def _kind(family: Family, name: str) -> Kind:
         summary=doc.strip().partition("\n")[0],
         source=source,
         hooks=_hooks(family, name),
-        presets=presets,
+        presets=plugins.outline(family, name).presets,
     )
 
 
@@ -82,28 +79,13 @@ def _hooks(family: Family, name: str) -> tuple[str, ...]:
     return (family.removesuffix("s"),)
 
 
-def _read(family: Family, name: str) -> tuple[str, tuple[str, ...]]:
-    """Docstring and names of presets, from the text of the file: optimizers import torch when they run."""
-    spec = find_spec(plugins.module_name(family, name))
-    assert spec is not None
-    assert spec.origin is not None
-    tree = ast.parse(Path(spec.origin).read_text(encoding="utf-8"))
-    for node in tree.body:
-        if isinstance(node, ast.Assign | ast.AnnAssign) and isinstance(node.value, ast.Dict):
-            targets = node.targets if isinstance(node, ast.Assign) else [node.target]
-            keys = [key.value for key in node.value.keys if isinstance(key, ast.Constant)]
-            if [ast.unparse(target) for target in targets] == ["PRESETS"] and len(keys) == len(node.value.keys):
-                return ast.get_docstring(tree) or "", tuple(map(str, keys))
-    return ast.get_docstring(tree) or "", tuple(getattr(plugins.load(family, name), "PRESETS", ()))
-
-
 def explain(name: str) -> str:
     """A page about one kind. Raises ``ValueError`` with the nearest name for one that there is not."""
     family = next(known for known in FAMILIES if known == plugins.find(name, FAMILIES))
     kind, module = _kind(family, name), plugins.load(family, name)
     parts = [
         f"{name} ({family})",
-        (module.__doc__ or "").strip(),
+        plugins.docstring(family, name),
         f"Acts: {_acts(kind)}.",
         *_settings(module.Config),
         *_presets(module),
