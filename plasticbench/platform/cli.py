@@ -18,9 +18,7 @@ from rich.console import Console
 from rich.table import Table
 
 from plasticbench import plugins
-from plasticbench.contracts.treatment import FAMILIES
 from plasticbench.envs import _own_modules
-from plasticbench.platform import explain as explanations
 from plasticbench.platform import shipped
 from plasticbench.platform.cluster.connection import prepare_environment
 from plasticbench.platform.definition.names import folder_name
@@ -246,7 +244,7 @@ def new(
 def list_(
     group: Annotated[str, typer.Argument(help=f"One of: {', '.join(LISTED)}.")],
     family: Annotated[
-        str | None, typer.Option(help=f"Of treatments, one of: {', '.join(FAMILIES)}; default: all three.")
+        str | None, typer.Option(help="After treatments: one of treatments, structures, optimizers; default: all.")
     ] = None,
     as_json: AsJson = False,
 ) -> None:
@@ -254,22 +252,20 @@ def list_(
     with _people_errors():
         if group not in LISTED:
             raise ValueError(f"there is no group {group!r}. {plugins.did_you_mean(group, LISTED)}")
-        if group in FAMILIES or family is not None:
-            rows = explanations.rows(group, family)
-        else:
-            names = shipped.names() if group == "configs" else plugins.names(group)
-            rows = [_plugin_row(group, name) for name in names]
+        names = shipped.names() if group == "configs" else plugins.names(group)
+        from plasticbench.platform import explain as explanations
+
+        rows = explanations.rows(group, family) or [_plugin_row(group, name) for name in names]
     if as_json:
         typer.echo(json.dumps(rows, indent=2))
         return
     for row in rows:
         out.print(f"[bold]{row['name']}[/]  {_escape(str(row['summary']))}", highlight=False)
-        if row.get("citation"):
-            out.print(f"    source: {_escape(row['citation'])}", highlight=False, soft_wrap=True)
-        if row.get("hooks"):
-            out.print(f"    acts at: {', '.join(row['hooks'])}", highlight=False)
         if row.get("presets"):
             out.print(f"    presets: {', '.join(row['presets'])}", highlight=False)
+        if row.get("hooks"):
+            about = f"acts at {', '.join(row['hooks'])}; {row['citation'] or 'no source'}"
+            out.print(f"    {about}", highlight=False, markup=False, soft_wrap=True)
         for task, source in row.get("references", {}).items():
             out.print(f"    {task}  {_escape(source)}", highlight=False, soft_wrap=True)
         for title, tasks in row.get("groups", {}).items():
@@ -298,6 +294,8 @@ def explain(
 ) -> None:
     """Says what a way of keeping networks plastic does, where it comes from, and what it can be given."""
     with _people_errors():
+        from plasticbench.platform import explain as explanations
+
         typer.echo(explanations.explain(kind))
 
 

@@ -46,17 +46,15 @@ def kinds(families: Sequence[Family] = FAMILIES) -> list[Kind]:
 def rows(group: str, family: str | None) -> list[dict[str, Any]]:
     """What ``list`` shows of a family; of ``treatments``, the word for all of them, all three unless one is named.
 
-    Raises ``ValueError`` for a family that there is not, or that the group does not hold.
+    Empty for groups of other plug-ins. Raises ``ValueError`` for a family that there is not, or not in this group.
     """
-    known: tuple[Family, ...] = FAMILIES
-    chosen = [name for name in known if name == (family or group)]
-    if family is not None and (group != "treatments" or not chosen):
+    if family is not None and (group != "treatments" or family not in FAMILIES):
         raise ValueError(
-            f"--family: must be one of {', '.join(known)}, after 'list treatments', got {family!r} after {group!r}"
+            f"--family: must be one of {', '.join(FAMILIES)}, after 'list treatments', got {family!r} after {group!r}"
         )
     of_all = group == "treatments" and family is None
-    shown = kinds(known if of_all else chosen)
-    return [{**dataclasses.asdict(kind), "citation": kind.citation} for kind in shown]
+    chosen = [name for name in FAMILIES if of_all or name == (family or group)]
+    return [{**dataclasses.asdict(kind), "citation": kind.citation} for kind in kinds(chosen)]
 
 
 def _kind(family: Family, name: str) -> Kind:
