@@ -39,10 +39,12 @@ check: $(INSTALLED)
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 	$(BIN)/python docs/settings.py --check
+	$(BIN)/python docs/methods.py --check
 	$(BIN)/python docs/check.py
 
 docs: $(INSTALLED)
 	$(BIN)/python docs/settings.py
+	$(BIN)/python docs/methods.py
 
 lock: $(INSTALLED)
 	$(BIN)/pip freeze --exclude-editable | sed 's/+cpu$$//' > requirements.lock

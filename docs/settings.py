@@ -4,18 +4,16 @@ from __future__ import annotations
 
 import dataclasses
 import inspect
-import re
 import sys
 from collections.abc import Iterator
 from pathlib import Path
-from types import NoneType, UnionType
-from typing import Annotated, Any, Literal, Union, get_args, get_origin, get_type_hints
+from typing import Any, get_type_hints
 
 from plasticbench import plugins
+from plasticbench.platform import setting_words as words
 from plasticbench.platform.definition import benchmark
 from plasticbench.platform.definition.reading import DEFAULT_PROBES
 from plasticbench.schedules import At, Every, Trigger
-from plasticbench.settings import Bound, MinLen, OneOf
 
 PAGE = Path(__file__).with_name("settings.md")
 INTRODUCTION = """\
@@ -69,7 +67,7 @@ def _plugin(group: str, kind: str) -> str:
     module = plugins.load(group, kind)
     heading = f"`{kind}`"
     presets = "".join(
-        f"* preset `{name}`: {'; '.join(_differences(module.Config, preset)) or 'the defaults'}\n"
+        f"* preset `{name}`: {'; '.join(words.differences(module.Config, preset)) or 'the defaults'}\n"
         for name, preset in getattr(module, "PRESETS", {}).items()
         if name != "clean"
     )
@@ -90,73 +88,14 @@ def _rows(cls: Any) -> Iterator[tuple[str, str, str]]:
             yield (
                 "`kinds`",
                 "list of probes, each a name or `{kind: ...}` with its settings",
-                _shown(DEFAULT_PROBES),
+                words.shown(DEFAULT_PROBES),
             )
             continue
-        default = _default(field)
-        shown = "" if default is dataclasses.MISSING else _shown(default)
+        default = words.default_of(field)
+        shown = "" if default is dataclasses.MISSING else words.shown(default)
         if cls in (benchmark.Probes, benchmark.Records) and field.name == "every_steps":
             shown = "a hundredth of the budget"
-        yield f"`{field.name}`", _values(hints[field.name]), shown
-
-
-def _default(field: dataclasses.Field[Any]) -> Any:
-    return field.default if field.default_factory is dataclasses.MISSING else field.default_factory()
-
-
-def _differences(cls: Any, preset: Any) -> Iterator[str]:
-    """What a preset says otherwise than the defaults."""
-    for field in dataclasses.fields(cls):
-        default = _default(field)
-        if (value := getattr(preset, field.name, dataclasses.MISSING)) not in (default, dataclasses.MISSING):
-            yield f"`{field.name}` {_shown(value)}"
-
-
-def _values(hint: Any, markers: tuple[Any, ...] = ()) -> str:
-    """A type and its constraints in words."""
-    origin, arguments = get_origin(hint), get_args(hint)
-    if origin is Annotated:
-        return _values(arguments[0], (*arguments[1:], *markers))
-    if origin is Literal:
-        return ", ".join(map(_shown, arguments))
-    if origin in (Union, UnionType):
-        kinds = [_values(kind, markers) for kind in arguments if kind is not NoneType]
-        return " or ".join(kinds) + (" or `null`" if NoneType in arguments else "")
-    if origin is tuple:
-        least = next((marker.length for marker in markers if isinstance(marker, MinLen)), 0)
-        return f"list of {least or 'no'} or more: {_values(arguments[0])}"
-    if (
-        group := next((marker.group for marker in markers if isinstance(marker, plugins.PluginField)), None)
-    ) is not None:
-        return f"`{{kind: ...}}` of {group}"
-    if (one_of := next((marker for marker in markers if isinstance(marker, OneOf)), None)) is not None:
-        return ", ".join(map(_shown, one_of.names)) if len(one_of.names) < 20 else "one of `plasticbench list envs`"
-    name = {int: "whole number", float: "number", str: "text", bool: "`true` or `false`"}.get(hint, "mapping")
-    bounds = [f"{marker.words} {marker.value:g}" for marker in markers if isinstance(marker, Bound)]
-    return ", ".join([name, *dict.fromkeys(bounds)])
-
-
-def _shown(value: Any) -> str:
-    """A value as YAML has it."""
-    if dataclasses.is_dataclass(value):
-        base = type(value)()
-        own = [f"{f.name}: {_plain(getattr(value, f.name))}" for f in dataclasses.fields(value)]
-        changed = [text for f, text in zip(dataclasses.fields(value), own, strict=True)
-                   if getattr(value, f.name) != getattr(base, f.name)]  # fmt: skip
-        return f"`{{kind: {', '.join([type(value).__module__.rpartition('.')[2], *changed])}}}`"
-    return f"`{_plain(value)}`"
-
-
-def _plain(value: Any) -> str:
-    if value is None or isinstance(value, bool):
-        return {None: "null", True: "true", False: "false"}[value]
-    if isinstance(value, int):
-        return f"{value:_}"
-    if isinstance(value, float):
-        return re.sub(r"^(-?\d+)e", r"\1.0e", f"{value:.6g}")  # YAML takes 1e-8 for text
-    if isinstance(value, tuple):
-        return f"[{', '.join(map(_plain, value))}]"
-    return "{}" if value == {} else str(value)
+        yield f"`{field.name}`", words.allowed(hints[field.name]), shown
 
 
 def main() -> None:

@@ -92,6 +92,14 @@ def unchecked_config(group: str, kind: str, settings: Mapping[str, Any], preset:
     raise ValueError(f"preset: {kind!r} has no preset {preset!r}. {did_you_mean(preset, presets)}")
 
 
+def docstring(group: str, name: str) -> str:
+    """All that a plug-in says about itself, from its source where that can be read: running it may import PyTorch."""
+    found = importlib.util.find_spec(_module_name(group, name))
+    if found is None or found.origin is None or not found.origin.endswith(".py"):
+        return load(group, name).__doc__ or ""
+    return ast.get_docstring(ast.parse(Path(found.origin).read_bytes())) or ""
+
+
 def inert(config: Any) -> Mapping[str, str]:
     """Settings without effect under the current values, and why; a ``Config`` that has none need not say so."""
     found: Mapping[str, str] = getattr(config, "inert", dict)()

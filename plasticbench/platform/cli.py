@@ -245,6 +245,9 @@ def new(
 @app.command("list")
 def list_(
     group: Annotated[str, typer.Argument(help=f"One of: {', '.join(LISTED)}.")],
+    family: Annotated[
+        str | None, typer.Option(help="After treatments: one of treatments, structures, optimizers; default: all.")
+    ] = None,
     as_json: AsJson = False,
 ) -> None:
     """Lists plug-ins or shipped benchmark files with their one-line descriptions."""
@@ -252,7 +255,9 @@ def list_(
         if group not in LISTED:
             raise ValueError(f"there is no group {group!r}. {plugins.did_you_mean(group, LISTED)}")
         names = shipped.names() if group == "configs" else plugins.names(group)
-        rows = [_plugin_row(group, name) for name in names]
+        from plasticbench.platform import explain as explanations
+
+        rows = explanations.rows(group, family) or [_plugin_row(group, name) for name in names]
     if as_json:
         typer.echo(json.dumps(rows, indent=2))
         return
@@ -260,6 +265,9 @@ def list_(
         out.print(f"[bold]{row['name']}[/]  {escape(str(row['summary']))}", highlight=False)
         if row.get("presets"):
             out.print(f"    presets: {', '.join(row['presets'])}", highlight=False)
+        if row.get("hooks"):
+            about = f"acts at {', '.join(row['hooks'])}; {row['citation'] or 'no source'}"
+            out.print(f"    {about}", highlight=False, markup=False, soft_wrap=True)
         for task, source in row.get("references", {}).items():
             out.print(f"    {task}  {escape(source)}", highlight=False, soft_wrap=True)
         for title, tasks in row.get("groups", {}).items():
@@ -282,6 +290,17 @@ def _plugin_row(group: str, name: str) -> dict[str, Any]:
     else:
         row["references"] = {task: module.Config(task=task).score_source for task in row["tasks"]}
     return row
+
+
+@app.command()
+def explain(
+    kind: Annotated[str, typer.Argument(help="A treatment, structure or optimizer: plasticbench list treatments.")],
+) -> None:
+    """Says what a way of keeping networks plastic does, where it comes from, and what it can be given."""
+    with people_errors():
+        from plasticbench.platform import explain as explanations
+
+        typer.echo(explanations.explain(kind))
 
 
 @app.command()

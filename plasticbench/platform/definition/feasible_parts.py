@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
+from plasticbench.contracts.treatment import Family, Hook, hooks_of
 from plasticbench.platform.definition.benchmark import Benchmark, Environment
 from plasticbench.platform.definition.method import Method, Part
 from plasticbench.platform.definition.parsing import Problems
@@ -56,17 +58,19 @@ def _concerned(method: Method, part: Part) -> set[str]:
 def _check_agent_offers(method: Method, problems: Problems) -> None:
     offered = method.agent_config.hooks
     for part, key in _keyed(method):
-        needed = part.hooks if part.family == "treatments" else ("gradient", "update")
-        if missing := [hook for hook in needed if hook not in offered]:
-            what = f"acts at each {missing[0]}" if part.family == "treatments" else "changes how networks are built"
-            problems.add(
-                f"{key}.kind",
-                f"{part.kind!r} {what}, which agent kind {method.agent.kind!r} does not offer (it offers: "
-                f"{', '.join(offered)})",
-            )
-        elif "update" not in offered and (looks_at := getattr(part.chosen.config, "looks_at", ())):
-            what = f"{part.kind!r} looks at {' and '.join(looks_at)}"
-            problems.add(f"{key}.kind", f"{what}, which agent kind {method.agent.kind!r} does not show")
+        if reason := why_not_offered(part.family, part.kind, part.chosen.config, method.agent.kind, offered):
+            problems.add(f"{key}.kind", reason)
+
+
+def why_not_offered(family: Family, kind: str, config: Any, agent: str, offered: Sequence[Hook]) -> str | None:
+    """What a part needs that agents of a kind do not offer, or ``None``."""
+    needed = hooks_of(config.build()) if family == "treatments" else ("gradient", "update")
+    if missing := [hook for hook in needed if hook not in offered]:
+        what = f"acts at each {missing[0]}" if family == "treatments" else "changes how networks are built"
+        return f"{kind!r} {what}, which agent kind {agent!r} does not offer (it offers: {', '.join(offered)})"
+    if "update" not in offered and (looks_at := getattr(config, "looks_at", ())):
+        return f"{kind!r} looks at {' and '.join(looks_at)}, which agent kind {agent!r} does not show"
+    return None
 
 
 def _check_exclusions(method: Method, problems: Problems) -> None:

@@ -37,7 +37,7 @@ class Problems:
 
     def add(self, key: str, message: str) -> None:
         """Notes a problem; a message that starts with a setting's name extends the dotted key."""
-        joint = "." if key and re.match(r"[a-z_]+(\.[a-z0-9_]+)*: ", message) else ": " if key else ""
+        joint = "." if key and re.match(r"[a-z_][a-z0-9_]*(\.[a-z0-9_]+)*: ", message) else ": " if key else ""
         self._lines[f"{self.source}: {key}{joint}{message}"] = None
 
     @contextmanager

@@ -1,0 +1,158 @@
+"""What there is to keep networks plastic, read from the plug-ins themselves: for commands and pages."""
+
+from __future__ import annotations
+
+import dataclasses
+import inspect
+import re
+import textwrap
+from collections.abc import Iterator, Sequence
+from typing import Any, get_type_hints
+
+from plasticbench import plugins
+from plasticbench.contracts.treatment import FAMILIES, Family, hooks_of
+from plasticbench.platform import setting_words
+
+_CLAUSE_END = re.compile(r"(?:[;:]|(?<!al)\.)\s")
+_CITES = re.compile(r"\b(?:19|20)\d\d\b|arXiv")
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
+class Kind:
+    """One plug-in of the three families. ``source`` is empty for ``none``, which nobody published.
+
+    ``hooks``: event, gradient and update for treatments, or the family's own word. ``presets`` are names.
+    """
+
+    name: str
+    family: Family
+    summary: str
+    source: str
+    hooks: tuple[str, ...]
+    presets: tuple[str, ...]
+
+    @property
+    def citation(self) -> str:
+        """The first clause of the source that names a year or a paper."""
+        clauses = _CLAUSE_END.split(f"{self.source} ")
+        return next((clause.strip() for clause in clauses if _CITES.search(clause)), clauses[0].strip())
+
+
+def kinds(families: Sequence[Family] = FAMILIES) -> list[Kind]:
+    """All kinds on disk and of installed packages; nothing imports torch, which takes seconds."""
+    return [_kind(family, name) for family in families for name in plugins.names(family)]
+
+
+def rows(group: str, family: str | None) -> list[dict[str, Any]]:
+    """What ``list`` shows of a family; of ``treatments``, the word for all of them, all three unless one is named.
+
+    Empty for groups of other plug-ins. Raises ``ValueError`` for a family that there is not, or not in this group.
+    """
+    if family is not None and (group != "treatments" or family not in FAMILIES):
+        raise ValueError(
+            f"--family: must be one of {', '.join(FAMILIES)}, after 'list treatments', got {family!r} after {group!r}"
+        )
+    of_all = group == "treatments" and family is None
+    chosen = [name for name in FAMILIES if of_all or name == (family or group)]
+    return [{**dataclasses.asdict(kind), "citation": kind.citation} for kind in kinds(chosen)]
+
+
+def _kind(family: Family, name: str) -> Kind:
+    doc = plugins.docstring(family, name)
+    paragraphs = (" ".join(part.split()) for part in doc.split("\n\n"))
+    source = next((part.removeprefix("Source: ") for part in paragraphs if part.startswith("Source: ")), "")
+    return Kind(
+        name=name,
+        family=family,
+        summary=doc.strip().partition("\n")[0],
+        source=source,
+        hooks=_hooks(family, name),
+        presets=plugins.outline(family, name).presets,
+    )
+
+
+def _hooks(family: Family, name: str) -> tuple[str, ...]:
+    if family == "treatments":
+        return hooks_of(plugins.load(family, name).Config().build())
+    return (family.removesuffix("s"),)
+
+
+def explain(name: str) -> str:
+    """A page about one kind. Raises ``ValueError`` with the nearest name for one that there is not."""
+    family = next(known for known in FAMILIES if known == plugins.find(name, FAMILIES))
+    kind, module = _kind(family, name), plugins.load(family, name)
+    parts = [
+        f"{name} ({family})",
+        plugins.docstring(family, name),
+        f"Acts: {_acts(kind)}.",
+        *_settings(module.Config),
+        *_presets(module),
+        "Excludes: " + "; ".join(_excludes(kind, module.Config())),
+        "Works with:\n" + "\n".join(f"  {where}: {answer}" for where, answer in _works(kind, module.Config())),
+    ]
+    return re.sub(r"`+", "", "\n\n".join(parts))
+
+
+def _acts(kind: Kind) -> str:
+    return {"structures": "when networks are built", "optimizers": "as the optimizer of its networks"}.get(
+        kind.family, ", ".join(f"at each {hook}" for hook in kind.hooks)
+    )
+
+
+def _settings(cls: Any) -> Iterator[str]:
+    fields = dataclasses.fields(cls)
+    yield "Settings:\n" + textwrap.indent(inspect.getdoc(cls) or "", "  ")
+    if not fields:
+        return
+    hints = get_type_hints(cls, include_extras=True)
+    width = max(len(field.name) for field in fields)
+    lines = []
+    for field in fields:
+        default = setting_words.default_of(field)
+        told = "must be given" if default is dataclasses.MISSING else f"default {setting_words.shown(default)}"
+        lines.append(f"  {field.name:<{width}}  {setting_words.allowed(hints[field.name])}; {told}")
+    yield "\n".join(lines)
+
+
+def _presets(module: Any) -> Iterator[str]:
+    if presets := getattr(module, "PRESETS", {}):
+        changes = {name: ", ".join(setting_words.differences(module.Config, it)) for name, it in presets.items()}
+        yield "Presets:\n" + "\n".join(f"  {name}: {said or 'the defaults'}" for name, said in changes.items())
+
+
+def _excludes(kind: Kind, config: Any) -> list[str]:
+    """Of each pair that excludes each other, either may say so."""
+    reasons = dict(getattr(config, "excludes", {}))
+    for family in FAMILIES:
+        for name in plugins.names(family):
+            theirs = getattr(plugins.load(family, name).Config(), "excludes", {})
+            if kind.name in theirs:
+                reasons[name] = theirs[kind.name]
+    own = "another of its kind on the same network"
+    own += ", and any other optimizer" if kind.family == "optimizers" else ""
+    return [own, *(f"{name}: {why}" for name, why in sorted(reasons.items()))]
+
+
+def _works(kind: Kind, config: Any) -> Iterator[tuple[str, str]]:
+    from plasticbench.platform.definition.feasible_parts import why_not_offered
+
+    for agent in plugins.names("agents"):
+        offered = plugins.load("agents", agent).Config.hooks
+        yield f"agent {agent}", _answer(why_not_offered(kind.family, kind.name, config, agent, offered))
+    yield "modules, Stable-Baselines3 and RLlib scripts", _answer(_why_not_on_modules(kind, config))
+
+
+def _answer(why_not: str | None) -> str:
+    return "yes" if why_not is None else f"refused: {why_not}"
+
+
+def _why_not_on_modules(kind: Kind, config: Any) -> str | None:
+    if kind.family != "treatments":
+        return f"{kind.family} are what a network is built with, and these come built"
+    from plasticbench.learning.module_event import require_event_alone
+
+    try:
+        require_event_alone(kind.name, config)
+    except ValueError as error:
+        return str(error).removeprefix("kind: ")
+    return None

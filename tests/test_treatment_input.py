@@ -1,0 +1,84 @@
+"""Wrong input to the kinds on disk is answered with key, rule and value; what the zoo of methods holds."""
+
+from __future__ import annotations
+
+import dataclasses
+import re
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Annotated, Any, get_args, get_origin, get_type_hints
+
+import pytest
+
+from plasticbench import plugins
+from plasticbench.contracts.treatment import FAMILIES
+from plasticbench.platform.definition.reading import BenchmarkError, from_dict, load
+from plasticbench.settings import Bound
+
+ZOO = Path(__file__).parents[1] / "configs" / "method_zoo.yaml"
+
+
+def bounds_of(hint: Any) -> list[Bound]:
+    if get_origin(hint) is Annotated:
+        return [marker for marker in get_args(hint)[1:] if isinstance(marker, Bound)]
+    return [bound for kind in get_args(hint) for bound in bounds_of(kind)] if get_origin(hint) is not tuple else []
+
+
+def outside() -> Iterator[tuple[str, str, float]]:
+    """Each setting of each kind with a value just beyond either end of its range, and with none at all."""
+    for family in FAMILIES:
+        for kind in plugins.names(family):
+            config = plugins.load(family, kind).Config
+            hints = get_type_hints(config, include_extras=True)
+            for field in dataclasses.fields(config):
+                bounds = bounds_of(hints[field.name])
+                for bound in bounds:
+                    step = {"[": -1, "(": 0, "]": 1, ")": 0}[bound.bracket]
+                    yield kind, field.name, bound.value + step
+                if bounds:
+                    yield kind, field.name, float("nan")
+
+
+def problem(methods: dict[str, Any]) -> str:
+    data = {
+        "name": "tiny",
+        "environments": [{"kind": "classic", "task": "Acrobot-v1"}],
+        "agent": {"kind": "dqn"},
+        "resets": {"at": [0.5]},
+        "methods": methods,
+        "seeds": 2,
+        "budget_steps": 10_000,
+        "evaluation": {"every_steps": 1_000, "episodes": 5},
+    }
+    with pytest.raises(BenchmarkError) as caught:
+        from_dict(data, source="bench.yaml")
+    return str(caught.value)
+
+
+@pytest.mark.parametrize(("kind", "name", "value"), list(outside()))
+def test_a_number_outside_its_range_is_answered_with_key_rule_and_value(kind: str, name: str, value: float) -> None:
+    text = problem({"x": {"kind": kind, name: value}})
+    assert re.search(rf"methods\.x\.{name}: must .*, got {re.escape(str(value))}", text), text
+
+
+@pytest.mark.parametrize("kind", ["crelu", "maxmin", "leaky_relu", "deep_fourier"])
+def test_what_replaces_relu_is_refused_where_another_part_fixed_the_nonlinearity(kind: str) -> None:
+    text = problem({"x": [{"kind": "tanh"}, {"kind": kind}]})
+    assert f"methods.x.1: {kind} needs a hidden ReLU to replace, but this network has none" in text
+    assert f"Leave {kind} out" in text
+
+
+@pytest.mark.parametrize("settings", [{"optimizer": "resets"}, {"target": "copy"}, {"layers": 3}])
+def test_a_rule_that_there_is_not_is_answered_with_those_that_there_are(settings: dict[str, Any]) -> None:
+    (name,) = settings
+    assert f"methods.x.{name}: must be" in problem({"x": {"kind": "fire", **settings}})
+
+
+def test_the_zoo_has_two_dozen_treatments_of_three_seeds() -> None:
+    zoo = load(ZOO)
+    kinds = {part.kind for method in zoo.methods for part in method.parts if part.family == "treatments"}
+    assert len(kinds - {"none"}) >= 24
+    assert len(zoo.seeds) == 3
+    number = re.search(r"under (\d+) ways", zoo.description)
+    assert number is not None
+    assert int(number[1]) == len(zoo.methods) - 1, "all but the control"
