@@ -5,11 +5,13 @@ Every file is written whole by one atomic step, so that it can be done on an obj
 
 from __future__ import annotations
 
+import logging
 import os
-from collections.abc import Iterator, Mapping
+import time
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 from upath import UPath
 
@@ -18,7 +20,18 @@ from plasticbench.extras import install_command
 Location = Path | UPath
 """A ``pathlib.Path`` for whatever the operating system mounts, NFS included; a ``UPath`` in an object store."""
 
+logger = logging.getLogger(__name__)
+
+_FINAL = (FileNotFoundError, FileExistsError, PermissionError, IsADirectoryError, NotADirectoryError)
+"""Answers: no time changes them."""
+_LONGEST_PAUSE_S = 5.0
+_patience_s = 0.0
+
 _EXTRAS: dict[str, Literal["s3", "gcs"]] = {"s3": "s3", "s3a": "s3", "gs": "gcs", "gcs": "gcs"}
+
+
+class StorageAway(OSError):
+    """An object store did not answer for all the time that ``be_patient`` allows."""
 
 
 def location(text: str | Location) -> Location:
@@ -59,9 +72,8 @@ def read(path: Location, start: int = 0, end: int | None = None) -> bytes:
         with open(path, "rb") as file:
             file.seek(start)
             return file.read() if end is None else file.read(max(0, end - start))
-    with _os_errors(path):
-        data: bytes = path.fs.cat_file(path.path, start=start or None, end=end)
-        return data
+    data: bytes = _answer(path, lambda: path.fs.cat_file(path.path, start=start or None, end=end))
+    return data
 
 
 def entries(folder: Location) -> dict[str, int]:
@@ -73,9 +85,8 @@ def entries(folder: Location) -> dict[str, int]:
                 with _may_be_gone():
                     sizes[name] = (folder / name).stat().st_size
         else:
-            with _os_errors(folder):
-                for entry in folder.fs.ls(folder.path, detail=True):
-                    sizes[entry["name"].rstrip("/").rpartition("/")[2]] = int(entry["size"] or 0)
+            for entry in _answer(folder, lambda: folder.fs.ls(folder.path, detail=True)):
+                sizes[entry["name"].rstrip("/").rpartition("/")[2]] = int(entry["size"] or 0)
     except FileNotFoundError:
         return {}
     return sizes
@@ -87,8 +98,7 @@ def write_atomically(path: Location, data: bytes) -> None:
     Raises ``OSError``.
     """
     if isinstance(path, UPath):
-        with _os_errors(path):
-            path.fs.pipe_file(path.path, data)
+        _answer(path, lambda: path.fs.pipe_file(path.path, data))
         return
     write_together({path: data})
 
@@ -139,8 +149,7 @@ def remove(path: Location) -> None:
         if isinstance(path, Path):
             path.unlink()
         else:
-            with _os_errors(path):
-                path.fs.rm_file(path.path)
+            _answer(path, lambda: path.fs.rm_file(path.path))
 
 
 def _sync_folder(folder: Path) -> None:
@@ -149,6 +158,42 @@ def _sync_folder(folder: Path) -> None:
         os.fsync(descriptor)
     finally:
         os.close(descriptor)
+
+
+def be_patient(seconds: float = 300.0) -> float:
+    """From now on this process waits so long for an object store that is away, and says so in its log.
+
+    Until then a store that does not answer is an error at once: most likely its name is wrong. Returns how long was
+    waited before.
+    """
+    global _patience_s
+    before, _patience_s = _patience_s, seconds
+    return before
+
+
+def _answer(path: UPath, call: Callable[[], Any]) -> Any:
+    """What an object store answers, be it after a while."""
+    began, pause_s = time.monotonic(), 0.5
+    while True:
+        try:
+            with _os_errors(path):
+                answer = call()
+        except _FINAL:
+            raise
+        except OSError as error:
+            waited_s = time.monotonic() - began
+            if not _patience_s:
+                raise
+            if waited_s >= _patience_s:
+                raise StorageAway(f"{error} (for {waited_s:.0f} s)") from error
+            if pause_s == 0.5:
+                logger.warning("%s. The storage is away, and is waited for, up to %g s", error, _patience_s)
+            time.sleep(pause_s)
+            pause_s = min(2 * pause_s, _LONGEST_PAUSE_S)
+        else:
+            if pause_s > 0.5:
+                logger.warning("%s: the storage answers again", path)
+            return answer
 
 
 @contextmanager

@@ -15,7 +15,7 @@ from plasticbench.platform.definition.parsing import BenchmarkError
 from plasticbench.platform.display import Display
 from plasticbench.platform.rundir import RunDirectory
 
-KINDS = pytest.mark.parametrize("kind", [signal.SIGINT, signal.SIGTERM])
+KINDS = pytest.mark.parametrize("kind", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
 
 
 class _Interrupted:

@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 
 from plasticbench.contracts.task import DiscreteActions, EnvSpec, EnvStep
+from plasticbench.cpus import usable_cpus
 
 
 class EnvPoolEnv:
@@ -30,7 +31,7 @@ class EnvPoolEnv:
         reports_success: bool = False,
         **options: Any,
     ) -> None:
-        """``pool_task`` and ``options`` are EnvPool's own; ``num_threads`` 0 lets EnvPool choose.
+        """``pool_task`` and ``options`` are EnvPool's own; ``num_threads`` 0 takes as many as there are CPUs.
 
         ``read`` makes one array of a batch of observations. With ``reports_success`` the return that is reported of an
         episode is 1 if it had success at one of its steps, else 0.
@@ -49,7 +50,7 @@ class EnvPoolEnv:
                 pool_task,
                 env_type="gymnasium",
                 num_envs=self.num_envs,
-                num_threads=min(num_threads, self.num_envs),
+                num_threads=min(num_threads or usable_cpus(), self.num_envs),
                 seed=[int(seed) for seed in seeds],
                 **options,
             )

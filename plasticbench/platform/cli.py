@@ -18,6 +18,7 @@ from rich.console import Console
 from rich.table import Table
 
 from plasticbench import plugins
+from plasticbench.cpus import usable_cpus
 from plasticbench.platform import shipped
 from plasticbench.platform.jobs_commands import Dashboard, follow_job, jobs_app, say_how_to_follow
 from plasticbench.platform.terminal import FAILED, escape, no_warning, out, people_errors, warn
@@ -152,6 +153,7 @@ def plan(config: Config, set_: Overrides = None, as_json: AsJson = False) -> Non
     for name, value in facts.items():
         shown = _size(value) if name.endswith("_bytes") else f"{value:,}"
         out.print(f"{_LABELS.get(name, name.replace('_', ' '))}: {shown}", highlight=False)
+    out.print(f"CPUs that can be used here: {usable_cpus()}", highlight=False)
     parts = ", ".join(f"{part} {_size(size)}" for part, size in disk.parts.items())
     out.print(f"disk: about {_size(disk.total_bytes)}: {parts}", highlight=False, soft_wrap=True)
     out.print(f"    {disk.records_note}", highlight=False, soft_wrap=True)

@@ -15,6 +15,7 @@ import numpy as np
 import torch
 
 from plasticbench.contracts.task import DiscreteActions
+from plasticbench.cpus import usable_cpus
 from plasticbench.plugins import config_from
 
 _OPTIONAL = {"films", "s3", "gcs", "gpu"}
@@ -94,7 +95,7 @@ def _torch() -> str:
 
 
 def _cpu() -> str:
-    return f"{os.cpu_count()} cores"
+    return f"{usable_cpus()} of {os.cpu_count()} cores can be used here"
 
 
 def _disk() -> str:

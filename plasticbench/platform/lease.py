@@ -37,6 +37,7 @@ def held_lease(path: UPath) -> Iterator[None]:
     """
     lease = _Lease(path)
     lease.take()
+    patience = storage.be_patient()  # the store has answered, so from now on silence means that it is away
     renewal = threading.Thread(target=lease.renew_until_released, daemon=True)
     renewal.start()
     try:
@@ -48,6 +49,7 @@ def held_lease(path: UPath) -> Iterator[None]:
         lease.released.set()
         renewal.join()
         lease.give_back()
+        storage.be_patient(patience)
     lease.require()
 
 
@@ -122,8 +124,11 @@ class _Lease:
             self.released.wait(WATCH_S)
 
     def give_back(self) -> None:
-        if self._read().get("owner") == self._owner:
-            storage.remove(self._path)
+        try:
+            if self._read().get("owner") == self._owner:
+                storage.remove(self._path)
+        except OSError as error:
+            logger.warning("%s; the lease stays, and the next driver waits %g s for it", error, WATCH_S)
 
     def require(self) -> None:
         if self._loss:

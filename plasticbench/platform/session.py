@@ -20,6 +20,7 @@ from plasticbench.platform.rundir import RunDirectory
 from plasticbench.platform.tracking import ending
 from plasticbench.platform.tracking.flush import LocalFlush
 from plasticbench.platform.tracking.mirror import Mirror, RunStatus, TrackingUnavailable, check, masked
+from plasticbench.platform.tracking.schema import file_problem
 from plasticbench.platform.tracking.tracker import committed_bytes
 from plasticbench.platform.training.ends import finished_bytes
 from plasticbench.storage import Location
@@ -160,9 +161,11 @@ def _tell_failures(run: _Session, failed: Mapping[str, str]) -> None:
 
 def _remembered_uri(directory: RunDirectory, tracking_uri: str | None) -> str | None:
     """The given store, else the one this run began with; checked before anything starts."""
-    note = directory.tracking_note
+    note, own = directory.tracking_note, directory.path / "mlflow.db"
     if tracking_uri is None and note.exists():
         tracking_uri = storage.read(note).decode().strip()
+    if tracking_uri is None and isinstance(own, Path) and own.exists() and (problem := file_problem(own)):
+        raise ValueError(f"MLflow store {problem}")
     if tracking_uri is not None:
         try:
             check(tracking_uri)

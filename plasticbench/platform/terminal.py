@@ -18,8 +18,12 @@ def people_errors() -> Iterator[None]:
     try:
         yield
     except (ValueError, OSError) as error:
-        err.print(f"[bold red]Error:[/] {escape(str(error))}", highlight=False, soft_wrap=True)
-        raise typer.Exit(BAD_INPUT) from None
+        from plasticbench.storage import StorageAway  # takes long to import, and nothing may be wrong
+
+        is_away = isinstance(error, StorageAway)
+        advice = ". Resume when it is back" if is_away else ""
+        err.print(f"[bold red]Error:[/] {escape(str(error))}{advice}", highlight=False, soft_wrap=True)
+        raise typer.Exit(FAILED if is_away else BAD_INPUT) from None
     except KeyboardInterrupt:
         raise typer.Exit(INTERRUPTED) from None
 

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import os
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import mujoco
 import numpy as np
 
+from plasticbench.cpus import usable_cpus
 from plasticbench.envs.humanoid._rewards import Readings
 from plasticbench.envs.humanoid._robot import SITES
 from plasticbench.envs.humanoid._scenes import SCENES, Scene
@@ -36,7 +36,7 @@ class Simulation:
         forbidden = SCENES.get(task, Scene()).forbidden
         names = [model.geom(geom).name for geom in range(model.ngeom)]
         self._forbidden = forbidden(names) if forbidden else None
-        workers = min(num_threads or os.cpu_count() or 1, num_envs)
+        workers = min(num_threads or usable_cpus(), num_envs)
         self._pool = ThreadPoolExecutor(workers) if workers > 1 else None
         self._workers = workers
 

@@ -17,10 +17,13 @@ from typing import Any
 
 import psutil
 
+from plasticbench.cpus import usable_cpus
+from plasticbench.platform.cluster.ray_processes import own_sessions, plain_job_config, short_temp_dir
 from plasticbench.platform.definition.parsing import BenchmarkError
 
 logger = logging.getLogger(__name__)
 
+_ECHO_S = 1.0  # `timeout` and a closed terminal send the same signal twice
 _CONNECT_TIMEOUT_S = 5.0
 _BUSY_LOAD = 2.0  # per CPU
 _OBJECT_STORE_BYTES = 100 << 20  # nothing large passes through it
@@ -56,10 +59,12 @@ def _own_node() -> dict[str, Any]:
     from ray._common.utils import get_system_memory
 
     return {
-        "num_cpus": os.cpu_count(),
+        "num_cpus": usable_cpus(),
         "_memory": int(_MEMORY_SHARE * get_system_memory()),
         "object_store_memory": _OBJECT_STORE_BYTES,
         "include_dashboard": False,
+        "_temp_dir": short_temp_dir(),
+        "job_config": plain_job_config(),
     }
 
 
@@ -91,7 +96,8 @@ def start_own_node(**node: Any) -> None:
     # Nobody else can reach it, and asking for a token would write one to the home folder.
     os.environ.setdefault("RAY_AUTH_MODE", "disabled")
     before = listening()
-    patiently(lambda: ray.init(address="local", **_own_node() | node, **_QUIET), ray.shutdown)
+    with own_sessions():
+        patiently(lambda: ray.init(address="local", **_own_node() | node, **_QUIET), ray.shutdown)
     if exposed := [str(one) for one in sorted(listening() - before) if not one.is_loopback]:
         ray.shutdown()
         raise BenchmarkError(
@@ -162,7 +168,7 @@ def _join(where: str) -> None:
 
     try:
         _check_answers(where)
-        ray.init(address=where, **_QUIET)
+        ray.init(address=where, job_config=plain_job_config(), **_QUIET)
     except (ValueError, RuntimeError, OSError, RayError) as error:
         raise BenchmarkError(f"--address: no Ray cluster can be joined at {where!r}: {error}") from error
 
@@ -184,16 +190,22 @@ def connected(address: str | None) -> Iterator[None]:
             ray.shutdown()
 
 
+_INTERRUPTS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 _heard: list[int] = []  # signals; no Event, whose lock a handler must not wait for
+_last_s: list[float] = []  # when the last one was heard
 
 
 @contextmanager
 def interrupts() -> Iterator[None]:
-    """SIGTERM interrupts as SIGINT does, and no interrupt is lost: ask ``check_interrupted`` now and then."""
-    # What a shell script starts in the background ignores SIGINT, and goes on doing so.
-    heard = [kind for kind in (signal.SIGINT, signal.SIGTERM) if signal.getsignal(kind) != signal.SIG_IGN]
+    """SIGTERM and SIGHUP interrupt as SIGINT does, and no interrupt is lost: ask ``check_interrupted`` now and then.
+
+    What follows within a second of an interrupt is taken for the same one.
+    """
+    # What a shell script starts in the background ignores SIGINT, and what nohup starts SIGHUP, and goes on doing so.
+    heard = [kind for kind in _INTERRUPTS if signal.getsignal(kind) != signal.SIG_IGN]
     previous = {kind: signal.signal(kind, _interrupt) for kind in heard}
     _heard.clear()
+    _last_s.clear()
     try:
         yield
     finally:
@@ -214,5 +226,22 @@ def answer_interrupt() -> None:
 
 
 def _interrupt(signum: int, frame: object) -> None:
+    if signum == signal.SIGHUP:
+        _leave_terminal()
+    now_s = time.monotonic()
+    if _last_s and now_s - _last_s[0] < _ECHO_S:
+        return
+    _last_s[:] = [now_s]
     _heard.append(signum)
     raise KeyboardInterrupt
+
+
+def _leave_terminal() -> None:
+    """Where the terminal is gone, any output would be an error, in the middle of the last commits."""
+    for descriptor in (1, 2):
+        try:
+            os.write(descriptor, b"")
+        except OSError:
+            nowhere = os.open(os.devnull, os.O_WRONLY)
+            os.dup2(nowhere, descriptor)
+            os.close(nowhere)

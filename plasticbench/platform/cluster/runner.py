@@ -30,7 +30,7 @@ from plasticbench.platform.rundir import RunDirectory
 from plasticbench.platform.tracking.tracker import Standing, Tracker, committed_bytes
 from plasticbench.platform.training.checkpoint import CheckpointStore, StorageError
 from plasticbench.platform.training.segment import Progress, SegmentRun
-from plasticbench.storage import Location, location
+from plasticbench.storage import Location, be_patient, location
 
 _MAX_DEATHS = 4  # of one segment, without a commit in between
 _MAX_TRACKER_DEATHS = 8  # in a whole run; a resume sends what is left
@@ -51,6 +51,7 @@ class SegmentWorker:
     """Ray actor: runs segments one after the other; ``progress`` and ``stop`` answer while one runs."""
 
     def __init__(self, run_dir: str) -> None:
+        be_patient()
         self._run_dir = location(run_dir)
         self._stop = threading.Event()
         self._current: SegmentRun | None = None

@@ -21,6 +21,7 @@ from urllib.parse import urlsplit
 
 from plasticbench.platform.tracking.landing_page import EXPERIMENT_TAGS
 from plasticbench.platform.tracking.run_specs import NOTE, RunSpec
+from plasticbench.platform.tracking.schema import VERSION_QUERY, has_version, schema_problem
 from plasticbench.records import Record
 
 if TYPE_CHECKING:
@@ -89,7 +90,7 @@ def check(tracking_uri: str) -> None:
 
 def _check_database(tracking_uri: str, kind: Literal["sqlite", "postgresql"]) -> None:
     # MLflow itself would repeat a failing connection 15 times with doubling pauses: hours.
-    from sqlalchemy import create_engine
+    from sqlalchemy import create_engine, inspect
     from sqlalchemy.pool import NullPool
 
     if kind == "postgresql":
@@ -102,6 +103,10 @@ def _check_database(tracking_uri: str, kind: Literal["sqlite", "postgresql"]) ->
                 return  # it can be made there
     with create_engine(tracking_uri, poolclass=NullPool, connect_args=arguments).connect() as connection:
         connection.exec_driver_sql(probe)
+        tables = inspect(connection).get_table_names()
+        version = connection.exec_driver_sql(VERSION_QUERY).scalar() if has_version(tables) else None
+    if problem := schema_problem(masked(tracking_uri, tracking_uri), tables, version):
+        raise TrackingUnavailable(f"MLflow store {problem}")
 
 
 def _database_file(tracking_uri: str) -> Path:

@@ -30,7 +30,10 @@ def ui_command(run_dir: Location, port: int) -> list[str]:
     # Job execution is for MLflow's hosted evaluations; without it the pages are there in 5 s instead of 13.
     quiet = {"MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false", "MLFLOW_DISABLE_TELEMETRY": "true"}
     server = ["env", *(f"{name}={value}" for name, value in quiet.items() if name not in os.environ)]
-    server += [sys.executable, "-m", "mlflow", "server", "--backend-store-uri", database_uri(database)]
+    # The current folder, where uvicorn looks as well, may hold a file of the user's own that is named mlflow.py.
+    server += ["PYTHONSAFEPATH=1", sys.executable, "-m", "mlflow"]
+    server += ["server", "--uvicorn-opts", f"--app-dir {shlex.quote(str(database.parent.resolve()))}"]
+    server += ["--backend-store-uri", database_uri(database)]
     return [*server, "--host", "127.0.0.1", "--port", str(port), "--workers", "1"]
 
 

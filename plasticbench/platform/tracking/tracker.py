@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, NamedTuple
 from plasticbench.platform.rundir import RunDirectory
 from plasticbench.platform.tracking.mirror import Mirror, RunStatus, TrackingUnavailable, UnreadableRecords
 from plasticbench.platform.training.checkpoint import CheckpointError, CheckpointStore
-from plasticbench.storage import location
+from plasticbench.storage import be_patient, location
 
 if TYPE_CHECKING:
     from plasticbench.platform.planning.plan import Segment
@@ -39,6 +39,7 @@ class Tracker:
     def __init__(self, run_dir: str, tracking_uri: str | None) -> None:
         directory = RunDirectory(location(run_dir))
         self._mirror = Mirror(directory.path, tracking_uri)
+        be_patient()
         self._news = committed_bytes(directory, directory.plan().segments)
         self._lock = threading.Lock()
         self._has_news = threading.Event()

@@ -99,7 +99,7 @@ class CheckpointStore:
         return StoredFile(path=path, crc32=zlib.crc32(data), num_bytes=len(data))
 
     def load_tensors(self, file: StoredFile) -> dict[str, Tensor]:
-        """Reads tensors back. Raises ``CheckpointError`` for a missing, truncated or altered file."""
+        """Reads tensors back. Raises ``CheckpointError`` for a missing, truncated or altered file, else ``OSError``."""
         import safetensors.torch
 
         try:
@@ -112,8 +112,8 @@ class CheckpointStore:
         path = self.folder / file.path
         try:
             data = storage.read(path)
-        except OSError as error:
-            raise CheckpointError(f"{path}: cannot be read: {error}") from error
+        except FileNotFoundError as error:
+            raise CheckpointError(f"{path}: missing") from error
         if zlib.crc32(data) != file.crc32:
             raise CheckpointError(f"{path}: damaged: its checksum differs from the one in its manifest")
         return data
@@ -134,7 +134,7 @@ class CheckpointStore:
 
         A commit is sound if its manifest is and ``use`` raises no ``CheckpointError``; without it, if all files are
         there. A damaged commit is passed over with a warning. Raises ``CheckpointError`` if commits exist but none is
-        sound.
+        sound, and ``OSError`` for storage that cannot be read now, which says nothing of what it holds.
         """
         problems: list[str] = []
         for number in reversed(_numbers(storage.entries(self.folder / segment))):
@@ -231,7 +231,7 @@ class CheckpointStore:
                 for chunk in data["chunks"]
             ]
             return Commit(**{**data, "tensors": StoredFile(**data["tensors"]), "chunks": tuple(chunks)})
-        except (OSError, ValueError, KeyError, TypeError) as error:
+        except (FileNotFoundError, ValueError, KeyError, TypeError) as error:
             raise CheckpointError(f"{path}: not a sound manifest: {error!r}") from error
 
     def _drop_old(self, segment: str) -> None:
