@@ -5,9 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import typer
-import yaml
 
-from plasticbench.platform.definition.parsing import BenchmarkError
 from plasticbench.plugins import did_you_mean
 
 FOLDER = Path(__file__).parents[1] / "configs"
@@ -21,12 +19,16 @@ def names() -> list[str]:
 def text(name: str) -> str:
     """A file as it stands. Raises ``BenchmarkError`` with the nearest name."""
     if name not in names():
+        from plasticbench.platform.definition.parsing import BenchmarkError  # which takes pydantic
+
         raise BenchmarkError(f"no benchmark file {name!r} comes with the package. {did_you_mean(name, names())}")
     return (FOLDER / f"{name}.yaml").read_text(encoding="utf-8")
 
 
 def summary(name: str) -> str:
     """What the file says about itself."""
+    import yaml
+
     return str(yaml.safe_load(text(name))["description"])
 
 
@@ -47,4 +49,6 @@ def start_new(path: Path, name: str) -> None:
         with open(path, "x", encoding="utf-8") as file:
             file.write(content)
     except FileExistsError:
+        from plasticbench.platform.definition.parsing import BenchmarkError
+
         raise BenchmarkError(f"{path}: is there already; choose another name, or remove it first") from None
