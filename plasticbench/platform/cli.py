@@ -14,8 +14,8 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import typer
-from rich.console import Console
 from rich.table import Table
+from rich.text import Text
 
 from plasticbench import plugins
 from plasticbench.envs import _own_modules
@@ -26,6 +26,7 @@ from plasticbench.platform.definition.reading import BenchmarkError, load
 from plasticbench.platform.planning.disk import DiskUse, disk_use
 from plasticbench.platform.planning.plan import Plan, make_plan, summary
 from plasticbench.platform.rundir import RunDirectory
+from plasticbench.platform.terminal import LiteralConsole, visible
 from plasticbench.storage import connect
 
 DONE, FAILED, BAD_INPUT, INTERRUPTED = 0, 1, 2, 130
@@ -33,7 +34,7 @@ LISTED = sorted([*plugins.PACKAGES, "configs"])
 
 _HELP = "Trains, tracks and compares ways of keeping deep RL agents plastic. It begins with: plasticbench run CONFIG"
 app = typer.Typer(add_completion=False, no_args_is_help=True, pretty_exceptions_enable=False, help=_HELP)
-out, err = Console(), Console(stderr=True)
+out, err = LiteralConsole(), LiteralConsole(stderr=True)
 
 Config = Annotated[
     Path,
@@ -66,22 +67,22 @@ def _people_errors() -> Iterator[None]:
     try:
         yield
     except (BenchmarkError, ValueError, OSError) as error:
-        err.print(f"[bold red]Error:[/] {_escape(str(error))}", highlight=False, soft_wrap=True)
+        err.print(_styled("Error:", "bold red", f" {error}"), highlight=False, soft_wrap=True)
         raise typer.Exit(BAD_INPUT) from None
     except KeyboardInterrupt:
         raise typer.Exit(INTERRUPTED) from None
 
 
 def _warn(message: str) -> None:
-    err.print(f"[yellow]Warning:[/] {_escape(message)}", highlight=False, soft_wrap=True)
+    err.print(_styled("Warning:", "yellow", f" {message}"), highlight=False, soft_wrap=True)
 
 
 def _no_warning(message: str) -> None:
     """What ``--quiet`` asks for."""
 
 
-def _escape(text: str) -> str:
-    return text.replace("[", r"\[")
+def _styled(text: str, style: str, rest: str) -> Text:
+    return Text.assemble((visible(text), style), visible(rest))
 
 
 @app.command()
@@ -103,7 +104,7 @@ def run(
         directory.require_tracking(tracking_uri)
         with directory.lock():
             if (taken := directory.create(benchmark, plan)) and not quiet:
-                out.print(f"From now on: {_escape(taken)}.", highlight=False, soft_wrap=True)
+                out.print(f"From now on: {taken}.", highlight=False, soft_wrap=True)
             code = _execute(directory, address, tracking_uri, quiet)
     raise typer.Exit(code)
 
@@ -139,7 +140,9 @@ def _execute(directory: RunDirectory, address: str | None, tracking_uri: str | N
     from plasticbench.platform import session  # ray and mlflow take seconds to import: only where they are needed
 
     logging.basicConfig(level=logging.WARNING, format="%(message)s")
-    return session.execute(directory, Console(quiet=quiet), address=address, tracking_uri=tracking_uri, quiet=quiet)
+    return session.execute(
+        directory, LiteralConsole(quiet=quiet), address=address, tracking_uri=tracking_uri, quiet=quiet
+    )
 
 
 @app.command()
@@ -255,11 +258,11 @@ def list_(
         typer.echo(json.dumps(rows, indent=2))
         return
     for row in rows:
-        out.print(f"[bold]{row['name']}[/]  {_escape(str(row['summary']))}", highlight=False)
+        out.print(_styled(str(row["name"]), "bold", f"  {row['summary']}"), highlight=False)
         if row.get("presets"):
             out.print(f"    presets: {', '.join(row['presets'])}", highlight=False)
         for task, source in row.get("references", {}).items():
-            out.print(f"    {task}  {_escape(source)}", highlight=False, soft_wrap=True)
+            out.print(f"    {task}  {source}", highlight=False, soft_wrap=True)
         for title, tasks in row.get("groups", {}).items():
             out.print(f"    {title}: {len(tasks)}, such as {tasks[0]}", highlight=False)
 
@@ -280,6 +283,9 @@ def _plugin_row(group: str, name: str) -> dict[str, Any]:
     return row
 
 
+_MARKS = {"works": "green", "absent": "yellow", "broken": "red"}
+
+
 @app.command()
 def doctor(
     as_json: AsJson = False,
@@ -295,10 +301,11 @@ def doctor(
         typer.echo(json.dumps([dataclasses.asdict(finding) for finding in [*findings, gpu()]], indent=2))
     else:
         for finding in [*findings, gpu()]:
-            mark = "[green]works[/]" if finding.works else "[yellow]absent[/]" if finding.optional else "[red]broken[/]"
-            out.print(f"{finding.name:<11} {mark}  {_escape(finding.detail)}", highlight=False)
+            mark = "works" if finding.works else "absent" if finding.optional else "broken"
+            line = Text.assemble(f"{finding.name:<11} ", (mark, _MARKS[mark]), f"  {visible(finding.detail)}")
+            out.print(line, highlight=False)
             if not finding.works and finding.mend:
-                out.print(f"            mend: {_escape(finding.mend)}", highlight=False)
+                out.print(f"            mend: {finding.mend}", highlight=False)
     if not all(finding.works or finding.optional for finding in findings):
         raise typer.Exit(FAILED)
 

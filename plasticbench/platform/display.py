@@ -9,9 +9,11 @@ from rich.console import Console
 from rich.progress import BarColumn, TaskID, TextColumn, TimeRemainingColumn
 from rich.progress import Progress as Bars
 from rich.table import Column, Table
+from rich.text import Text
 
 from plasticbench.analysis.leaderboard import ALL, Estimate, Row
 from plasticbench.analysis.leaderboard_text import by_raw_return, diverged_text, left_out, not_finite_text
+from plasticbench.platform.terminal import visible
 from plasticbench.platform.training.segment import Progress
 
 _PLAIN_PERIOD_S = 15.0
@@ -114,7 +116,7 @@ class LiveDisplay(Display):
 
     def message(self, text: str) -> None:
         """Prints above the lines."""
-        self._console.print(text, highlight=False)
+        self._console.print(text, highlight=False, markup=False)
 
     def stop(self) -> None:
         """Removes the lines."""
@@ -157,7 +159,7 @@ class PlainDisplay(Display):
 
     def message(self, text: str) -> None:
         """Prints a line at once."""
-        self._console.print(text, highlight=False, soft_wrap=True)
+        self._console.print(text, highlight=False, markup=False, soft_wrap=True)
 
 
 def _duration(seconds: float | None) -> str:
@@ -186,7 +188,8 @@ def standings(rows: Sequence[Row]) -> Iterator[Table]:
     tasks = list(dict.fromkeys(row.task for row in rows))
     for task in [task for task in tasks if task != ALL] if len(tasks) == 2 else tasks:
         own = [row for row in rows if row.task == task]
-        table = Table(title=f"\n{'all tasks' if task == ALL else task}", title_justify="left", box=None, pad_edge=False)
+        title = Text("\n" + ("all tasks" if task == ALL else visible(task)), style="table.title")
+        table = Table(title=title, title_justify="left", box=None, pad_edge=False)
         headings = ["rank", "method", "agent", f"final {own[0].measure}", "after the reset", "return", "seeds"]
         if tells_divergence := any(row.diverged_trials for row in own):
             headings.append("values diverged")
@@ -197,10 +200,10 @@ def standings(rows: Sequence[Row]) -> Iterator[Table]:
         for row in own:
             table.add_row(
                 "-" if row.final.rank is None else str(row.final.rank),
-                row.method,
-                row.agent,
-                _estimate(row.final.iqm),
-                _estimate(row.after.iqm),
+                Text(visible(row.method)),
+                Text(visible(row.agent)),
+                Text(_estimate(row.final.iqm)),
+                Text(_estimate(row.after.iqm)),
                 "-" if row.summary.mean_return is None else f"{row.summary.mean_return:.1f}",
                 str(row.n_seeds),
                 *([diverged_text(row)] if tells_divergence else []),
@@ -208,11 +211,12 @@ def standings(rows: Sequence[Row]) -> Iterator[Table]:
             )
         remark = left_out(rows) if task == ALL else by_raw_return(own)
         notes = sorted({row.note for row in own if row.note}) + [remark] * bool(remark)
-        table.caption = "; ".join([f"IQM of {own[0].measure}s [95% interval]", *notes])
-        table.caption = table.caption.replace("[", r"\[")
+        table.caption = Text(
+            visible("; ".join([f"IQM of {own[0].measure}s [95% interval]", *notes])), style="table.caption"
+        )
         yield table
 
 
 def _estimate(estimate: Estimate) -> str:
-    bounds = "" if estimate.low is None else rf" \[{estimate.low:.3f}, {estimate.high:.3f}]"
+    bounds = "" if estimate.low is None else f" [{estimate.low:.3f}, {estimate.high:.3f}]"
     return "-" if estimate.value is None else f"{estimate.value:.3f}{bounds}"
