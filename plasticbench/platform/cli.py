@@ -51,6 +51,9 @@ Uri = Annotated[str | None, typer.Option(help="MLflow store or server; default: 
 SameUri = Annotated[str | None, typer.Option(help="MLflow store or server; default: the one that the run began with.")]
 UriToo = Annotated[str | None, typer.Option(help="Also bring this MLflow store or server up to date; default: none.")]
 Quiet = Annotated[bool, typer.Option("--quiet", help="Print nothing but errors.")]
+Repair = Annotated[
+    bool, typer.Option("--repair", help="Go back to the last commit before damage to record files, and train on.")
+]
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 Dashboard = Annotated[
     str | None, typer.Option("--address", help="http://HOST:8265 of the cluster; default: RAY_ADDRESS.")
@@ -110,7 +113,13 @@ def run(
 
 
 @app.command()
-def resume(run_dir: RunDir, address: Address = None, tracking_uri: SameUri = None, quiet: Quiet = False) -> None:
+def resume(
+    run_dir: RunDir,
+    address: Address = None,
+    tracking_uri: SameUri = None,
+    repair: Repair = False,
+    quiet: Quiet = False,
+) -> None:
     """Goes on with a run that was interrupted or that failed."""
     with _people_errors():
         prepare_environment(address)
@@ -119,8 +128,18 @@ def resume(run_dir: RunDir, address: Address = None, tracking_uri: SameUri = Non
         directory.require()
         directory.require_tracking(tracking_uri)
         with directory.lock():
+            if repair:
+                _repair(directory, quiet)
             code = _execute(directory, address, tracking_uri, quiet)
     raise typer.Exit(code)
+
+
+def _repair(directory: RunDirectory, quiet: bool) -> None:
+    from plasticbench.platform.training.soundness import go_back
+
+    for name in go_back(directory):
+        if not quiet:
+            out.print(f"{name} goes back to the last commit whose records are sound.", highlight=False, soft_wrap=True)
 
 
 def _require_absolute_in_job(out_dir: str | None) -> None:
@@ -138,7 +157,9 @@ def _require_absolute(out_dir: str) -> None:
 
 def _execute(directory: RunDirectory, address: str | None, tracking_uri: str | None, quiet: bool) -> int:
     from plasticbench.platform import session  # ray and mlflow take seconds to import: only where they are needed
+    from plasticbench.platform.training.soundness import require_sound_records
 
+    require_sound_records(directory)
     logging.basicConfig(level=logging.WARNING, format="%(message)s")
     return session.execute(
         directory, LiteralConsole(quiet=quiet), address=address, tracking_uri=tracking_uri, quiet=quiet
@@ -203,7 +224,9 @@ def report(run_dir: RunDir, tracking_uri: UriToo = None) -> None:
     with _people_errors():
         directory = RunDirectory(connect(run_dir))
         from plasticbench.analysis.report import write_report
+        from plasticbench.platform.training.soundness import require_sound_records
 
+        require_sound_records(directory)
         out.print(str(write_report(directory.path)), highlight=False, soft_wrap=True)
         if tracking_uri is not None:
             from plasticbench.platform import session
