@@ -23,10 +23,10 @@ from plasticbench.platform import shipped
 from plasticbench.platform.cluster.connection import prepare_environment
 from plasticbench.platform.definition.names import folder_name
 from plasticbench.platform.definition.reading import BenchmarkError, load
+from plasticbench.platform.literal import LiteralConsole, visible
 from plasticbench.platform.planning.disk import DiskUse, disk_use
 from plasticbench.platform.planning.plan import Plan, make_plan, summary
 from plasticbench.platform.rundir import RunDirectory
-from plasticbench.platform.terminal import LiteralConsole, visible
 from plasticbench.storage import connect
 
 DONE, FAILED, BAD_INPUT, INTERRUPTED = 0, 1, 2, 130

@@ -13,7 +13,7 @@ from rich.text import Text
 
 from plasticbench.analysis.leaderboard import ALL, Estimate, Row
 from plasticbench.analysis.leaderboard_text import by_raw_return, diverged_text, left_out, not_finite_text
-from plasticbench.platform.terminal import visible
+from plasticbench.platform.literal import visible
 from plasticbench.platform.training.segment import Progress
 
 _PLAIN_PERIOD_S = 15.0

@@ -15,6 +15,7 @@ from ipaddress import ip_address
 from typing import Any
 
 from plasticbench.platform.definition.reading import BenchmarkError
+from plasticbench.uris import shown, without_secrets
 
 _CONNECT_TIMEOUT_S = 5.0
 _OBJECT_STORE_BYTES = 100 << 20  # nothing large passes through it
@@ -117,7 +118,9 @@ def _join(where: str) -> None:
         _check_answers(where)
         ray.init(address=where, **_QUIET)
     except (ValueError, RuntimeError, OSError, RayError) as error:
-        raise BenchmarkError(f"--address: no Ray cluster can be joined at {where!r}: {error}") from error
+        raise BenchmarkError(
+            f"--address: no Ray cluster can be joined at {shown(where)!r}: {without_secrets(str(error), where)}"
+        ) from error
 
 
 @contextmanager

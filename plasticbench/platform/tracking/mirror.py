@@ -29,9 +29,9 @@ from plasticbench.platform.tracking.mlflow_store import (
     RunStatus,
     Store,
     TrackingUnavailable,
+    accepted,
     check,
     database_uri,
-    masked,
     scheme,
     session,
 )
@@ -39,7 +39,7 @@ from plasticbench.platform.tracking.run_specs import RunSpecs, Trial
 from plasticbench.records import Record, is_layer_value, read_bytes, read_records
 from plasticbench.storage import Location
 
-__all__ = ["Mirror", "RunStatus", "TrackingUnavailable", "UnreadableRecords", "check", "masked", "ui_command"]
+__all__ = ["Mirror", "RunStatus", "TrackingUnavailable", "UnreadableRecords", "check", "ui_command"]
 
 _WINDOW_BYTES = 1 << 20  # about 9,000 records: held in memory at once, and sent again after a crash
 _MEAN_METRICS = ("eval/return", "eval/score")
@@ -59,7 +59,7 @@ class Mirror:
     def __init__(self, run_dir: Location, tracking_uri: str | None) -> None:
         """Touches neither disk nor network; without ``tracking_uri`` the store is ``mlflow.db`` in ``run_dir``."""
         self._run_dir = run_dir
-        self._uri = tracking_uri or _embedded_uri(run_dir)
+        self._uri = accepted(tracking_uri) if tracking_uri else _embedded_uri(run_dir)
         self._scheme = scheme(self._uri)  # a wrong one is the user's error, to be told before anything starts
         self._store: Store | None = None
         self._runs: dict[str | tuple[str, str], str] = {}  # MLflow run ids by trial id, and by (task, method)
@@ -299,7 +299,7 @@ def ui_command(run_dir: Location, port: int) -> list[str]:
 
 def _embedded_uri(run_dir: Location) -> str:
     if not isinstance(run_dir, Path):
-        raise ValueError(f"tracking_uri: must be given, since {run_dir} cannot hold an mlflow.db")
+        raise ValueError(f"--tracking-uri: must be given, since {run_dir} cannot hold an mlflow.db")
     return database_uri(run_dir / "mlflow.db")
 
 

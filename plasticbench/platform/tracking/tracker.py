@@ -6,6 +6,7 @@ import logging
 import os
 import threading
 import time
+import traceback
 from collections.abc import Callable, Iterable, Mapping
 
 from plasticbench.platform.planning.plan import Segment
@@ -13,6 +14,7 @@ from plasticbench.platform.rundir import RunDirectory
 from plasticbench.platform.tracking.mirror import Mirror, RunStatus, TrackingUnavailable, UnreadableRecords
 from plasticbench.platform.training.checkpoint import CheckpointError, CheckpointStore
 from plasticbench.storage import location
+from plasticbench.uris import without_secrets
 
 logger = logging.getLogger(__name__)
 
@@ -115,8 +117,8 @@ class Tracker:
 def _message(error: Exception) -> str:
     expected = isinstance(error, TrackingUnavailable | UnreadableRecords)
     if not expected:
-        logger.error("unexpected error in the tracker", exc_info=error)
-    return str(error) if expected else f"{type(error).__name__}: {error}"
+        logger.error("unexpected error in the tracker: %s", without_secrets("".join(traceback.format_exception(error))))
+    return without_secrets(str(error) if expected else f"{type(error).__name__}: {error}")
 
 
 def committed_bytes(directory: RunDirectory, segments: Iterable[Segment]) -> dict[str, int]:
