@@ -16,7 +16,7 @@ from pathlib import Path
 from posixpath import normpath
 from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Literal
-from urllib.parse import urlsplit
+from urllib.parse import quote, urlsplit
 
 from plasticbench.platform.tracking.run_specs import RunSpec
 from plasticbench.records import Record
@@ -51,8 +51,12 @@ class _NoPlace(RuntimeError):
 
 
 def database_uri(path: Path) -> str:
-    """The URI of an SQLite file."""
-    return f"sqlite:///{path.resolve()}"
+    """The URI of an SQLite file, whatever its folders are called."""
+    name = str(path.resolve())
+    if not re.search(r"[%?]", name):
+        return f"sqlite:///{name}"  # also where SQLAlchemy would take it quoted: where a mirror stands is kept under it
+    # With the driver's name, as MLflow makes the folder of a plain sqlite:/// without undoing the quotes.
+    return f"sqlite+pysqlite:///{quote(name)}"
 
 
 def scheme(tracking_uri: str) -> Literal["sqlite", "postgresql", "http"]:
