@@ -14,10 +14,9 @@ from plasticbench.analysis.report import write_report
 from plasticbench.platform.cluster import connection
 from plasticbench.platform.display import Display, make_display, standings
 from plasticbench.platform.rundir import RunDirectory
-from plasticbench.platform.tracking.mirror import Mirror, TrackingUnavailable, check
+from plasticbench.platform.tracking.mirror import Mirror, TrackingUnavailable, check, masked
 from plasticbench.platform.tracking.tracker import committed_bytes
 from plasticbench.storage import Location
-from plasticbench.uris import shown
 
 if TYPE_CHECKING:
     from plasticbench.platform.cluster.runner import Outcome
@@ -93,7 +92,7 @@ def _farewell(
     for table in standings(leaderboard.leaderboard([directory.path]).rows):
         console.print(table)
     console.print(f"Report: {report}", highlight=False, markup=False, soft_wrap=True)
-    pages = shown(tracking_uri) if tracking_uri else f"plasticbench ui {where}"
+    pages = masked(tracking_uri, tracking_uri) if tracking_uri else f"plasticbench ui {where}"
     console.print(f"MLflow: {pages}", highlight=False, markup=False, soft_wrap=True)
 
 

@@ -32,6 +32,7 @@ from plasticbench.platform.tracking.mlflow_store import (
     accepted,
     check,
     database_uri,
+    masked,
     scheme,
     session,
 )
@@ -39,7 +40,7 @@ from plasticbench.platform.tracking.run_specs import RunSpecs, Trial
 from plasticbench.records import Record, is_layer_value, read_bytes, read_records
 from plasticbench.storage import Location
 
-__all__ = ["Mirror", "RunStatus", "TrackingUnavailable", "UnreadableRecords", "check", "ui_command"]
+__all__ = ["Mirror", "RunStatus", "TrackingUnavailable", "UnreadableRecords", "check", "masked", "ui_command"]
 
 _WINDOW_BYTES = 1 << 20  # about 9,000 records: held in memory at once, and sent again after a crash
 _MEAN_METRICS = ("eval/return", "eval/score")

@@ -224,7 +224,12 @@ def _advice(tracking_uri: str, error: Exception) -> str:
         case _:
             advice = "check that the file is an MLflow database and that its folder is writable and not full"
     cause = (str(error).strip() or repr(error)).splitlines()[0]
-    return without_secrets(f"MLflow store {tracking_uri} cannot be used: {advice}. Cause: {cause}", tracking_uri)
+    return masked(f"MLflow store {tracking_uri} cannot be used: {advice}. Cause: {cause}", tracking_uri)
+
+
+def masked(text: str, tracking_uri: str) -> str:
+    """The text without the secrets of the URI."""
+    return without_secrets(text, tracking_uri)
 
 
 @lru_cache(maxsize=4096)
