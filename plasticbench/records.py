@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import zlib
 from collections.abc import Iterable, Iterator
 from functools import lru_cache
 from typing import NamedTuple
@@ -54,13 +55,23 @@ def is_layer_value(name: str) -> bool:
 class RecordWriter:
     """Collects records of one trial and, at each commit, makes them durable and says how long they are now."""
 
-    def __init__(self, path: Location, committed_bytes: int) -> None:
-        """Cuts what lies at ``path`` back to ``committed_bytes``, so that a resumed trial has each record once."""
+    def __init__(self, path: Location, committed_bytes: int, *, committed_crc32: int | None = None) -> None:
+        """Cuts what lies at ``path`` back to ``committed_bytes``, so that a resumed trial has each record once.
+
+        What is kept is read for its checksum where that is not given.
+        """
         self._log = append_log(path)
         size = self._log.length()
         if size < committed_bytes:
-            raise ValueError(f"{path}: holds {size} bytes, but the checkpoint was committed with {committed_bytes}")
+            raise ValueError(
+                f"{path}: holds {size} bytes, but the checkpoint was committed with {committed_bytes}. "
+                "`plasticbench resume --repair` goes back to where they agree"
+            )
         self._log.cut(committed_bytes)
+        if committed_crc32 is None:
+            committed_crc32 = zlib.crc32(self._log.read(0, committed_bytes)) if committed_bytes else 0
+        self.crc32 = committed_crc32
+        """Of what is durable."""
         self._length = committed_bytes
         self._pending: list[bytes] = []
 
@@ -74,6 +85,7 @@ class RecordWriter:
             data = b"".join(self._pending)
             self._log.write(self._length, data)
             self._length += len(data)
+            self.crc32 = zlib.crc32(data, self.crc32)
             self._pending = []
         return self._length
 

@@ -16,6 +16,7 @@ from typing import Any, Literal
 from upath import UPath
 
 from plasticbench.extras import install_command
+from plasticbench.uris import shown, without_secrets
 
 Location = Path | UPath
 """A ``pathlib.Path`` for whatever the operating system mounts, NFS included; a ``UPath`` in an object store."""
@@ -50,10 +51,10 @@ def location(text: str | Location) -> Location:
     except ImportError as error:
         extra = _EXTRAS.get(scheme)
         advice = install_command(extra) if extra else str(error)
-        raise ValueError(f"{text}: the driver for {scheme}:// is not installed: {advice}") from error
+        raise ValueError(f"{shown(text)}: the driver for {scheme}:// is not installed: {advice}") from error
     except ValueError as error:
         raise ValueError(
-            f"{text}: there is no storage called {scheme}://. Give a local path, s3://BUCKET/FOLDER or gs://BUCKET/FOLDER"
+            f"{shown(text)}: there is no storage called {scheme}://. Give a local path, s3://BUCKET/FOLDER or gs://BUCKET/FOLDER"
         ) from error
     return path
 
@@ -210,6 +211,11 @@ def _os_errors(path: UPath) -> Iterator[None]:
     try:
         yield
     except OSError as error:
-        raise type(error)(f"{path}: {error}") from error
+        kind = next(kind for kind in type(error).__mro__ if kind.__module__ == "builtins")  # drivers' own take more
+        raise kind(_said(path, str(error))) from error
     except Exception as error:
-        raise OSError(f"{path}: {type(error).__name__}: {error}") from error
+        raise OSError(_said(path, f"{type(error).__name__}: {error}")) from error
+
+
+def _said(path: UPath, reason: str) -> str:
+    return without_secrets(f"{path}: {reason}", str(path))

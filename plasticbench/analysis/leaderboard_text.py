@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import html
 import math
+import re
 from collections.abc import Sequence
 from dataclasses import asdict
 from typing import Any
@@ -25,6 +27,8 @@ _COLUMNS = (
     "not finite",
 )
 _BILLION = 1e9
+_MARKDOWN = re.compile(r"[\\`*\[\]|~]|(?<!\w)_|_(?!\w)|:(?=//)|(?<=www)\.")
+"""What means something in the middle of a line; underscores within a word do not, nor does a colon without slashes."""
 SCHEMA_VERSION = 2
 """Of what ``to_json`` gives; raised when a name of it goes or begins to mean something else."""
 
@@ -77,7 +81,7 @@ def to_markdown(rows: Sequence[Row]) -> str:
     for task in tasks if len(tasks) != 2 else tasks[1:]:
         own = [row for row in rows if row.task == task]
         parts.append(
-            f"### {'All tasks' if task == ALL else task}\n\n{_remark(task, rows)}"
+            f"### {'All tasks' if task == ALL else escaped(task)}\n\n{_remark(task, rows)}"
             f"| {' | '.join(_COLUMNS)} |\n{'| --- ' * len(_COLUMNS)}|\n" + "\n".join(map(_markdown_row, own))
         )
     return "\n\n".join(parts) + "\n"
@@ -85,7 +89,13 @@ def to_markdown(rows: Sequence[Row]) -> str:
 
 def _remark(task: str, rows: Sequence[Row]) -> str:
     sentence = left_out(rows) if task == ALL else by_raw_return([row for row in rows if row.task == task])
-    return f"{sentence}\n\n" if sentence else ""
+    return f"{escaped(sentence)}\n\n" if sentence else ""
+
+
+def escaped(text: str) -> str:
+    """A name as one line of Markdown that shows it: nothing of it is HTML, a link, a picture or the end of a cell."""
+    text = html.escape(" ".join(text.split()), quote=False)
+    return _MARKDOWN.sub(r"\\\g<0>", text)
 
 
 def by_raw_return(rows: Sequence[Row]) -> str:
@@ -105,8 +115,8 @@ def left_out(rows: Sequence[Row]) -> str:
 def _markdown_row(row: Row) -> str:
     cells = [
         rank_text(row.final),
-        (row.method + (f" ({row.note})" if row.note else "")).replace("|", "\\|"),
-        row.agent,
+        escaped(row.method + (f" ({row.note})" if row.note else "")),
+        escaped(row.agent),
         interval_text(row.final.iqm),
         interval_text(row.after.iqm),
         *(number_text(value) for value in (row.summary.mean, row.summary.median, row.summary.optimality_gap)),

@@ -14,14 +14,15 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
-from rich.console import Console
 from rich.table import Table
+from rich.text import Text
 
 from plasticbench import plugins
 from plasticbench.cpus import usable_cpus
 from plasticbench.platform import shipped
 from plasticbench.platform.jobs_commands import Dashboard, follow_job, jobs_app, say_how_to_follow
-from plasticbench.platform.terminal import FAILED, escape, no_warning, out, people_errors, warn
+from plasticbench.platform.literal import LiteralConsole, visible
+from plasticbench.platform.terminal import FAILED, no_warning, out, people_errors, styled, warn
 
 if TYPE_CHECKING:
     from plasticbench.platform.planning.disk import DiskUse
@@ -48,6 +49,9 @@ Uri = Annotated[str | None, typer.Option(help="MLflow store or server; default: 
 SameUri = Annotated[str | None, typer.Option(help="MLflow store or server; default: the one that the run began with.")]
 UriToo = Annotated[str | None, typer.Option(help="Also bring this MLflow store or server up to date; default: none.")]
 Quiet = Annotated[bool, typer.Option("--quiet", help="Print nothing but errors.")]
+Repair = Annotated[
+    bool, typer.Option("--repair", help="Go back to the last commit before damage to record files, and train on.")
+]
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 
 app.add_typer(jobs_app, name="jobs")
@@ -78,13 +82,19 @@ def run(
         directory.require_tracking(tracking_uri)
         with directory.lock():
             if (taken := directory.create(benchmark, plan)) and not quiet:
-                out.print(f"From now on: {escape(taken)}.", highlight=False, soft_wrap=True)
+                out.print(f"From now on: {taken}.", highlight=False, soft_wrap=True)
             code = _execute(directory, address, tracking_uri, quiet)
     raise typer.Exit(code)
 
 
 @app.command()
-def resume(run_dir: RunDir, address: Address = None, tracking_uri: SameUri = None, quiet: Quiet = False) -> None:
+def resume(
+    run_dir: RunDir,
+    address: Address = None,
+    tracking_uri: SameUri = None,
+    repair: Repair = False,
+    quiet: Quiet = False,
+) -> None:
     """Goes on with a run that was interrupted or that failed."""
     with people_errors():
         from plasticbench.platform.cluster.connection import prepare_environment
@@ -95,8 +105,18 @@ def resume(run_dir: RunDir, address: Address = None, tracking_uri: SameUri = Non
         directory.require()
         directory.require_tracking(tracking_uri)
         with directory.lock():
+            if repair:
+                _repair(directory, quiet)
             code = _execute(directory, address, tracking_uri, quiet)
     raise typer.Exit(code)
+
+
+def _repair(directory: RunDirectory, quiet: bool) -> None:
+    from plasticbench.platform.training.soundness import go_back
+
+    for name in go_back(directory):
+        if not quiet:
+            out.print(f"{name} goes back to the last commit whose records are sound.", highlight=False, soft_wrap=True)
 
 
 def _require_absolute_in_job(out_dir: str | None) -> None:
@@ -121,9 +141,13 @@ def _directory(text: str) -> RunDirectory:
 
 def _execute(directory: RunDirectory, address: str | None, tracking_uri: str | None, quiet: bool) -> int:
     from plasticbench.platform import session  # ray and mlflow take seconds to import: only where they are needed
+    from plasticbench.platform.training.soundness import require_sound_records
 
+    require_sound_records(directory)
     logging.basicConfig(level=logging.WARNING, format="%(message)s")
-    return session.execute(directory, Console(quiet=quiet), address=address, tracking_uri=tracking_uri, quiet=quiet)
+    return session.execute(
+        directory, LiteralConsole(quiet=quiet), address=address, tracking_uri=tracking_uri, quiet=quiet
+    )
 
 
 @app.command()
@@ -189,7 +213,9 @@ def report(run_dir: RunDir, tracking_uri: UriToo = None) -> None:
     with people_errors():
         directory = _directory(run_dir)
         from plasticbench.analysis.report import write_report
+        from plasticbench.platform.training.soundness import require_sound_records
 
+        require_sound_records(directory)
         out.print(str(write_report(directory.path)), highlight=False, soft_wrap=True)
         if tracking_uri is not None:
             from plasticbench.platform import session
@@ -264,14 +290,14 @@ def list_(
         typer.echo(json.dumps(rows, indent=2))
         return
     for row in rows:
-        out.print(f"[bold]{row['name']}[/]  {escape(str(row['summary']))}", highlight=False)
+        out.print(styled(str(row["name"]), "bold", f"  {row['summary']}"), highlight=False)
         if row.get("presets"):
             out.print(f"    presets: {', '.join(row['presets'])}", highlight=False)
         if row.get("hooks"):
             about = f"acts at {', '.join(row['hooks'])}; {row['citation'] or 'no source'}"
             out.print(f"    {about}", highlight=False, markup=False, soft_wrap=True)
         for task, source in row.get("references", {}).items():
-            out.print(f"    {task}  {escape(source)}", highlight=False, soft_wrap=True)
+            out.print(f"    {task}  {source}", highlight=False, soft_wrap=True)
         for title, tasks in row.get("groups", {}).items():
             out.print(f"    {title}: {len(tasks)}, such as {tasks[0]}", highlight=False)
 
@@ -292,6 +318,9 @@ def _plugin_row(group: str, name: str) -> dict[str, Any]:
     else:
         row["references"] = {task: module.Config(task=task).score_source for task in row["tasks"]}
     return row
+
+
+_MARKS = {"works": "green", "absent": "yellow", "broken": "red"}
 
 
 @app.command()
@@ -320,10 +349,11 @@ def doctor(
         typer.echo(json.dumps([dataclasses.asdict(finding) for finding in [*findings, gpu()]], indent=2))
     else:
         for finding in [*findings, gpu()]:
-            mark = "[green]works[/]" if finding.works else "[yellow]absent[/]" if finding.optional else "[red]broken[/]"
-            out.print(f"{finding.name:<11} {mark}  {escape(finding.detail)}", highlight=False)
+            mark = "works" if finding.works else "absent" if finding.optional else "broken"
+            line = Text.assemble(f"{finding.name:<11} ", (mark, _MARKS[mark]), f"  {visible(finding.detail)}")
+            out.print(line, highlight=False)
             if not finding.works and finding.mend:
-                out.print(f"            mend: {escape(finding.mend)}", highlight=False)
+                out.print(f"            mend: {finding.mend}", highlight=False)
     if not all(finding.works or finding.optional for finding in findings):
         raise typer.Exit(FAILED)
 

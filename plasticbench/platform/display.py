@@ -16,6 +16,7 @@ from rich.text import Text
 from plasticbench.analysis.leaderboard import ALL, Estimate, Row
 from plasticbench.analysis.leaderboard_text import by_raw_return, diverged_text, left_out, not_finite_text
 from plasticbench.platform.heartbeat import Pace, duration
+from plasticbench.platform.literal import LiteralConsole, visible
 
 if TYPE_CHECKING:
     from plasticbench.platform.training.segment import Progress
@@ -29,7 +30,7 @@ class Display:
     """Shows running segments. This one shows nothing but problems, as ``--quiet`` asks."""
 
     def __init__(self) -> None:
-        self._errors = Console(stderr=True)
+        self._errors = LiteralConsole(stderr=True)
 
     def start(self) -> None:
         """Takes over the terminal."""
@@ -212,7 +213,8 @@ def standings(rows: Sequence[Row]) -> Iterator[Table]:
     tasks = list(dict.fromkeys(row.task for row in rows))
     for task in [task for task in tasks if task != ALL] if len(tasks) == 2 else tasks:
         own = [row for row in rows if row.task == task]
-        table = Table(title=f"\n{'all tasks' if task == ALL else task}", title_justify="left", box=None, pad_edge=False)
+        title = Text("\n" + ("all tasks" if task == ALL else visible(task)), style="table.title")
+        table = Table(title=title, title_justify="left", box=None, pad_edge=False)
         headings = ["rank", "method", "agent", f"final {own[0].measure}", "after the reset", "return", "seeds"]
         if tells_divergence := any(row.diverged_trials for row in own):
             headings.append("values diverged")
@@ -223,10 +225,10 @@ def standings(rows: Sequence[Row]) -> Iterator[Table]:
         for row in own:
             table.add_row(
                 "-" if row.final.rank is None else str(row.final.rank),
-                row.method,
-                row.agent,
-                _estimate(row.final.iqm),
-                _estimate(row.after.iqm),
+                Text(visible(row.method)),
+                Text(visible(row.agent)),
+                Text(_estimate(row.final.iqm)),
+                Text(_estimate(row.after.iqm)),
                 "-" if row.summary.mean_return is None else f"{row.summary.mean_return:.1f}",
                 str(row.n_seeds),
                 *([diverged_text(row)] if tells_divergence else []),
@@ -234,11 +236,12 @@ def standings(rows: Sequence[Row]) -> Iterator[Table]:
             )
         remark = left_out(rows) if task == ALL else by_raw_return(own)
         notes = sorted({row.note for row in own if row.note}) + [remark] * bool(remark)
-        table.caption = "; ".join([f"IQM of {own[0].measure}s [95% interval]", *notes])
-        table.caption = table.caption.replace("[", r"\[")
+        table.caption = Text(
+            visible("; ".join([f"IQM of {own[0].measure}s [95% interval]", *notes])), style="table.caption"
+        )
         yield table
 
 
 def _estimate(estimate: Estimate) -> str:
-    bounds = "" if estimate.low is None else rf" \[{estimate.low:.3f}, {estimate.high:.3f}]"
+    bounds = "" if estimate.low is None else f" [{estimate.low:.3f}, {estimate.high:.3f}]"
     return "-" if estimate.value is None else f"{estimate.value:.3f}{bounds}"

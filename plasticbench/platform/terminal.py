@@ -6,10 +6,12 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 import typer
-from rich.console import Console
+from rich.text import Text
+
+from plasticbench.platform.literal import LiteralConsole, visible
 
 DONE, FAILED, BAD_INPUT, INTERRUPTED = 0, 1, 2, 130
-out, err = Console(), Console(stderr=True)
+out, err = LiteralConsole(), LiteralConsole(stderr=True)
 
 
 @contextmanager
@@ -22,7 +24,7 @@ def people_errors() -> Iterator[None]:
 
         is_away = isinstance(error, StorageAway)
         advice = ". Resume when it is back" if is_away else ""
-        err.print(f"[bold red]Error:[/] {escape(str(error))}{advice}", highlight=False, soft_wrap=True)
+        err.print(styled("Error:", "bold red", f" {error}{advice}"), highlight=False, soft_wrap=True)
         raise typer.Exit(FAILED if is_away else BAD_INPUT) from None
     except KeyboardInterrupt:
         raise typer.Exit(INTERRUPTED) from None
@@ -30,13 +32,13 @@ def people_errors() -> Iterator[None]:
 
 def warn(message: str) -> None:
     """Says on standard error what is odd and not wrong."""
-    err.print(f"[yellow]Warning:[/] {escape(message)}", highlight=False, soft_wrap=True)
+    err.print(styled("Warning:", "yellow", f" {message}"), highlight=False, soft_wrap=True)
 
 
 def no_warning(message: str) -> None:
     """What ``--quiet`` asks for."""
 
 
-def escape(text: str) -> str:
-    """Text as it stands, where rich would read markup."""
-    return text.replace("[", r"\[")
+def styled(text: str, style: str, rest: str) -> Text:
+    """Text in a style, and the rest as it stands."""
+    return Text.assemble((visible(text), style), visible(rest))

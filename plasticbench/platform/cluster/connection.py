@@ -20,6 +20,7 @@ import psutil
 from plasticbench.cpus import usable_cpus
 from plasticbench.platform.cluster.ray_processes import own_sessions, plain_job_config, short_temp_dir
 from plasticbench.platform.definition.parsing import BenchmarkError
+from plasticbench.uris import shown, without_secrets
 
 logger = logging.getLogger(__name__)
 
@@ -170,7 +171,9 @@ def _join(where: str) -> None:
         _check_answers(where)
         ray.init(address=where, job_config=plain_job_config(), **_QUIET)
     except (ValueError, RuntimeError, OSError, RayError) as error:
-        raise BenchmarkError(f"--address: no Ray cluster can be joined at {where!r}: {error}") from error
+        raise BenchmarkError(
+            f"--address: no Ray cluster can be joined at {shown(where)!r}: {without_secrets(str(error), where)}"
+        ) from error
 
 
 @contextmanager

@@ -14,7 +14,7 @@ import uuid
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from urllib.parse import urlsplit
+from urllib.parse import SplitResult, urlsplit
 
 import aiohttp
 from ray.exceptions import RayError
@@ -23,6 +23,7 @@ from ray.job_submission import JobDetails, JobStatus, JobSubmissionClient
 import plasticbench
 from plasticbench.envs._own_modules import unpack
 from plasticbench.platform.definition.parsing import BenchmarkError
+from plasticbench.uris import shown, without_secrets
 
 _CONNECT_TIMEOUT_S = 5.0
 _RECONNECT_PAUSE_S = 1.0
@@ -39,11 +40,11 @@ def job_server(address: str | None) -> Iterator[JobSubmissionClient]:
     block.
     """
     where = address or os.environ.get("RAY_ADDRESS") or "nothing"
-    parts = urlsplit(where)
+    parts = _parts(where)
     if parts.scheme not in ("http", "https") or parts.hostname is None:
         raise BenchmarkError(
             "--address: must be the cluster's dashboard, http://HOST:8265 (HOST:6379 is what `run --address` takes), "
-            f"got {where}"
+            f"got {shown(where)}"
         )
     try:
         # Ray itself would wait for as long as the network does.
@@ -54,14 +55,24 @@ def job_server(address: str | None) -> Iterator[JobSubmissionClient]:
         yield client
     except (RuntimeError, OSError, RayError, aiohttp.ClientError) as error:
         raise BenchmarkError(
-            f"--address: no answer, or a refusal, from Ray's job server at {where}: {error}"
+            f"--address: no answer, or a refusal, from Ray's job server at {shown(where)}: "
+            f"{without_secrets(str(error), where)}"
         ) from error
+
+
+def _parts(address: str) -> SplitResult:
+    try:
+        parts = urlsplit(address)
+        _ = parts.port
+    except ValueError as error:
+        raise BenchmarkError(f"--address: cannot be read: {error}, got {shown(address)}") from None
+    return parts
 
 
 def describe_server(address: str) -> str:
     """Who takes jobs there. Raises ``BenchmarkError`` if nobody does."""
     with job_server(address) as client:
-        return f"Ray {client.get_version()} takes jobs at {address}"
+        return f"Ray {client.get_version()} takes jobs at {shown(address)}"
 
 
 @contextmanager

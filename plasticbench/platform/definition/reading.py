@@ -24,7 +24,7 @@ from plasticbench.platform.definition.effects import Given, judge
 from plasticbench.platform.definition.feasible import check_feasible
 from plasticbench.platform.definition.method import Method
 from plasticbench.platform.definition.methods import MethodsReader, read_agent, read_chosen, read_schedule
-from plasticbench.platform.definition.names import MAX_NAME_CHARACTERS, slug
+from plasticbench.platform.definition.names import MAX_NAME_CHARACTERS, is_control, slug
 from plasticbench.platform.definition.parsing import (
     BenchmarkError,
     Problems,
@@ -120,7 +120,9 @@ class _Reader:
 
     def _usable(self, name: str, key: str) -> None:
         """Names become parts of paths, of which there must be something, and not too much."""
-        if not slug(name):
+        if any(map(is_control, name)):
+            self.problems.add(key, f"must be one line without control characters, got {name!r}")
+        elif not slug(name):
             self.problems.add(key, f"must contain a letter or a digit, got {name!r}")
         elif len(slug(name)) > MAX_NAME_CHARACTERS:
             self.problems.add(

@@ -27,6 +27,7 @@ from plasticbench.platform.tracking.mlflow_store import (
     RunStatus,
     Store,
     TrackingUnavailable,
+    accepted,
     check,
     database_uri,
     masked,
@@ -57,7 +58,7 @@ class Mirror:
     def __init__(self, run_dir: Location, tracking_uri: str | None) -> None:
         """Touches neither disk nor network; without ``tracking_uri`` the store is ``mlflow.db`` in ``run_dir``."""
         self._run_dir = run_dir
-        self._uri = tracking_uri or _embedded_uri(run_dir)
+        self._uri = accepted(tracking_uri) if tracking_uri else _embedded_uri(run_dir)
         self._scheme = scheme(self._uri)  # a wrong one is the user's error, to be told before anything starts
         self._store: Store | None = None
         self._runs: dict[str | tuple[str, str], str] = {}  # MLflow run ids by trial id, and by (task, method)
@@ -325,7 +326,7 @@ class _Positions:
 
 def _embedded_uri(run_dir: Location) -> str:
     if not isinstance(run_dir, Path):
-        raise ValueError(f"tracking_uri: must be given, since {run_dir} cannot hold an mlflow.db")
+        raise ValueError(f"--tracking-uri: must be given, since {run_dir} cannot hold an mlflow.db")
     return database_uri(run_dir / "mlflow.db")
 
 

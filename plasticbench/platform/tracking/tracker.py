@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import threading
 import time
+import traceback
 from collections.abc import Callable, Iterable, Mapping
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -12,6 +13,7 @@ from plasticbench.platform.rundir import RunDirectory
 from plasticbench.platform.tracking.mirror import Mirror, RunStatus, TrackingUnavailable, UnreadableRecords
 from plasticbench.platform.training.checkpoint import CheckpointError, CheckpointStore
 from plasticbench.storage import be_patient, location
+from plasticbench.uris import without_secrets
 
 if TYPE_CHECKING:
     from plasticbench.platform.planning.plan import Segment
@@ -130,8 +132,8 @@ def _message(error: Exception) -> str:
         return f"the run directory cannot be written: {type(error).__name__}: {error}"
     expected = isinstance(error, TrackingUnavailable | UnreadableRecords)
     if not expected:
-        logger.error("unexpected error in the tracker", exc_info=error)
-    return str(error) if expected else f"{type(error).__name__}: {error}"
+        logger.error("unexpected error in the tracker: %s", without_secrets("".join(traceback.format_exception(error))))
+    return without_secrets(str(error) if expected else f"{type(error).__name__}: {error}")
 
 
 def committed_bytes(directory: RunDirectory, segments: Iterable[Segment]) -> dict[str, int]:

@@ -13,7 +13,8 @@ import re
 import uuid
 import zlib
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
+from contextlib import suppress
+from dataclasses import asdict, dataclass, field, replace
 from functools import cache
 from typing import TYPE_CHECKING, Any
 
@@ -59,7 +60,10 @@ class ReplayChunk:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Commit:
-    """Everything about one commit but the tensors themselves. ``record_bytes`` maps trial ids to file lengths."""
+    """Everything about one commit but the tensors themselves.
+
+    ``record_bytes`` maps trial ids to lengths of record files, ``record_crc32`` to the CRC-32 of that many bytes.
+    """
 
     segment: str
     number: int
@@ -70,6 +74,7 @@ class Commit:
     tensors: StoredFile
     chunks: tuple[ReplayChunk, ...]
     format: int = CHECKPOINT_FORMAT
+    record_crc32: dict[str, int] = field(default_factory=dict)  # not in the manifests of version 0.1
 
     @property
     def files(self) -> tuple[StoredFile, ...]:
@@ -165,6 +170,20 @@ class CheckpointStore:
             return self._read(segment, numbers[-1]) if numbers else None
         except CheckpointError:
             return None  # `latest` tells
+
+    def commits(self, segment: str) -> list[Commit]:
+        """All commits whose manifests can be read, the newest first, whatever became of their files."""
+        found = []
+        for number in reversed(_numbers(storage.entries(self.folder / segment))):
+            with suppress(CheckpointError):  # `latest` tells
+                found.append(self._read(segment, number))
+        return found
+
+    def forget(self, segment: str, newest_kept: int) -> None:
+        """Removes the commits after the one with the number ``newest_kept``; -1 removes all."""
+        for number in reversed(_numbers(storage.entries(self.folder / segment))):
+            if number > newest_kept:
+                storage.remove(self._manifest(segment, number))
 
     def record_bytes(self, segment: str) -> dict[str, int]:
         """Committed lengths of the segment's record files, empty before its first commit."""

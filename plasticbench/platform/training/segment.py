@@ -97,13 +97,21 @@ class SegmentRun:
         self._number = 0
         self._chunks: tuple[ReplayChunk, ...] = ()
         self._saved_rows = 0
-        start_bytes = self._load()
         trials = [trial for member in self.segment.members for trial in member.trials]
-        self.record_bytes = {trial: start_bytes.get(trial, 0) for trial in trials}
-        opened = _at_once(lambda trial: RecordWriter(directory.record_file(trial), self.record_bytes[trial]), trials)
-        self._writers = dict(zip(trials, opened, strict=True))
+        self._writers = self._open_records(trials, self._load())
         self._began = (time.monotonic(), self._trainer.step)
         self._note_machine(trials)
+
+    def _open_records(self, trials: Sequence[str], begin: Commit | None) -> dict[str, RecordWriter]:
+        lengths, checksums = (begin.record_bytes, begin.record_crc32) if begin is not None else ({}, {})
+        self.record_bytes = {trial: lengths.get(trial, 0) for trial in trials}
+
+        def opened(trial: str) -> RecordWriter:
+            return RecordWriter(
+                self._directory.record_file(trial), self.record_bytes[trial], committed_crc32=checksums.get(trial)
+            )
+
+        return dict(zip(trials, _at_once(opened, trials), strict=True))
 
     def _note_machine(self, trials: Sequence[str]) -> None:
         """Beside the records; a start of which no commit remained is written over, as it left nothing."""
@@ -111,24 +119,24 @@ class SegmentRun:
         path = self._directory.machine_file(self.segment.id, self._number)
         storage.write_atomically(path, json.dumps(note, indent=1).encode())
 
-    def _load(self) -> dict[str, int]:
-        """Loads the state to begin with; returns the committed length of each record file."""
+    def _load(self) -> Commit | None:
+        """Loads the state to begin with; returns the commit that it comes from, if any."""
         name, start = self.segment.id, self.segment.start
         own = self._store.latest(name, lambda commit: self._restore(commit, range(len(self.segment.members))))
         if own is not None:
             self._number = own.number + 1
-            return own.record_bytes
+            return own
         if start is None:
             self._trainer = Trainer(self.benchmark, self.segment)
             self._trainer.start()
-            return {}
+            return None
         origin = self._store.latest(start, self._fork)
         if origin is None or not origin.complete:
             raise CheckpointError(
                 f"segment {name}: {start}, where it starts, is not complete. If its end is damaged, remove its folder "
                 f"in {self._store.folder}, and those of the segments that start from it, to train them again"
             )
-        return origin.record_bytes
+        return origin
 
     def _fork(self, commit: Commit) -> None:
         if commit.complete:
@@ -198,6 +206,7 @@ class SegmentRun:
             step=trainer.step,
             complete=trainer.step >= self.segment.to_step,
             record_bytes=record_bytes,
+            record_crc32={trial: writer.crc32 for trial, writer in self._writers.items()},
             plain=plain,
             tensors=self._store.save_tensors(name, f"state-{self._number:08d}", tensors),
             chunks=self._live_chunks(),
