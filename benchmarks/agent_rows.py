@@ -6,23 +6,36 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-CLEANRL = "[CleanRL](https://docs.cleanrl.dev/rl-algorithms/dqn/#experiment-results_1)"
-ZOO = "[RL Zoo](https://github.com/DLR-RM/rl-baselines3-zoo/blob/0088472/benchmark.md)"
-MINATAR = "[MinAtar](https://arxiv.org/abs/1903.03176)"
-PEER = "stable-baselines3, run here"
+SOURCES = {
+    "CleanRL": "https://docs.cleanrl.dev/rl-algorithms/dqn/#experiment-results_1",
+    "RL Zoo": "https://github.com/DLR-RM/rl-baselines3-zoo/blob/0088472/benchmark.md",
+    "MinAtar": "https://github.com/kenjyoung/MinAtar/blob/4241f24/img/learning_curves.gif",
+    "stable-baselines3": "https://github.com/DLR-RM/stable-baselines3/tree/v2.9.0",
+}
+"""Whose results stand beside ours, and where; those of stable-baselines3 were measured here."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Published:
-    """What a source says: a mean return, and the deviation that it gives with it."""
+    """What a source says, ``mean_return ± spread``, and what the spread is of.
+
+    ``num_episodes`` is given where it is the deviation of so many episodes of one policy; else it stands for runs.
+    """
 
     mean_return: float
-    deviation: float
+    spread: float
+    of: str
+    num_episodes: int = 1
+
+    @property
+    def half_width(self) -> float:
+        """Of the interval that we are judged by: the spread, or the 95 % interval of the policy's mean return."""
+        return self.spread if self.num_episodes == 1 else 1.96 * self.spread / self.num_episodes**0.5
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Row:
-    """One experiment. Its result is the mean of the last ``window_evaluations`` evaluations of each seed."""
+    """One experiment; its result is the mean return of the evaluations in the last tenth of each seed's budget."""
 
     environment: Mapping[str, Any]
     agent: Mapping[str, Any]
@@ -32,7 +45,6 @@ class Row:
     seeds: int
     every_steps: int
     episodes: int
-    window_evaluations: int
 
     @property
     def task(self) -> str:
@@ -58,33 +70,36 @@ def _classic(task: str) -> dict[str, Any]:
     return {"kind": "classic", "task": task}
 
 
-def _cleanrl(task: str, mean_return: float, deviation: float) -> Row:
-    """The ends of their curves are means over the last hundred episodes of training, with epsilon as in evaluation."""
+def _cleanrl(task: str, mean_return: float, spread: float) -> Row:
+    """Their returns are those of training, at whose end epsilon is what it is in our evaluation."""
     return Row(
         environment=_classic(task),
         agent={"kind": "dqn", "preset": "cleanrl_dqn"},
-        source=CLEANRL,
-        published=Published(mean_return=mean_return, deviation=deviation),
+        source="CleanRL",
+        published=Published(mean_return=mean_return, spread=spread, of="3 runs"),
         budget_steps=500_000,
         seeds=10,
         every_steps=5_000,
         episodes=10,
-        window_evaluations=10,
     )
 
 
-def _zoo(task: str, mean_return: float, deviation: float, budget_steps: int, **changes: Any) -> Row:
-    """They evaluate the final policy of one run over 150,000 steps."""
+def _one_run(mean_return: float, spread: float, num_episodes: int) -> Published:
+    of = f"{num_episodes:,} episodes of one run"
+    return Published(mean_return=mean_return, spread=spread, of=of, num_episodes=num_episodes)
+
+
+def _zoo(task: str, published: Published, budget_steps: int, **changes: Any) -> Row:
+    """They judge one run, by its final policy over 150,000 steps."""
     return Row(
         environment=_classic(task),
         agent={"kind": "dqn", "preset": "zoo_dqn_cartpole", **changes},
-        source=ZOO,
-        published=Published(mean_return=mean_return, deviation=deviation),
+        source="RL Zoo",
+        published=published,
         budget_steps=budget_steps,
         seeds=5,
         every_steps=budget_steps // 10,
         episodes=100,
-        window_evaluations=1,
     )
 
 
@@ -107,12 +122,11 @@ def _sac(task: str, low_return: float, high_return: float, budget_steps: int) ->
             "log_std_min": -20.0,
             "learning_starts_steps": 100,
         },
-        source=PEER,
+        source="stable-baselines3",
         budget_steps=budget_steps,
         seeds=5,
         every_steps=budget_steps // 20,
         episodes=10,
-        window_evaluations=5,
     )
 
 
@@ -120,11 +134,10 @@ ROWS = {
     "cleanrl_cartpole": _cleanrl("CartPole-v1", 488.69, 16.11),
     "cleanrl_acrobot": _cleanrl("Acrobot-v1", -91.54, 7.20),
     "cleanrl_mountaincar": _cleanrl("MountainCar-v0", -194.95, 8.48),
-    "zoo_cartpole": _zoo("CartPole-v1", 500.0, 0.0, 50_000),
+    "zoo_cartpole": _zoo("CartPole-v1", _one_run(500.0, 0.0, 300), 50_000),
     "zoo_mountaincar": _zoo(
         "MountainCar-v0",
-        -100.849,
-        9.925,
+        _one_run(-100.849, 9.925, 1_487),
         120_000,
         learning_rate=4.0e-3,
         batch_rows=128,
@@ -137,8 +150,7 @@ ROWS = {
     ),
     "zoo_lunarlander": _zoo(
         "LunarLander-v3",
-        154.382,
-        79.241,
+        _one_run(154.382, 79.241, 200),
         100_000,
         learning_rate=6.3e-4,
         batch_rows=128,
@@ -155,12 +167,12 @@ ROWS = {
     "minatar_breakout": Row(
         environment={"kind": "minatar", "task": "Breakout-MinAtar"},
         agent={"kind": "dqn", "preset": "minatar_dqn", "epsilon_decay_fraction": 0.1},
-        source=MINATAR,
+        source="MinAtar",
+        published=Published(mean_return=9.2, spread=0.1, of="read off the curve of 30 runs"),
         budget_steps=1_000_000,
         seeds=3,
         every_steps=20_000,
         episodes=20,
-        window_evaluations=5,
     ),
 }
 """Names of the rows, in the order of the table."""
