@@ -123,7 +123,7 @@ def test_cleanrls_dqns_are_written_down() -> None:
 def test_minatars_and_dopamines_dqn_are_written_down() -> None:
     minatar = dqn.Config(
         network=minatar_cnn.Config(channels=16, hidden_units=128, initializer="torch_default"),
-        optimizer=rmsprop.Config(decay=0.95, centered=True, eps=0.01, momentum=0.95),
+        optimizer=rmsprop.Config(decay=0.95, centered=True, eps=0.01),  # GRAD_MOMENTUM reaches no optimizer
         learning_rate=0.00025,
         batch_rows=32,
         capacity_transitions=100_000,
