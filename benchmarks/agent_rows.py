@@ -164,14 +164,15 @@ ROWS = {
     ),
     "sac_pendulum": _sac("Pendulum-v1", -1231.0, -130.0, 20_000),
     "sac_hopper": _sac("Hopper-v5", 0.0, 3000.0, 50_000),
+    # An hour of one core; epsilon falls over the first 100,000 steps after the warm-up, as in their 5,000,000.
     "minatar_breakout": Row(
         environment={"kind": "minatar", "task": "Breakout-MinAtar"},
-        agent={"kind": "dqn", "preset": "minatar_dqn", "epsilon_decay_fraction": 0.1},
+        agent={"kind": "dqn", "preset": "minatar_dqn", "epsilon_decay_fraction": 0.2},
         source="MinAtar",
-        published=Published(mean_return=9.2, spread=0.1, of="read off the curve of 30 runs"),
-        budget_steps=1_000_000,
+        published=Published(mean_return=8.3, spread=0.2, of="read off the curve of 30 runs"),
+        budget_steps=500_000,
         seeds=3,
-        every_steps=20_000,
+        every_steps=10_000,
         episodes=20,
     ),
 }
