@@ -1,4 +1,4 @@
-"""SAC of stable-baselines3 with its defaults, judged as the platform judges its own agents."""
+"""The same agents in stable-baselines3, judged as the platform judges its own."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ def train_peer(name: str, row: Row, out: Path) -> None:
 def _head(row: Row) -> dict[str, Any]:
     packages = ("stable-baselines3", "gymnasium", "mujoco", "torch")
     return {
-        "agent": "SAC of stable-baselines3, MlpPolicy, its defaults",
+        "agent": dict(row.peer or {}),
         "task": row.task,
         "budget_steps": row.budget_steps,
         "every_steps": row.every_steps,
@@ -39,31 +39,41 @@ def _head(row: Row) -> dict[str, Any]:
 
 
 def _returns(row: Row, seed: int) -> list[float]:
-    """Mean returns of the evaluations of one seed: the policy's mean action, in environments of their own."""
+    """Mean returns of the evaluations of one seed, by the most valued or likely actions."""
     import gymnasium
+    import stable_baselines3
     import torch
-    from stable_baselines3 import SAC
+    from stable_baselines3.common.callbacks import EventCallback, EveryNTimesteps
 
-    torch.set_num_threads(1)
-    model = SAC("MlpPolicy", gymnasium.make(row.task), seed=seed, device="cpu")
+    class Evaluation(EventCallback):
+        def _on_step(self) -> bool:
+            found.append(_evaluate(self.model, row, seed, self.num_timesteps))
+            print(f"{row.task} seed {seed} step {self.num_timesteps:,}: {found[-1]:.1f}", flush=True)
+            return True
+
     found: list[float] = []
-    for step in range(row.every_steps, row.budget_steps + 1, row.every_steps):
-        # Without a new episode, so that looking leaves no trace in the training.
-        model.learn(row.every_steps, reset_num_timesteps=False, log_interval=None)
-        found.append(_evaluate(model, row, seed, step))
-        print(f"{row.task} seed {seed} step {model.num_timesteps}: {found[-1]:.1f}", flush=True)
+    torch.set_num_threads(1)
+    settings = dict(row.peer or {})
+    algorithm = getattr(stable_baselines3, settings.pop("algorithm"))
+    model = algorithm("MlpPolicy", gymnasium.make(row.task), seed=seed, device="cpu", **settings)
+    model.learn(row.budget_steps, callback=EveryNTimesteps(row.every_steps, Evaluation()), log_interval=None)
     return found
 
 
 def _evaluate(model: Any, row: Row, seed: int, step: int) -> float:
+    """The mean over one episode of each of ``row.episodes`` environments of its own."""
     import gymnasium
 
-    env, returns = gymnasium.make(row.task), []
-    for episode in range(row.episodes):
-        obs, total, is_over = env.reset(seed=derive_seed(seed, "evaluation", step, episode) % 2**31)[0], 0.0, False
-        while not is_over:
-            obs, reward, terminated, truncated, _ = env.step(model.predict(obs, deterministic=True)[0])
-            total, is_over = total + float(reward), terminated or truncated
-        returns.append(total)
-    env.close()
-    return float(np.mean(returns))
+    envs = [gymnasium.make(row.task) for _ in range(row.episodes)]
+    seeds = [derive_seed(seed, "evaluation", step, i) % 2**31 for i in range(row.episodes)]
+    obs = np.stack([env.reset(seed=own)[0] for env, own in zip(envs, seeds, strict=True)])
+    returns, running = np.zeros(row.episodes), list(range(row.episodes))
+    while running:
+        actions, _ = model.predict(obs[running], deterministic=True)
+        for i, action in zip(tuple(running), actions, strict=True):
+            obs[i], reward, terminated, truncated, _ = envs[i].step(action)
+            returns[i] += float(reward)
+            if terminated or truncated:
+                running.remove(i)
+                envs[i].close()
+    return float(returns.mean())

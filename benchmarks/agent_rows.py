@@ -32,6 +32,9 @@ class Published:
         """Of the interval that we are judged by: the spread, or the 95 % interval of the policy's mean return."""
         return self.spread if self.num_episodes == 1 else 1.96 * self.spread / self.num_episodes**0.5
 
+    def __str__(self) -> str:
+        return f"{self.mean_return:,.1f} ± {self.spread:,.1f} ({self.of})"
+
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Row:
@@ -41,6 +44,8 @@ class Row:
     agent: Mapping[str, Any]
     source: str
     published: Published | None = None
+    peer: Mapping[str, Any] | None = None
+    """The same agent in stable-baselines3: its ``algorithm``, and settings that are not the defaults."""
     budget_steps: int
     seeds: int
     every_steps: int
@@ -89,11 +94,14 @@ def _one_run(mean_return: float, spread: float, num_episodes: int) -> Published:
     return Published(mean_return=mean_return, spread=spread, of=of, num_episodes=num_episodes)
 
 
-def _zoo(task: str, published: Published, budget_steps: int, **changes: Any) -> Row:
-    """They judge one run, by its final policy over 150,000 steps."""
+def _zoo(
+    task: str, published: Published, budget_steps: int, changes: Mapping[str, Any], theirs: Mapping[str, Any]
+) -> Row:
+    """They judge one run, by its final policy over 150,000 steps. ``theirs`` are the settings under their own names."""
     return Row(
         environment=_classic(task),
         agent={"kind": "dqn", "preset": "zoo_dqn_cartpole", **changes},
+        peer={"algorithm": "DQN", "policy_kwargs": {"net_arch": [256, 256]}, **theirs},
         source="RL Zoo",
         published=published,
         budget_steps=budget_steps,
@@ -123,6 +131,7 @@ def _sac(task: str, low_return: float, high_return: float, budget_steps: int) ->
             "learning_starts_steps": 100,
         },
         source="stable-baselines3",
+        peer={"algorithm": "SAC"},
         budget_steps=budget_steps,
         seeds=5,
         every_steps=budget_steps // 20,
@@ -134,33 +143,78 @@ ROWS = {
     "cleanrl_cartpole": _cleanrl("CartPole-v1", 488.69, 16.11),
     "cleanrl_acrobot": _cleanrl("Acrobot-v1", -91.54, 7.20),
     "cleanrl_mountaincar": _cleanrl("MountainCar-v0", -194.95, 8.48),
-    "zoo_cartpole": _zoo("CartPole-v1", _one_run(500.0, 0.0, 300), 50_000),
+    "zoo_cartpole": _zoo(
+        "CartPole-v1",
+        _one_run(500.0, 0.0, 300),
+        50_000,
+        changes={},
+        theirs={
+            "learning_rate": 2.3e-3,
+            "batch_size": 64,
+            "buffer_size": 100_000,
+            "learning_starts": 1_000,
+            "gamma": 0.99,
+            "target_update_interval": 10,
+            "train_freq": 256,
+            "gradient_steps": 128,
+            "exploration_fraction": 0.16,
+            "exploration_final_eps": 0.04,
+        },
+    ),
     "zoo_mountaincar": _zoo(
         "MountainCar-v0",
         _one_run(-100.849, 9.925, 1_487),
         120_000,
-        learning_rate=4.0e-3,
-        batch_rows=128,
-        capacity_transitions=10_000,
-        discount=0.98,
-        target_period_steps=600,
-        update_period_steps=16,
-        epsilon_decay_fraction=0.2,
-        epsilon_end=0.07,
+        changes={
+            "learning_rate": 4.0e-3,
+            "batch_rows": 128,
+            "capacity_transitions": 10_000,
+            "discount": 0.98,
+            "target_period_steps": 600,
+            "update_period_steps": 16,
+            "epsilon_decay_fraction": 0.2,
+            "epsilon_end": 0.07,
+        },
+        theirs={
+            "learning_rate": 4e-3,
+            "batch_size": 128,
+            "buffer_size": 10_000,
+            "learning_starts": 1_000,
+            "gamma": 0.98,
+            "target_update_interval": 600,
+            "train_freq": 16,
+            "gradient_steps": 8,
+            "exploration_fraction": 0.2,
+            "exploration_final_eps": 0.07,
+        },
     ),
     "zoo_lunarlander": _zoo(
         "LunarLander-v3",
         _one_run(154.382, 79.241, 200),
         100_000,
-        learning_rate=6.3e-4,
-        batch_rows=128,
-        capacity_transitions=50_000,
-        target_period_steps=250,
-        update_period_steps=4,
-        replay_ratio=1.0,
-        learning_starts_steps=1,
-        epsilon_decay_fraction=0.12,
-        epsilon_end=0.1,
+        changes={
+            "learning_rate": 6.3e-4,
+            "batch_rows": 128,
+            "capacity_transitions": 50_000,
+            "target_period_steps": 250,
+            "update_period_steps": 4,
+            "replay_ratio": 1.0,
+            "learning_starts_steps": 1,
+            "epsilon_decay_fraction": 0.12,
+            "epsilon_end": 0.1,
+        },
+        theirs={
+            "learning_rate": 6.3e-4,
+            "batch_size": 128,
+            "buffer_size": 50_000,
+            "learning_starts": 0,
+            "gamma": 0.99,
+            "target_update_interval": 250,
+            "train_freq": 4,
+            "gradient_steps": -1,
+            "exploration_fraction": 0.12,
+            "exploration_final_eps": 0.1,
+        },
     ),
     "sac_pendulum": _sac("Pendulum-v1", -1231.0, -130.0, 20_000),
     "sac_hopper": _sac("Hopper-v5", 0.0, 3000.0, 50_000),

@@ -19,8 +19,8 @@ RECORDS = Path(__file__).with_name("records")
 """What stable-baselines3 reached where it was last run, for whoever does not run it again."""
 
 HEADER = (
-    "| row | task | source | steps x seeds | ours | theirs | verdict | overvalued |\n"
-    "| --- | --- | --- | --- | --- | --- | --- | --- |"
+    "| row | task | source | steps x seeds | ours | published | stable-baselines3 here | verdict | overvalued |\n"
+    "| --- | --- | --- | --- | --- | --- | --- | --- | --- |"
 )
 
 
@@ -73,38 +73,33 @@ def peer_returns(name: str, row: Row, out: Path) -> tuple[float, ...] | None:
 
 
 def verdict(ours: Interval, theirs: Interval) -> str:
-    """``inside`` where the two intervals meet, else on which side of theirs ours lies."""
-    if abs(ours.mean - theirs.mean) <= ours.half_width + theirs.half_width:
+    """Where our mean lies beside their interval; outside of it, whether the two intervals meet."""
+    distance = abs(ours.mean - theirs.mean)
+    if distance <= theirs.half_width:
         return "inside"
-    return "above" if ours.mean > theirs.mean else "below"
+    side = "above" if ours.mean > theirs.mean else "below"
+    return f"{side}, intervals meet" if distance <= ours.half_width + theirs.half_width else side
 
 
 def line(name: str, row: Row, out: Path) -> str:
-    """One row of the table."""
-    ours, (theirs, said) = reached(name, out), _theirs(name, row, out)
+    """One row of the table. We are judged by what is published, and by the peer where nothing is."""
+    ours, published = reached(name, out), row.published
     interval = Interval.of_mean(ours.returns) if ours is not None else None
+    returns = peer_returns(name, row, out) if row.peer is not None else None
+    peer = Interval.of_mean(returns) if returns is not None else None
+    judge = peer if published is None else Interval(mean=published.mean_return, half_width=published.half_width)
     cells = (
         name,
         row.task,
         row.source,
         f"{row.budget_steps:,} x {row.seeds}",
         str(interval or "not measured"),
-        said,
-        verdict(interval, theirs) if interval is not None and theirs is not None else "",
+        str(published or ""),
+        str(peer or "not measured") if row.peer is not None else "",
+        verdict(interval, judge) if interval is not None and judge is not None else "",
         f"{ours.num_overvalued} of {row.seeds}" if ours is not None else "",
     )
     return f"| {' | '.join(cells)} |"
-
-
-def _theirs(name: str, row: Row, out: Path) -> tuple[Interval | None, str]:
-    """The interval that we are judged by, and what the table shows of it."""
-    if (published := row.published) is not None:
-        said = Interval(mean=published.mean_return, half_width=published.spread)
-        return Interval(mean=published.mean_return, half_width=published.half_width), f"{said} ({published.of})"
-    if (returns := peer_returns(name, row, out)) is not None:
-        interval = Interval.of_mean(returns)
-        return interval, f"{interval} ({row.seeds} runs)"
-    return None, "not measured"
 
 
 def table(out: Path) -> str:

@@ -1,7 +1,7 @@
 """Agents beside what others publish for the same experiment: the table of docs/agents.md.
 
     python -m benchmarks.agents run [ROW...] --out DIR   # trains rows, or all; goes on where it was stopped
-    python -m benchmarks.agents peer [ROW...] --out DIR  # those of SAC in stable-baselines3, which must be installed
+    python -m benchmarks.agents peer [ROW...] --out DIR  # in stable-baselines3, which must be installed, where it can
     python -m benchmarks.agents table --out DIR          # what is there, as Markdown
     python -m benchmarks.agents short --out DIR          # two rows in a minute: whether the agents learn at all
 
@@ -25,7 +25,7 @@ from plasticbench.platform.definition.reading import from_dict
 from plasticbench.platform.planning.plan import make_plan
 from plasticbench.platform.rundir import RunDirectory
 
-PEER_ROWS = tuple(name for name, row in ROWS.items() if row.published is None)
+PEER_ROWS = tuple(name for name, row in ROWS.items() if row.peer is not None)
 _SMALL = {"kind": "mlp", "hidden": [64, 64], "initializer": "torch_default"}
 _SMALL_SAC = {"actor_network": _SMALL, "critic_network": _SMALL, "batch_rows": 128}
 _FAST = {"learning_rate": 1.0e-3, "temperature_learning_rate": 1.0e-3}
