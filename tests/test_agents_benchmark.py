@@ -23,7 +23,6 @@ TINY = replace(CARTPOLE, agent={"kind": "dqn", "learning_starts_steps": 50}, bud
 
 @pytest.mark.parametrize("name", ROWS)
 def test_every_row_is_a_benchmark_of_one_population(name: str) -> None:
-    pytest.importorskip("mujoco")
     plan = make_plan(from_dict(ROWS[name].benchmark(name)))
     assert [len(segment.members) for segment in plan.segments] == [ROWS[name].seeds]
     assert ROWS[name].source in SOURCES
