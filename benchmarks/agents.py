@@ -82,7 +82,9 @@ def main() -> None:
         for name in arguments.rows or known:
             train_peer(name, ROWS[name], out)
     else:
-        raise SystemExit(max(train(name, ROWS[name], out) for name in arguments.rows or known))
+        for name in arguments.rows or known:
+            if code := train(name, ROWS[name], out):  # interrupted, or failed
+                raise SystemExit(code)
 
 
 if __name__ == "__main__":
