@@ -15,9 +15,14 @@ from plasticbench.storage import write_atomically
 
 
 def train_peer(name: str, row: Row, out: Path) -> None:
-    """Writes ``out/peer_NAME.json`` seed by seed; seeds that stand there are not trained again."""
-    path = out / f"peer_{name}.json"
-    found = json.loads(path.read_text()) if path.exists() else _head(row)
+    """Writes ``out/peer_NAME.json`` seed by seed; seeds that stand there are not trained again.
+
+    Raises ``ValueError`` if what stands there was trained otherwise.
+    """
+    path, head = out / f"peer_{name}.json", _head(row)
+    found = json.loads(path.read_text()) if path.exists() else head
+    if found | {"returns": {}} != head:
+        raise ValueError(f"--out: {path} was made with other settings or versions. Choose another directory")
     out.mkdir(parents=True, exist_ok=True)
     for seed in range(row.seeds):
         if str(seed) not in found["returns"]:

@@ -80,7 +80,10 @@ def main() -> None:
         raise SystemExit(1 if failures(out) else 0)
     elif what == "peer":
         for name in arguments.rows or known:
-            train_peer(name, ROWS[name], out)
+            try:
+                train_peer(name, ROWS[name], out)
+            except ValueError as error:
+                parser.error(str(error))
     else:
         for name in arguments.rows or known:
             if code := train(name, ROWS[name], out):  # interrupted, or failed

@@ -100,6 +100,8 @@ def test_a_peer_goes_on_with_the_seeds_that_it_lacks(tmp_path: Path) -> None:
     returns = json.loads(path.read_text())["returns"]
     assert returns["0"] == [7.0, 7.0]
     assert len(returns["1"]) == 2
+    with pytest.raises(ValueError, match=r"--out: .*peer_row.json was made with other settings"):
+        train_peer("row", replace(row, episodes=2), tmp_path)
 
 
 @pytest.mark.parametrize("task", ["CartPole-v1", "Acrobot-v1"])
