@@ -14,7 +14,8 @@ AGENTS = {
     "CartPole-v1": {
         "kind": "dqn", "network": MLP, "loss": "squared", "update_period_steps": 12, "target_period_updates": 7,
         "target_tau": 0.5, "warm_up_actions": "uniform", "epsilon_decay_begins": "first_step",
-        "optimizer": {"kind": "rmsprop", "preset": "minatar"}, "exploration": "shared", "learning_starts_steps": 20,
+        "optimizer": {"kind": "rmsprop", "preset": "minatar", "momentum": 0.5}, "exploration": "shared",
+        "learning_starts_steps": 20,
     },
     "Pendulum-v1": {
         "kind": "sac", "actor_network": MLP, "critic_network": MLP, "batch_rows": 16, "learning_starts_steps": 20,

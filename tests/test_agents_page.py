@@ -9,6 +9,8 @@ from typing import Any
 
 import pytest
 
+from benchmarks import agent_table
+from benchmarks.agent_rows import ROWS, SOURCES
 from plasticbench.agents import dqn, sac
 from plasticbench.learning.networks import minatar_cnn, mlp, nature_cnn
 from plasticbench.learning.optimizers import rmsprop
@@ -28,6 +30,10 @@ def agents_of(task: str) -> list[Any]:
             benchmark = from_dict(complete | {"evaluation": {"every_steps": 10_000, "episodes": 1}})
             found.append(benchmark.methods[0].agent_config)
     return found
+
+
+def agent_of(row: str) -> Any:
+    return from_dict(ROWS[row].benchmark(row)).methods[0].agent_config
 
 
 def torch_mlp(*hidden: int) -> mlp.Config:
@@ -123,7 +129,7 @@ def test_cleanrls_dqns_are_written_down() -> None:
 def test_minatars_and_dopamines_dqn_are_written_down() -> None:
     minatar = dqn.Config(
         network=minatar_cnn.Config(channels=16, hidden_units=128, initializer="torch_default"),
-        optimizer=rmsprop.Config(decay=0.95, centered=True, eps=0.01, momentum=0.95),
+        optimizer=rmsprop.Config(decay=0.95, centered=True, eps=0.01),  # GRAD_MOMENTUM reaches no optimizer
         learning_rate=0.00025,
         batch_rows=32,
         capacity_transitions=100_000,
@@ -199,3 +205,28 @@ def test_stable_baselines3s_defaults_are_those_that_the_page_rests_on() -> None:
 @pytest.mark.parametrize(("module", "preset"), [(m, name) for m in (dqn, sac) for name in m.PRESETS])
 def test_every_preset_stands_on_the_page(module: Any, preset: str) -> None:
     assert f"preset: {preset}" in PAGE
+
+
+def test_the_table_has_the_rows_that_the_command_knows() -> None:
+    page_rows = PAGE.split(agent_table.HEADER + "\n")[1].split("\n\n")[0].splitlines()
+    assert [row.split(" | ")[0].removeprefix("| ") for row in page_rows] == list(ROWS)
+    for name, row in ROWS.items():
+        assert f"{row.task} | {row.source} | {row.budget_steps:,} x {row.seeds} |" in page_rows[list(ROWS).index(name)]
+    assert all(f"]({url})" in PAGE for url in SOURCES.values())
+
+
+@pytest.mark.parametrize("name", ["cleanrl_cartpole", "zoo_cartpole", "zoo_mountaincar", "zoo_lunarlander"])
+def test_rows_are_the_experiments_of_the_page(name: str) -> None:
+    assert agent_of(name) in agents_of(ROWS[name].task)
+
+
+def test_sac_beside_stable_baselines3_has_its_defaults() -> None:
+    assert [agent_of("sac_hopper")] == agents_of("HalfCheetah-v4")
+    assert agent_of("sac_pendulum") == agent_of("sac_hopper")
+    assert ROWS["sac_hopper"].peer == {"algorithm": "SAC"}
+
+
+@pytest.mark.parametrize("task", [task for task in ZOO if task != "Acrobot-v1"])
+def test_stable_baselines3_is_given_the_zoos_settings(task: str) -> None:
+    row = next(row for row in ROWS.values() if (row.task, row.source) == (task, "RL Zoo"))
+    assert row.peer == {"algorithm": "DQN", "policy_kwargs": {"net_arch": [256, 256]}, **ZOO[task]}

@@ -172,7 +172,7 @@ PRESETS = {
         epsilon_decay_begins="first_step",
         evaluation_epsilon=0.05,
     ),
-    # kenjyoung/MinAtar examples/dqn.py at 3f078e5; epsilon falls over 100,000 of 5,000,000 steps.
+    # kenjyoung/MinAtar examples/dqn.py at 4241f24; epsilon falls over 100,000 of 5,000,000 steps.
     "minatar_dqn": Config(
         network=minatar_cnn.Config(),
         optimizer=rmsprop.PRESETS["minatar"],

@@ -2,9 +2,9 @@
 
 Source: Tieleman & Hinton 2012, lecture 6.5 of Coursera's Neural Networks for Machine Learning; centred as in Graves
 2013 (arXiv 1308.0850, eq. 40), with which DQN was published. It agrees with ``torch.optim.RMSprop``. ``minatar`` is
-what Young & Tian 2019 (arXiv 1903.03176) train with, ``dopamine`` what Castro et al. 2018 (arXiv 1812.06110) do:
-TensorFlow and Optax add ``eps`` under the root. TensorFlow moreover starts the mean of squares at 1; Optax, as here,
-at 0.
+what Young & Tian 2019 (arXiv 1903.03176) train with: their code names a momentum, but gives it to no optimizer.
+``dopamine`` is what Castro et al. 2018 (arXiv 1812.06110) do: TensorFlow and Optax add ``eps`` under the root.
+TensorFlow moreover starts the mean of squares at 1; Optax, as here, at 0.
 """
 
 from __future__ import annotations
@@ -44,7 +44,7 @@ class Config(Settings):
 
 PRESETS = {
     "clean": Config(),
-    "minatar": Config(decay=0.95, momentum=0.95, eps=0.01, centered=True),
+    "minatar": Config(decay=0.95, eps=0.01, centered=True),
     "dopamine": Config(decay=0.95, eps=1e-5, eps_place="inside_root", centered=True),
 }
 
