@@ -38,6 +38,14 @@ def temporary_folder(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
         yield folder
 
 
+@pytest.fixture(autouse=True)
+def impatience() -> Iterator[None]:
+    """Drivers, workers and trackers wait for stores that are away; a test in whose process one ran must not go on so."""
+    storage.be_patient(0.0)
+    yield
+    storage.be_patient(0.0)
+
+
 @pytest.fixture(scope="module")
 def own_ray() -> Iterator[None]:
     """A Ray in this process, for all tests of a file."""
