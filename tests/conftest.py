@@ -40,7 +40,7 @@ def temporary_folder(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
 
 @pytest.fixture(autouse=True)
 def impatience() -> Iterator[None]:
-    """Drivers, workers and trackers wait for stores that are away; a test in whose process one ran must not go on so."""
+    """Drivers, workers and trackers wait for stores that are away; the tests after them must not."""
     storage.be_patient(0.0)
     yield
     storage.be_patient(0.0)
