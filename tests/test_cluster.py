@@ -155,10 +155,9 @@ def test_a_failing_job_hands_on_its_exit_code_and_its_reason(nodes, tmp_path):
 
 def test_a_population_that_only_the_sum_of_the_nodes_could_hold_is_refused(nodes, tmp_path):
     config = _write(tmp_path / "large.yaml")
-    capacity = "agent.capacity_transitions=40000000"  # 2 members of 40M x 42 bytes: more than 3 GiB, less than 7
-    code, output = _plasticbench(
-        nodes, "run", config, "--set", capacity, "--address", nodes.address, "--out", tmp_path / "run"
-    )
+    # 2 members of 40M x 42 bytes, which the budget fills: more than 3 GiB, less than 7
+    sizes = ("--set", "agent.capacity_transitions=40000000", "--set", "budget_steps=40000000")
+    code, output = _plasticbench(nodes, "run", config, *sizes, "--address", nodes.address, "--out", tmp_path / "run")
     assert code == 2
     assert "execution.members_per_population: population" in output
 

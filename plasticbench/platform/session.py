@@ -108,9 +108,10 @@ def _train(run: _Session, address: str | None) -> int:
     from plasticbench.platform.cluster import runner  # imports Ray
 
     directory, display = run.directory, run.display
+    benchmark, plan = directory.benchmark(), directory.plan()  # all that can be wrong with them comes before a process
     with connection.connected(address):
         tracker = runner.start_tracker(directory, run.tracking_uri)
-        scheduler = runner.Scheduler(directory, directory.benchmark(), directory.plan(), display, tracker)
+        scheduler = runner.Scheduler(directory, benchmark, plan, display, tracker)
         outcome = scheduler.run()
         report = run.report() if outcome != "interrupted" else None
         _tell_failures(run, scheduler.reasons)

@@ -44,9 +44,13 @@ def plain_job_config() -> Any:
     """Settings of a job whose workers import what is installed or in PYTHONPATH.
 
     Ray would put the current folder and the script's first, where a file of the user's own may be named as a module of
-    the standard library is.
+    the standard library is. A submitted job runs in a folder that holds nothing of the kind, and its workers need it.
     """
+    from ray._private.runtime_env.constants import RAY_JOB_CONFIG_JSON_ENV_VAR
     from ray.job_config import JobConfig
+
+    if RAY_JOB_CONFIG_JSON_ENV_VAR in os.environ:
+        return None
 
     class PlainJobConfig(JobConfig):
         def _runtime_env_has_working_dir(self) -> bool:
