@@ -10,8 +10,8 @@ from pathlib import Path
 from typing import Any, get_type_hints
 
 from plasticbench import plugins
-from plasticbench.platform import setting_words as words
 from plasticbench.platform.definition import benchmark
+from plasticbench.platform.definition import setting_words as words
 from plasticbench.platform.definition.reading import DEFAULT_PROBES
 from plasticbench.schedules import At, Every, Trigger
 

@@ -285,7 +285,7 @@ def list_(
         names = shipped.names() if group == "configs" else plugins.names(group)
         from plasticbench.platform import explain as explanations
 
-        rows = explanations.rows(group, family) or [_plugin_row(group, name) for name in names]
+        rows = explanations.rows(group, family) or [explanations.plugin_row(group, name) for name in names]
     if as_json:
         typer.echo(json.dumps(rows, indent=2))
         return
@@ -300,24 +300,6 @@ def list_(
             out.print(f"    {task}  {source}", highlight=False, soft_wrap=True)
         for title, tasks in row.get("groups", {}).items():
             out.print(f"    {title}: {len(tasks)}, such as {tasks[0]}", highlight=False)
-
-
-def _plugin_row(group: str, name: str) -> dict[str, Any]:
-    if group == "configs":
-        return {"name": name, "summary": shipped.summary(name)}
-    outline = plugins.outline(group, name)
-    row: dict[str, Any] = {"name": name, "summary": outline.summary}
-    if outline.presets:
-        row["presets"] = list(outline.presets)
-    if not outline.has_tasks:
-        return row
-    module = plugins.load(group, name)
-    row["tasks"] = list(module.tasks())
-    if hasattr(module, "groups"):
-        row["groups"] = {title: list(tasks) for title, tasks in module.groups().items()}
-    else:
-        row["references"] = {task: module.Config(task=task).score_source for task in row["tasks"]}
-    return row
 
 
 _MARKS = {"works": "green", "absent": "yellow", "broken": "red"}

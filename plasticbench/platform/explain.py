@@ -11,7 +11,8 @@ from typing import Any, get_type_hints
 
 from plasticbench import plugins
 from plasticbench.contracts.treatment import FAMILIES, Family, hooks_of
-from plasticbench.platform import setting_words
+from plasticbench.platform import shipped
+from plasticbench.platform.definition import setting_words
 
 _CLAUSE_END = re.compile(r"(?:[;:]|(?<!al)\.)\s")
 _CITES = re.compile(r"\b(?:19|20)\d\d\b|arXiv")
@@ -156,3 +157,22 @@ def _why_not_on_modules(kind: Kind, config: Any) -> str | None:
     except ValueError as error:
         return str(error).removeprefix("kind: ")
     return None
+
+
+def plugin_row(group: str, name: str) -> dict[str, Any]:
+    """What a list says of one plug-in, or of one shipped benchmark file."""
+    if group == "configs":
+        return {"name": name, "summary": shipped.summary(name)}
+    outline = plugins.outline(group, name)
+    row: dict[str, Any] = {"name": name, "summary": outline.summary}
+    if outline.presets:
+        row["presets"] = list(outline.presets)
+    if not outline.has_tasks:
+        return row
+    module = plugins.load(group, name)
+    row["tasks"] = list(module.tasks())
+    if hasattr(module, "groups"):
+        row["groups"] = {title: list(tasks) for title, tasks in module.groups().items()}
+    else:
+        row["references"] = {task: module.Config(task=task).score_source for task in row["tasks"]}
+    return row
