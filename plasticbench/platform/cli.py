@@ -282,10 +282,13 @@ def list_(
     with people_errors():
         if group not in LISTED:
             raise ValueError(f"there is no group {group!r}. {plugins.did_you_mean(group, LISTED)}")
-        names = shipped.names() if group == "configs" else plugins.names(group)
         from plasticbench.platform import explain as explanations
 
-        rows = explanations.rows(group, family) or [explanations.plugin_row(group, name) for name in names]
+        rows: Any = explanations.rows(group, family)
+        if group == "configs":
+            rows = [{"name": name, "summary": shipped.summary(name)} for name in shipped.names()]
+        elif not rows:
+            rows = [explanations.plugin_row(group, name) for name in plugins.names(group)]
     if as_json:
         typer.echo(json.dumps(rows, indent=2))
         return

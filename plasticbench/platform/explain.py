@@ -11,7 +11,6 @@ from typing import Any, get_type_hints
 
 from plasticbench import plugins
 from plasticbench.contracts.treatment import FAMILIES, Family, hooks_of
-from plasticbench.platform import shipped
 from plasticbench.platform.definition import setting_words
 
 _CLAUSE_END = re.compile(r"(?:[;:]|(?<!al)\.)\s")
@@ -160,9 +159,7 @@ def _why_not_on_modules(kind: Kind, config: Any) -> str | None:
 
 
 def plugin_row(group: str, name: str) -> dict[str, Any]:
-    """What a list says of one plug-in, or of one shipped benchmark file."""
-    if group == "configs":
-        return {"name": name, "summary": shipped.summary(name)}
+    """What a list says of one plug-in."""
     outline = plugins.outline(group, name)
     row: dict[str, Any] = {"name": name, "summary": outline.summary}
     if outline.presets:
