@@ -118,7 +118,6 @@ def _runs(path: Path, key: str):
     return {run.data.tags[key]: run for run in client.search_runs([experiment.experiment_id]) if key in run.data.tags}
 
 
-@pytest.mark.filterwarnings("ignore:The ``noload`` loader:DeprecationWarning")
 def test_a_failed_run_in_mlflow_says_why_until_it_is_finished(tmp_path):
     plan = prepare(tmp_path, small())
     lost, *others = [trial.id for trial in plan.trials]

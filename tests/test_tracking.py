@@ -28,7 +28,6 @@ from plasticbench.platform.tracking.run_specs import flatten
 from plasticbench.records import Record, RecordWriter, read_records
 
 # MLflow's own, in the client that reads the stores here; the mirror keeps such warnings to itself.
-pytestmark = pytest.mark.filterwarnings("ignore:The ``noload`` loader:DeprecationWarning")
 
 START = 1_700_000_000.0
 HISTORY_KEY = tuple[str, int, float, int]
