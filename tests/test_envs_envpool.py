@@ -68,10 +68,13 @@ def test_a_task_runs_alone_as_in_company(task: str) -> None:
 
 @pytest.mark.slow
 @pytest.mark.parametrize("group", sorted(groups()))
-def test_every_id_runs_or_is_refused(group: str) -> None:
+def test_some_ids_of_each_group_run_or_are_refused(group: str) -> None:
+    """All of them take an hour: ``python -m benchmarks.envpool_ids``."""
     if group == "procgen" and not _has_qt():
         pytest.skip("Procgen needs the Qt 5 of the system")
-    wrong = [found for found in walk_all(groups()[group], steps=50) if found["outcome"] not in ("runs", "refused")]
+    ids = list(groups()[group])
+    some = ids[:: max(1, len(ids) // 5)]
+    wrong = [found for found in walk_all(some, steps=50) if found["outcome"] not in ("runs", "refused")]
     assert not wrong
 
 
