@@ -85,7 +85,7 @@ TREATED: dict[str, dict[str, Any]] = {
 OWN_TESTS = frozenset(
     "adam_rel dash drm nap optimizer_reset partial_reset regrama selective_weight_reinit self_normalized_resets".split()
 )
-"""Treatments that need a schedule or a structure beside them; what each setting does is held by the tests of their own."""
+"""Treatments that need a schedule or a structure beside them: tests of their own hold what each setting does."""
 
 BASES: dict[tuple[str, str], tuple[dict[str, Any], str, dict[str, Any]]] = {
     ("agents", "dqn"): (DQN, "agent", {}),
