@@ -34,6 +34,7 @@ def temporary_folder(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
         tempfile.TemporaryDirectory(prefix="pb-", ignore_cleanup_errors=True) as folder,
         pytest.MonkeyPatch.context() as patch,
     ):
+        os.chmod(folder, 0o711)  # PostgreSQL runs as another user, below it
         patch.setattr(tempfile, "tempdir", folder)
         yield folder
 
