@@ -71,6 +71,14 @@ SLOW_TARGET = DQN | {
 }
 
 TREATED: dict[str, dict[str, Any]] = {
+    "adam_rel": {"at": [0.5]},
+    "dash": {"at": [0.5]},
+    "drm": {"at": [0.5], "rate": 1.0, "tau": 0.9},
+    "optimizer_reset": {"at": [0.5]},
+    "partial_reset": {"at": [0.5], "share": 0.5},
+    "regrama": {"at": [0.5], "tau": 0.9},
+    "selective_weight_reinit": {"at": [0.5], "share": 0.5},
+    "self_normalized_resets": {"longest_gap_updates": 3, "recompute_updates": 2},
     "continual_backprop": {"replacement_rate": 0.2, "maturity_updates": 5, "accumulate": True},
     "fire": {"at": [0.5], "solver": "newton_schulz", "layers": "encoder", "rest": "reset"},
     "full_reset": {"at": [0.5]},
@@ -82,12 +90,9 @@ TREATED: dict[str, dict[str, Any]] = {
     "weight_clipping": {"kappa": 0.1},
 }
 """Settings with which all others of a treatment matter; those that are not named need none."""
-OWN_TESTS = frozenset(
-    "adam_rel dash drm nap optimizer_reset partial_reset regrama selective_weight_reinit self_normalized_resets".split()
-)
-"""Treatments that need a schedule or a structure beside them: tests of their own hold what each setting does."""
 
 BASES: dict[tuple[str, str], tuple[dict[str, Any], str, dict[str, Any]]] = {
+    ("treatments", "nap"): (DQN, "methods.m.1", {}),  # behind a structure that it needs
     ("agents", "dqn"): (DQN, "agent", {}),
     ("agents", "sac"): (SAC, "agent", {}),
     ("networks", "mlp"): (DQN, "agent.network", {}),
@@ -123,6 +128,7 @@ OTHERS: dict[tuple[str, str], list[Any]] = {
     ("Trigger", "network"): ["target"],
     ("Trigger", "above"): [1e6],
     ("Trigger", "below"): [1.0],
+    ("drm", "least_kept"): [0.89],  # above what dormancy leaves
     ("mlp", "hidden"): [[9]],
     ("observation_permutation", "at"): [[0.25]],
     ("At", "at"): [[0.75]],
@@ -218,7 +224,7 @@ def cases() -> Iterator[Any]:
             settings = {"kind": kind, **own, **(base["agent"] if group == "agents" else {})}
             if kind == "mlp":
                 settings |= inside
-            for name, hint, field in fields_of(plugins.load(group, kind).Config) if kind not in OWN_TESTS else ():
+            for name, hint, field in fields_of(plugins.load(group, kind).Config):
                 marks = () if (group, kind) == ("agents", "dqn") else pytest.mark.slow
                 yield pytest.param(kind, base, key, settings, name, hint, field, id=f"{kind}.{name}", marks=marks)
 
@@ -226,7 +232,7 @@ def cases() -> Iterator[Any]:
 @pytest.mark.parametrize(("owner", "base", "key", "own", "name", "hint", "field"), list(cases()))
 def test_another_value_of_any_setting_changes_a_run_or_is_refused(owner, base, key, own, name, hint, field) -> None:
     if key.startswith("methods.m"):
-        base = base | {"methods": {"m": {"kind": "fire"}}}
+        base = base | {"methods": {"m": [{"kind": "layer_norm"}, {}] if key == "methods.m.1" else {"kind": "fire"}}}
     if key == "probes.kinds.0":
         base = at_key(base, "probes.kinds", ["weight_norm"])
     as_it_is = at_key(base, key, own)
@@ -286,6 +292,8 @@ OTHER_WORLDS: dict[tuple[str, str], list[Any]] = {
     ("gymnasium", "low_return"): [1.0],
     ("gymnasium", "high_return"): [100.0],
     ("gymnasium", "returns_source"): ["measured"],
+    ("gymnasium", "kwargs"): [{"sutton_barto_reward": True}],
+    ("gymnasium", "wrappers"): [[{"kind": "ClipReward", "min_reward": 0.0, "max_reward": 0.5}]],
     ("humanoid", "task"): ["h1-run-v0"],
     ("humanoid", "ankle_meshes"): ["/nowhere"],
     ("humanoid", "max_episode_steps"): [6],
@@ -298,12 +306,7 @@ OTHER_WORLDS: dict[tuple[str, str], list[Any]] = {
 @pytest.mark.slow
 @pytest.mark.parametrize(
     ("kind", "name"),
-    [
-        (kind, name)
-        for kind in ENVIRONMENTS
-        for name, *_ in fields_of(plugins.load("envs", kind).Config)
-        if (kind, name) not in (("gymnasium", "kwargs"), ("gymnasium", "wrappers"))  # test_gymnasium_spaces.py
-    ],
+    [(kind, name) for kind in ENVIRONMENTS for name, *_ in fields_of(plugins.load("envs", kind).Config)],
 )
 def test_another_value_of_any_setting_makes_other_environments_or_is_refused(kind: str, name: str) -> None:
     own = ENVIRONMENTS[kind]
