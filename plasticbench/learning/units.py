@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Literal
 import numpy as np
 
 from plasticbench.contracts.network import LayerState, NetworkState, ParameterState
+from plasticbench.contracts.treatment import Report
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -74,6 +75,21 @@ def recycle(
     """
     for member, own in _by_member(units):
         _Exchange(net, member, own, rules).carry_out(rng(member))
+
+
+def recycled_units(
+    net: NetworkState,
+    layers: Collection[LayerState],
+    units: Mapping[str, Tensor],
+    rng: Callable[[int], np.random.Generator],
+    rules: Recycling,
+) -> Report:
+    """Recycles and reports: what may have been written, and how many units of each member, ``recycled`` ``[m]``."""
+    import torch
+
+    recycle(net, units, rng, rules)
+    counts = torch.stack([mask.sum(dim=1) for mask in units.values()]).sum(dim=0)
+    return Report(touched=written_by_recycling(layers), measurements={"recycled": counts.float()})
 
 
 def _by_member(units: Mapping[str, Tensor]) -> Iterator[tuple[int, dict[str, Tensor]]]:

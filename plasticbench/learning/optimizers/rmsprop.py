@@ -16,6 +16,7 @@ import torch
 from torch import Tensor
 
 from plasticbench.learning.optimizer import BaseSettings, FlatParameters
+from plasticbench.learning.optimizers._elementwise import Elementwise
 from plasticbench.settings import HalfOpenFraction, NonNegativeFloat, PositiveFloat, Settings
 
 
@@ -49,31 +50,15 @@ PRESETS = {
 }
 
 
-class PopulationRMSprop:
-    """Elementwise, so that one call on the whole buffer serves all members; step counts play no part in it."""
+class PopulationRMSprop(Elementwise):
+    """Centred or not, with momentum or without."""
 
     second_moments = frozenset({"square_avg"})
 
     def __init__(self, network: FlatParameters, config: Config) -> None:
-        self.network, self.config = network, config
         names = ["square_avg", *(["grad_avg"] if config.centered else ())]
-        names += ["momentum_buffer"] if config.momentum else []
-        self.moments = {name: torch.zeros_like(network.flat) for name in names}
-        self.steps = torch.zeros(len(network.slots), network.num_members, dtype=torch.int64)
-
-    def rebuild(self) -> None:
-        """Nothing depends on the steps."""
-
-    def step(self) -> None:
-        """One update from the gradients in ``network.flat_grad``."""
-        self.steps += 1
-        self._update(self.network.flat, self.network.flat_grad, self.moments)
-
-    def preview(self, gradients: Tensor) -> Tensor:
-        """The change (flat) that a step with these flat gradients would make; nothing is modified."""
-        weights = self.network.flat.clone()
-        self._update(weights, gradients, {name: moment.clone() for name, moment in self.moments.items()})
-        return weights - self.network.flat
+        super().__init__(network, names + (["momentum_buffer"] if config.momentum else []))
+        self.config = config
 
     @torch.no_grad()
     def _update(self, weights: Tensor, gradients: Tensor, moments: dict[str, Tensor]) -> None:

@@ -12,14 +12,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 from plasticbench.contracts.network import LayerState, NetworkState
 from plasticbench.contracts.treatment import Look, OptimizerRule, Report, State, TargetRule
-from plasticbench.learning.units import (
-    Recycling,
-    Start,
-    UnitMoments,
-    recycle,
-    require_unit_layers,
-    written_by_recycling,
-)
+from plasticbench.learning.units import Recycling, Start, UnitMoments, recycled_units, require_unit_layers
 from plasticbench.settings import Fraction, PerMember, Settings
 
 if TYPE_CHECKING:
@@ -56,17 +49,13 @@ class PartialReset:
 
     def on_event(self, net: NetworkState, state: State, look: Look) -> Report:
         """Measures ``recycled``, units ``[m]``. Raises ``ValueError`` for a network without units to exchange."""
-        import torch
-
         config = self.config
         layers = require_unit_layers(net, "partial_reset")
         chosen = _chosen(layers, config.share, look)
         rules = Recycling(
             outgoing=config.outgoing, between="fresh", moments=config.moments, bias_moments=config.moments
         )
-        recycle(net, chosen, look.rng, rules)
-        recycled = torch.stack([mask.sum(dim=1) for mask in chosen.values()]).sum(dim=0)
-        return Report(touched=written_by_recycling(layers), measurements={"recycled": recycled.float()})
+        return recycled_units(net, layers, chosen, look.rng, rules)
 
 
 def _chosen(layers: list[LayerState], share: Any, look: Look) -> dict[str, Tensor]:

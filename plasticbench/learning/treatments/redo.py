@@ -22,9 +22,8 @@ from plasticbench.learning.units import (
     Recycling,
     Start,
     UnitMoments,
-    recycle,
+    recycled_units,
     require_unit_layers,
-    written_by_recycling,
 )
 from plasticbench.settings import Ge, PerMember, Settings
 
@@ -87,8 +86,6 @@ class Redo:
 
         Measures ``recycled``, units ``[m]``. Raises ``ValueError`` for a network without units that can be judged.
         """
-        import torch
-
         from plasticbench.learning.members import column
         from plasticbench.learning.unit_scores import dormancy_scores, is_dormant
 
@@ -104,6 +101,4 @@ class Redo:
             moments=config.moments,
             bias_moments=config.bias_moments,
         )
-        recycle(net, dormant, look.rng, rules)
-        recycled = torch.stack([mask.sum(dim=1) for mask in dormant.values()]).sum(dim=0)
-        return Report(touched=written_by_recycling(layers), measurements={"recycled": recycled.float()})
+        return recycled_units(net, layers, dormant, look.rng, rules)

@@ -14,14 +14,7 @@ from typing import Annotated, ClassVar
 
 from plasticbench.contracts.network import NetworkState
 from plasticbench.contracts.treatment import Look, OptimizerRule, Report, State, TargetRule
-from plasticbench.learning.units import (
-    Recycling,
-    Start,
-    UnitMoments,
-    recycle,
-    require_unit_layers,
-    written_by_recycling,
-)
+from plasticbench.learning.units import Recycling, Start, UnitMoments, recycled_units, require_unit_layers
 from plasticbench.settings import Ge, PerMember, Settings
 
 
@@ -60,8 +53,6 @@ class Regrama:
 
         Measures ``recycled``, units ``[m]``. Raises ``ValueError`` for a network without units that can be judged.
         """
-        import torch
-
         from plasticbench.learning.members import column
         from plasticbench.learning.unit_scores import gradient_scores, is_dormant
 
@@ -71,6 +62,4 @@ class Regrama:
         scores = {layer.name: gradient_scores(gradients[f"{layer.name}.weight"]) for layer in layers}
         idle = {name: is_dormant(score, column(config.tau, score)) for name, score in scores.items()}
         rules = Recycling(outgoing=config.outgoing, moments=config.moments, bias_moments=config.moments)
-        recycle(net, idle, look.rng, rules)
-        recycled = torch.stack([mask.sum(dim=1) for mask in idle.values()]).sum(dim=0)
-        return Report(touched=written_by_recycling(layers), measurements={"recycled": recycled.float()})
+        return recycled_units(net, layers, idle, look.rng, rules)
