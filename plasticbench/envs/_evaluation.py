@@ -122,52 +122,89 @@ def evaluate(
     and count nothing; what all raise is raised. Raises ``EndlessEpisode`` for an episode of more than
     ``max_episode_steps``.
     """
-    members = len(member_seeds)
     env_seeds = [derive_seed(seed, "evaluation", at_step, i) for seed in member_seeds for i in range(num_envs)]
-    entrance = Entrance(env_config.task, member_seeds, num_envs, "evaluation")
+    played = _Round(
+        act=act,
+        transform=transform,
+        rewarded=rewarded,
+        config=env_config,
+        member_seeds=member_seeds,
+        at_step=at_step,
+        num_envs=num_envs,
+        episodes=episodes,
+        steps=steps,
+        max_episode_steps=max_episode_steps,
+    )
 
-    def apart(known: Mapping[int, str]) -> tuple[EvaluationResult, dict[int, str]]:
-        env = ApartEnvs(env_config, env_seeds, num_envs, num_threads, known)
-        return play(env), env.broken
-
-    def play(env: VectorEnv) -> EvaluationResult:
-        generators = [derive_generator(seed, "evaluation", at_step) for seed in member_seeds]
-        tally = _Tally.zeros(len(env_seeds))
-        quota = float(episodes // num_envs) if episodes is not None else np.inf
-        remaining, taken = -(-steps // num_envs) if steps is not None else None, 0
-        try:
-            obs, starting = env.reset(), np.zeros(len(env_seeds), dtype=bool)
-            while (remaining is None or remaining > 0) and tally.awaits(quota, _left_out(env, num_envs)):
-                uniforms = np.stack([generator.random((num_envs, 2)) for generator in generators])
-                seen = transform(obs.reshape(members, num_envs, *obs.shape[1:]))
-                action = act(seen, uniforms)
-                action = action.reshape(-1, *action.shape[2:])
-                tally.spoil(_not_finite(obs) | _not_finite(action))
-                step = env.step(action if _is_finite(action) else _bounded(action, env_config.spec.actions))
-                obs, starting = step.obs, tally.add(rewarded(step), starting, quota)
-                remaining, taken = None if remaining is None else remaining - 1, taken + 1
-                if episodes is not None and taken >= max_episode_steps:
-                    tally.require_ends(quota, _left_out(env, num_envs), max_episode_steps, env_config.task)
-        except EnvironmentFault as fault:
-            raise entrance.located(fault, at_step) from None
-        finally:
-            env.close()
-        return tally.result(members)
+    def apart() -> tuple[EvaluationResult, dict[int, str]]:
+        env = ApartEnvs(env_config, env_seeds, num_envs, num_threads, broken)
+        return played.play(env), env.broken
 
     try:
-        result, found = apart(broken) if broken else (play(env_config.build(env_seeds, num_threads)), {})
+        result, found = apart() if broken else (played.play(env_config.build(env_seeds, num_threads)), {})
     except Exception as error:
         # Who raised is seen when each member has environments of its own; nothing is played twice that counts.
-        if members == 1 or isinstance(error, EndlessEpisode):
+        if len(member_seeds) == 1 or isinstance(error, EndlessEpisode):
             raise
-        result, found = apart(broken)
-        if len(found) in (0, members):
+        result, found = apart()
+        if len(found) in (0, len(member_seeds)):
             raise
     return replace(result, broken=found)
 
 
+@dataclass(frozen=True, kw_only=True, slots=True)
+class _Round:
+    """One evaluation of all members, as ``evaluate`` says."""
+
+    act: Act
+    transform: Callable[[np.ndarray], np.ndarray]
+    rewarded: Callable[[EnvStep], EnvStep]
+    config: EnvConfig
+    member_seeds: Sequence[int]
+    at_step: int
+    num_envs: int
+    episodes: int | None
+    steps: int | None
+    max_episode_steps: int
+
+    def play(self, env: VectorEnv) -> EvaluationResult:
+        """Plays in these environments and closes them."""
+        entrance = Entrance(self.config.task, self.member_seeds, self.num_envs, "evaluation")
+        try:
+            tally = self._tally(env)
+        except EnvironmentFault as fault:
+            raise entrance.located(fault, self.at_step) from None
+        finally:
+            env.close()
+        return tally.result(len(self.member_seeds))
+
+    def _tally(self, env: VectorEnv) -> _Tally:
+        generators = [derive_generator(seed, "evaluation", self.at_step) for seed in self.member_seeds]
+        tally = _Tally.zeros(env.num_envs)
+        quota = float(self.episodes // self.num_envs) if self.episodes is not None else np.inf
+        rounds = -(-self.steps // self.num_envs) if self.steps is not None else np.inf
+        taken, obs, starting = 0, env.reset(), np.zeros(env.num_envs, dtype=bool)
+        while taken < rounds and tally.awaits(quota, _left_out(env, self.num_envs)):
+            action = self._actions(obs, np.stack([generator.random((self.num_envs, 2)) for generator in generators]))
+            tally.spoil(_not_finite(obs) | _not_finite(action))
+            step = env.step(action if _is_finite(action) else _bounded(action, self.config.spec.actions))
+            obs, starting = step.obs, tally.add(self.rewarded(step), starting, quota)
+            taken += 1
+            if self.episodes is not None and taken >= self.max_episode_steps:
+                left_out = _left_out(env, self.num_envs)
+                tally.require_ends(quota, left_out, self.max_episode_steps, self.config.task)
+        return tally
+
+    def _actions(self, obs: np.ndarray, uniforms: np.ndarray) -> np.ndarray:
+        """Of N environments ``[N, ...]``, for what they show."""
+        action = self.act(self.transform(obs.reshape(len(self.member_seeds), self.num_envs, *obs.shape[1:])), uniforms)
+        return action.reshape(-1, *action.shape[2:])
+
+
 def _left_out(env: VectorEnv, num_envs: int) -> np.ndarray:
     """Which of N environments raised and play no more."""
+    if not getattr(env, "broken", ()):
+        return np.zeros(env.num_envs, dtype=bool)
     return np.isin(np.arange(env.num_envs) // num_envs, list(getattr(env, "broken", ())))
 
 
