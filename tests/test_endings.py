@@ -13,6 +13,7 @@ from contextlib import closing
 import pytest
 from small_runs import run_all, small
 
+from plasticbench.failures import Failure, note_failure
 from plasticbench.platform.rundir import RunDirectory
 from plasticbench.platform.tracking import ending
 from plasticbench.platform.tracking.flush import LocalFlush
@@ -167,3 +168,39 @@ def test_ctrl_c_while_mlflow_is_brought_up_to_date_loses_nothing(trained, finish
     assert f"`plasticbench resume {path}` brings it up to date" in error
     assert _resume(path).returncode == 0
     assert _num_metrics(path) == _num_metrics(finished)
+
+
+def test_a_trial_that_failed_alone_stays_failed_and_nothing_is_promised(finished, tmp_path):
+    path = tmp_path / "run"
+    shutil.copytree(finished, path)
+    lost = RunDirectory(path).plan().trials[0].id
+    cause = "RuntimeError: simulator died"
+    note_failure(
+        path,
+        Failure(
+            segment="a",
+            trials=[lost],
+            step=None,
+            time=1.7e9,
+            exception=cause,
+            traceback=cause,
+            worker="",
+            attempt=1,
+            is_final=True,
+            is_alone=True,
+        ),
+    )
+    for _ in range(2):  # it is no ending that could be remembered
+        done = _resume(path)
+        assert done.returncode == 1, done.stderr
+        assert f"1 trial failed: {cause}" in done.stderr
+        assert "tries again" not in done.stderr
+    with closing(sqlite3.connect(path / "mlflow.db")) as opened:
+        states = [state for (state,) in opened.execute("SELECT status FROM runs WHERE name = ?", [lost])]
+        notes = opened.execute("SELECT value FROM tags WHERE key = 'mlflow.note.content'").fetchall()
+    assert "FAILED" in states or any(f"Failed: {cause}" in note for (note,) in notes)
+    command = [sys.executable, "-m", "plasticbench", "status", str(path)]
+    told = subprocess.run(command, capture_output=True, text=True, timeout=100, check=True).stdout
+    assert "failed; of" in told
+    assert f"{lost} failed, and the others of its population went on: {cause}" in told
+    assert "goes on." not in told

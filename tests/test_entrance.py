@@ -10,6 +10,7 @@ import pytest
 from own_environments import forgotten, write_file, write_module
 
 from plasticbench.contracts.task import EnvironmentFault
+from plasticbench.envs import _evaluation
 from plasticbench.envs._entrance import Entrance
 from plasticbench.platform.definition.reading import BenchmarkError, from_dict, load
 from plasticbench.platform.planning.plan import make_plan
@@ -57,6 +58,26 @@ def test_an_episode_that_never_ends_is_named_with_what_to_set(tmp_path: Path) ->
         ENDLESS,
         evaluation={"every_steps": 50, "episodes": 1, "max_episode_steps": 300},
     )
+
+
+def test_an_episode_that_never_ends_is_not_waited_for_twice(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def played_again(*arguments: object) -> None:
+        raise AssertionError("each member would be played by itself")
+
+    monkeypatch.setattr(_evaluation, "ApartEnvs", played_again)
+    write_module(tmp_path)
+    limits = {"every_steps": 50, "episodes": 1, "max_episode_steps": 300}
+    with pytest.raises(EnvironmentFault, match="no episode of mine:Mine-v0 ended within 300 steps"):
+        _run(tmp_path, ENDLESS, seeds=2, evaluation=limits)
+
+
+def test_environments_that_raised_are_not_taken_for_endless_ones() -> None:
+    tally = _evaluation._Tally.zeros(2)
+    tally.running_length[:] = [300, 12]
+    raised = np.array([True, False])
+    tally.require_ends(1.0, raised, 300, "Task")
+    with pytest.raises(EnvironmentFault, match="no episode of Task ended within 300 steps"):
+        tally.require_ends(1.0, ~raised, 300, "Task")
 
 
 @pytest.mark.parametrize("cure", [{"max_episode_steps": 40}, {"kwargs": {"length": 300}}])

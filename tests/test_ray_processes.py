@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from plasticbench.platform.cluster.ray_processes import short_temp_dir
+from plasticbench.platform.cluster.ray_processes import plain_job_config, short_temp_dir
 
 NODE = """
 import os, sys
@@ -60,3 +60,10 @@ def test_ray_starts_with_a_tmpdir_of_90_characters_and_workers_do_not_look_into_
     assert (folder, is_on_path) == (str(tmp_path), "False")
     assert session_dir.startswith("/tmp/pb-ray-")
     assert not Path(session_dir).parent.exists()
+
+
+def test_a_submitted_job_keeps_what_it_was_given_and_any_other_driver_adds_no_folder(monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.delenv("RAY_JOB_CONFIG_JSON_ENV_VAR", raising=False)
+    assert plain_job_config()._runtime_env_has_working_dir()
+    monkeypatch.setenv("RAY_JOB_CONFIG_JSON_ENV_VAR", "{}")
+    assert plain_job_config() is None

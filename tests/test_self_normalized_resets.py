@@ -43,6 +43,16 @@ def test_a_unit_is_recycled_when_its_age_reaches_its_threshold() -> None:
     assert state_of(network)["fc1.age"][0, 2] == 0
 
 
+def test_a_recycled_unit_begins_without_gaps_and_others_keep_theirs() -> None:
+    network = trained([[part("self_normalized_resets", longest_gap_updates=3, recompute_updates=100)]])
+    state = state_of(network)
+    state["fc1.gaps"][0, :4, 1] = 5
+    silence(network, 2)
+    for step in (1, 2, 3):
+        update(network, step)
+    assert state["fc1.gaps"][0, :4, 1].tolist() == [5, 5, 0, 5]
+
+
 @pytest.mark.parametrize(
     ("eta", "threshold", "gaps", "expected"),
     [

@@ -71,3 +71,14 @@ def test_a_strong_penalty_brings_the_largest_singular_values_to_the_target(layer
         if name.endswith("weight"):
             sigma = torch.linalg.matrix_norm(value.detach()[0].flatten(1), ord=2)
             assert float(sigma) == pytest.approx(1.0, abs=0.15), name
+
+
+def test_a_layer_of_zeros_leaves_its_vector_so_that_it_finds_a_direction_again() -> None:
+    network = trained([[]])
+    treatment = spectral.Config(strength=0.5, iterations=3).build()
+    net = network.state_of(slice(0, 1, 1))
+    state = treatment.init(net)
+    before = state["fc1"].clone()
+    network.online.parameters["fc1.weight"].data.zero_()
+    treatment.on_gradient(net, state, None)  # type: ignore[arg-type]
+    assert torch.equal(state["fc1"], before)

@@ -38,4 +38,4 @@ class Entrance:
         which = f", environment {number + 1} of {self.num_envs}" if self.num_envs > 1 else ""
         when = f"{self.during} at step" if self.during else "step"
         where = f"{self.task}, seed {self.member_seeds[member]}, {when} {at_step:,}{which}"
-        return EnvironmentFault(f"{where}: {fault}", fault.index, is_located=True)
+        return type(fault)(f"{where}: {fault}", fault.index, is_located=True)

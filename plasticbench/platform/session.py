@@ -114,7 +114,7 @@ def _train(run: _Session, address: str | None) -> int:
         scheduler = runner.Scheduler(directory, benchmark, plan, display, tracker)
         outcome = scheduler.run()
         report = run.report() if outcome != "interrupted" else None
-        _tell_failures(run, scheduler.reasons)
+        _tell_failures(run, scheduler.reasons, lost_trials(directory.path))
         behind = _wait(run, lambda: scheduler.finish_tracking(report, run.tell_left))
         if outcome == "complete" and behind is None and report is not None:
             ending.remember(directory.path, run.tracking_uri, scheduler.record_bytes)
@@ -131,11 +131,11 @@ def _catch_up(run: _Session, trials: Sequence[str], lengths: Mapping[str, int]) 
     flush = LocalFlush(run.directory, run.tracking_uri)
     ended: dict[str, RunStatus] = {trial: "FAILED" if trial in lost else "FINISHED" for trial in trials}
     with connection.interrupts():
-        behind = _wait(run, lambda: flush.finish(lengths, ended, report, run.tell_left))
+        behind = _wait(run, lambda: flush.finish(lengths, ended, report, run.tell_left, lost))
     if behind is None and report is not None and not lost:
         ending.remember(run.directory.path, run.tracking_uri, lengths)
     run.say_where()
-    _tell_failures(run, lost)
+    _tell_failures(run, lost, lost)
     return INTERRUPTED if behind == _SKIPPED else FAILED if lost else DONE
 
 
@@ -152,12 +152,16 @@ def _wait(run: _Session, finish: Callable[[], str | None]) -> str | None:
     return behind
 
 
-def _tell_failures(run: _Session, failed: Mapping[str, str]) -> None:
-    """Why each trial failed: once more at the end, as what was said in between may be far above."""
+def _tell_failures(run: _Session, failed: Mapping[str, str], lost: Mapping[str, str]) -> None:
+    """Why each trial failed: once more at the end, as what was said in between may be far above.
+
+    ``lost`` are those that failed alone, for which nothing is tried again.
+    """
     for reason, count in Counter(failed.values()).items():
         run.display.problem(f"{'1 trial' if count == 1 else f'{count} trials'} failed: {reason}")
     if failed:
-        run.display.problem(f"`plasticbench status {run.where}` tells more; `plasticbench resume` tries again.")
+        again = "; `plasticbench resume` tries again" if failed.keys() - lost.keys() else ""
+        run.display.problem(f"`plasticbench status {run.where}` tells more{again}.")
 
 
 def _remembered_uri(directory: RunDirectory, tracking_uri: str | None) -> str | None:

@@ -71,7 +71,8 @@ def status(directory: RunDirectory) -> Status:
     failed = last_failures(directory.path, 0 if driver is None else driver["num_old_failures"])
     reached = _reached(directory, plan, driver)
     trials = tuple(_trial(trial, reached[trial["id"]], failed.get(trial["id"])) for trial in plan["trials"])
-    shown = {failed[trial.id].segment: failed[trial.id] for trial in trials if trial.state == "failed"}
+    causes = [failed[trial.id] for trial in trials if trial.state == "failed"]
+    shown = {(cause.segment, *cause.trials): cause for cause in causes}
     return Status(
         name=plan["name"],
         run_dir=str(directory.path),
@@ -126,7 +127,9 @@ def _reached(directory: RunDirectory, plan: Mapping[str, Any], driver: Mapping[s
 
 def _trial(trial: Mapping[str, Any], reached: _Reached, failure: Failure | None) -> TrialStatus:
     state: TrialState = "waiting"
-    if reached.is_done:
+    if failure is not None and failure.is_alone:  # its population went on to the end without it
+        state = "failed"
+    elif reached.is_done:
         state = "done"
     elif reached.is_running:
         state = "running"
@@ -159,13 +162,17 @@ def to_text(found: Status) -> Iterator[str]:
     where = shlex.quote(found.run_dir)
     for failure in found.failures[:_MAX_SHOWN]:
         lost = sum(trial.id in failure.trials for trial in found.trials if trial.state == "failed")
-        yield f"{failure.segment} failed, and {lost} trials with it, {failure.reason}"
+        if failure.is_alone:
+            yield f"{failure.trials[0]} failed, and the others of its population went on: {failure.reason}"
+        else:
+            yield f"{failure.segment} failed, and {lost} trials with it, {failure.reason}"
         yield from (f"    {frame}" for frame in last_frames(failure.traceback))
     if len(found.failures) > _MAX_SHOWN:
         yield f"and {len(found.failures) - _MAX_SHOWN} more"
     if found.failures:
         yield f"Whole tracebacks: {found.run_dir}/{failures_name(location(found.run_dir))}"
-    if found.state in ("failed", "stopped"):
+    is_over = all(failure.is_alone for failure in found.failures) and found.counts["waiting"] == 0
+    if found.state == "stopped" or (found.state == "failed" and not is_over):
         yield f"`plasticbench resume {where}` goes on."
 
 

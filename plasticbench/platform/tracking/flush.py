@@ -25,12 +25,16 @@ class LocalFlush:
         statuses: Mapping[str, RunStatus],
         report_dir: Location | None,
         tell: Callable[[int], None],
+        reasons: Mapping[str, str] | None = None,
     ) -> str | None:
-        """Returns why not everything could be sent; ``tell`` hears every second how many trials are left."""
+        """Returns why not everything could be sent; ``tell`` hears every second how many trials are left.
+
+        ``reasons`` say of failed trials why they did.
+        """
         results: list[str | None] = []
         report = str(report_dir) if report_dir else None
         thread = Thread(
-            target=lambda: results.append(self._tracker.finish(record_bytes, statuses, report)), daemon=True
+            target=lambda: results.append(self._tracker.finish(record_bytes, statuses, report, reasons)), daemon=True
         )
         thread.start()
         thread.join(_TELL_S)
