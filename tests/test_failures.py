@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 import yaml
 from mlflow import MlflowClient
+from own_environments import write_file, write_module
 from run_directory import BUDGET_STEPS, write_run
 from small_runs import prepare, small
 
@@ -18,7 +19,9 @@ from plasticbench.analysis.leaderboard import leaderboard
 from plasticbench.analysis.report import write_report
 from plasticbench.failures import Failure, failures, last_failures, last_frames, note_failure
 from plasticbench.platform.cluster.work_queue import WorkQueue, reasons
+from plasticbench.platform.rundir import RunDirectory
 from plasticbench.platform.tracking.mirror import Mirror
+from plasticbench.seeding import derive_seed
 
 _FAILURE = Failure(
     segment="a--none--s0--0-100",
@@ -194,3 +197,27 @@ def test_a_quiet_run_tells_on_standard_error_what_failed_and_keeps_it(tmp_path):
         [sys.executable, "-m", "plasticbench", "status", str(out), "--json"], capture_output=True, text=True, check=True
     )
     assert json.loads(told.stdout)["counts"] == {"done": 0, "running": 0, "failed": 4, "waiting": 0}
+
+
+@pytest.mark.ray
+@pytest.mark.slow
+def test_a_simulator_that_dies_costs_its_own_trial_and_the_run_tells_it_again_and_again(tmp_path):
+    dies = f"self.np_random_seed == {derive_seed(1, 'environment', 0, 0)} and self.age == 7"
+    reward = f'if {dies}:\n            raise RuntimeError("simulator died")\n        return 1.0'
+    write_module(tmp_path, reward=reward)
+    out = tmp_path / "run"
+    config = write_file(tmp_path, seeds=2)
+    for command in (["run", str(config), "--out", str(out)], ["resume", str(out)]):
+        done = subprocess.run(
+            [sys.executable, "-m", "plasticbench", *command, "--quiet"], capture_output=True, text=True, timeout=300
+        )
+        assert done.returncode == 1, done.stderr
+        assert "1 trial failed: RuntimeError: simulator died" in done.stderr
+    (failure,) = failures(out)
+    assert failure.is_alone
+    assert failure.trials == [trial.id for trial in RunDirectory(out).plan().trials if trial.seed == 1]
+    assert "RuntimeError: simulator died" in failure.traceback
+    told = subprocess.run(
+        [sys.executable, "-m", "plasticbench", "status", str(out), "--json"], capture_output=True, text=True, check=True
+    )
+    assert json.loads(told.stdout)["counts"] == {"done": 1, "running": 0, "failed": 1, "waiting": 0}
