@@ -4,18 +4,14 @@ import copy
 import json
 import re
 from itertools import pairwise
-from pathlib import Path
 from typing import Any
 
 import pytest
 
-from plasticbench import plugins
-from plasticbench.agents import sac
-from plasticbench.platform.definition.reading import from_dict, load
+from plasticbench.platform.definition.reading import from_dict
 from plasticbench.platform.planning.lineage import balanced
 from plasticbench.platform.planning.plan import Plan, Segment, make_plan, summary
 
-CONFIGS = sorted((Path(__file__).parents[1] / "configs").glob("*.yaml"))
 BUDGET = 10_000
 FORKING: dict[str, Any] = {
     "name": "tiny",
@@ -359,59 +355,3 @@ def test_forking_k_methods_at_fraction_f_costs_f_plus_k_times_the_rest() -> None
     assert facts["member_steps_without_forks"] == 2 * 3 * BUDGET
     assert facts["saved_by_forks"] == 0.333
     assert facts["trials"] == 6
-
-
-@pytest.mark.usefixtures("graphics_library")
-@pytest.mark.parametrize("path", CONFIGS, ids=lambda path: path.stem)
-def test_shipped_configs_make_plans(path: Path) -> None:
-    plan = make_plan(load(path))
-    # Of the zoo's methods most act from the first update on, and share no training.
-    assert summary(plan)["saved_by_forks"] >= (0.18 if path.stem == "method_zoo" else 0.375)
-    assert Plan.from_json(plan.to_json()) == plan
-
-
-def test_the_quickstart_gives_two_cores_a_population_each() -> None:
-    plan = make_plan(load(next(path for path in CONFIGS if path.stem == "quickstart")))
-    assert [len(segment.members) for segment in plan.segments] == [3, 12, 2, 8]
-
-
-def test_fire_atari_is_the_papers_protocol() -> None:
-    path = next(path for path in CONFIGS if path.stem == "fire_atari")
-    benchmark, plan = load(path), make_plan(load(path))
-    agent = benchmark.method("fire").agent_config
-    assert [environment.config.task for environment in benchmark.environments] == [
-        "Asterix",
-        "BeamRider",
-        "DemonAttack",
-    ]
-    assert {environment.config.num_envs for environment in benchmark.environments} == {4}
-    assert (agent.learning_rate, agent.adam_eps, agent.batch_rows) == (6.25e-5, 1.5e-4, 32)
-    assert (agent.capacity_transitions, agent.target_period_steps) == (1_000_000, 2_000)
-    assert (agent.replay_ratio, agent.learning_starts_steps) == (1.0, 20_000)
-    assert (agent.epsilon_start, agent.epsilon_end, agent.epsilon_decay_fraction) == (1.0, 0.01, 0.1)
-    assert agent.evaluation_epsilon == 0.001
-    assert (benchmark.evaluation.every_steps, benchmark.evaluation.steps) == (250_000, 125_000)
-    assert {trial.reset_steps for trial in plan.trials} == {(1_250_000,)}
-    assert len(plan.trials) == 3 * 5 * 5
-    assert "last_layers" in [method.name for method in benchmark.methods]
-
-
-@pytest.mark.usefixtures("graphics_library")
-@pytest.mark.skipif("humanoid" not in plugins.names("envs"), reason="the humanoid environments are not there")
-def test_fire_humanoid_is_the_papers_protocol() -> None:
-    path = next(path for path in CONFIGS if path.stem == "fire_humanoid")
-    benchmark, plan = load(path), make_plan(load(path))
-    assert [environment.config.task for environment in benchmark.environments] == [
-        "h1-balance_simple-v0",
-        "h1-walk-v0",
-        "h1-run-v0",
-    ]
-    assert {environment.config.num_envs for environment in benchmark.environments} == {1}
-    agent = benchmark.method("fire").agent_config
-    assert agent == sac.PRESETS["fire_paper_sac"]
-    assert agent.replay_ratio * benchmark.budget_steps == 1_000_000
-    assert {trial.reset_steps for trial in plan.trials} == {(250_000,)}
-    assert len(plan.trials) == 75
-    policies = {method.name: method.parts[0].chosen.config for method in benchmark.methods}
-    assert policies["full_reset"].init_source == "original"
-    assert {policies[name].temperature for name in ("full_reset", "shrink_perturb", "fire")} == {"reset"}

@@ -22,12 +22,8 @@ import pytest
 
 from plasticbench.platform.tracking import mirror as mirror_module
 from plasticbench.platform.tracking.mirror import Mirror, TrackingUnavailable, UnreadableRecords, check
-from plasticbench.platform.tracking.mlflow_store import legal_name
 from plasticbench.platform.tracking.pages import ui_command
-from plasticbench.platform.tracking.run_specs import flatten
 from plasticbench.records import Record, RecordWriter, read_records
-
-# MLflow's own, in the client that reads the stores here; the mirror keeps such warnings to itself.
 
 START = 1_700_000_000.0
 HISTORY_KEY = tuple[str, int, float, int]
@@ -95,27 +91,6 @@ def history(store: Any, run: Any, name: str = "eval/return") -> list[HISTORY_KEY
 def recorded(run_dir: Path, trial: str) -> list[HISTORY_KEY]:
     records = read_records(run_dir / "records" / f"{trial}.jsonl")
     return [(one.name, one.step, one.value, int(one.time * 1000)) for one in records]
-
-
-def test_settings_become_dotted_scalars_and_lists() -> None:
-    settings = {"agent": {"kind": "dqn", "net": {"hidden": [64, 64], "norm": None}}, "lr": 1e-4, "double": True}
-    flat = {"agent.kind": "dqn", "agent.net.hidden": "[64, 64]", "agent.net.norm": "null"}
-    assert flatten(settings) == flat | {"lr": "0.0001", "double": "true"}
-
-
-@pytest.mark.parametrize(
-    ("name", "legal"),
-    [
-        ("plasticity/online/dormant_ratio_0.1/fc1", "plasticity/online/dormant_ratio_0.1/fc1"),
-        ("plasticity/online/dfi[0]", "plasticity/online/dfi_0_"),
-        ("/loss//td", "loss/td"),
-        ("../x", "x"),
-        ("", "_"),
-        ("a" * 300, "a" * 250),
-    ],
-)
-def test_metric_names_become_legal_and_ours_stay_as_they_are(name: str, legal: str) -> None:
-    assert legal_name(name) == legal
 
 
 def test_every_record_is_in_the_store_once_after_pumping_twice(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

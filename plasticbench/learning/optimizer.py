@@ -2,13 +2,20 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Mapping, Sequence
-from typing import Protocol, runtime_checkable
+from dataclasses import fields
+from typing import TYPE_CHECKING, Protocol, TypeVar, runtime_checkable
 
 from torch import Tensor
 
 from plasticbench.learning.network import ParameterSlot, PopulationNetwork
 from plasticbench.seeding import Streams
+
+if TYPE_CHECKING:
+    from _typeshed import DataclassInstance
+
+_Settings = TypeVar("_Settings", bound="DataclassInstance")
 
 
 class FlatParameters(Protocol):
@@ -104,3 +111,12 @@ class BaseSettings(Protocol):
     def weight_decay(self) -> float | None:
         """Decoupled."""
         ...
+
+
+def completed(settings: _Settings, base: BaseSettings) -> _Settings:
+    """An optimizer's settings with the agent's own where they say nothing."""
+    whole = copy.copy(settings)  # not replace, which would check again what may be tensors ``[M]`` by now
+    for field in fields(settings):
+        if getattr(settings, field.name) is None:
+            object.__setattr__(whole, field.name, getattr(base, field.name))
+    return whole

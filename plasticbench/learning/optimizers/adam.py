@@ -6,12 +6,12 @@ Source: Kingma & Ba 2015, arXiv 1412.6980; ``weight_decay`` is decoupled (Loshch
 from __future__ import annotations
 
 from collections.abc import Collection
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, fields
 
 import torch
 from torch import Tensor
 
-from plasticbench.learning.optimizer import BaseSettings, FlatParameters
+from plasticbench.learning.optimizer import BaseSettings, FlatParameters, completed
 from plasticbench.settings import HalfOpenFraction, NonNegativeFloat, PositiveFloat, Settings
 
 
@@ -25,14 +25,14 @@ class Config(Settings):
     eps: PositiveFloat | None = None
     weight_decay: NonNegativeFloat | None = None
 
-    def completed(self, base: BaseSettings) -> Config:
-        """These settings with the agent's own where they say nothing."""
-        missing = [field.name for field in fields(self) if getattr(self, field.name) is None]
-        return replace(self, **{name: getattr(base, name) for name in missing})
+    @classmethod
+    def within(cls, settings: Settings, **others: float | None) -> Config:
+        """Adam's settings as they stand among those of another optimizer, the ``others`` aside."""
+        return cls(**{field.name: getattr(settings, field.name) for field in fields(cls)} | others)
 
     def build(self, network: FlatParameters, base: BaseSettings) -> PopulationAdam:
         """The optimizer of all parameters."""
-        return PopulationAdam(network, self.completed(base))
+        return PopulationAdam(network, completed(self, base))
 
 
 PRESETS = {"clean": Config()}

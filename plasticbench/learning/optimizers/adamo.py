@@ -21,7 +21,7 @@ from torch.linalg import vector_norm
 
 from plasticbench.learning.members import column
 from plasticbench.learning.network import PopulationNetwork
-from plasticbench.learning.optimizer import BaseSettings
+from plasticbench.learning.optimizer import BaseSettings, completed
 from plasticbench.learning.optimizers import adam
 from plasticbench.learning.optimizers._matrices import Layers, matrix_slots
 from plasticbench.learning.treatments._isometry import isometry_gradient
@@ -56,14 +56,7 @@ class Config(Settings):
 
     def build(self, network: PopulationNetwork, base: BaseSettings) -> AdamO:
         """The optimizer of all parameters."""
-        settings = adam.Config(
-            learning_rate=self.learning_rate,
-            beta1=self.beta1,
-            beta2=self.beta2,
-            eps=self.eps,
-            weight_decay=self.weight_decay,
-        )
-        return AdamO(network, self, settings.completed(base))
+        return AdamO(network, self, completed(adam.Config.within(self), base))
 
 
 PRESETS = {

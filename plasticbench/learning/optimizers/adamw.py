@@ -25,14 +25,7 @@ class Config(Settings):
 
     def build(self, network: FlatParameters, base: BaseSettings) -> adam.PopulationAdam:
         """Adam over all parameters, biases and normalisations too."""
-        own = adam.Config(
-            learning_rate=self.learning_rate,
-            beta1=self.beta1,
-            beta2=self.beta2,
-            eps=self.eps,
-            weight_decay=self.weight_decay,
-        )
-        return own.build(network, base)
+        return adam.Config.within(self).build(network, base)
 
 
 PRESETS = {"clean": Config(), "bbf": Config(learning_rate=1e-4, eps=1.5e-4, weight_decay=0.1)}

@@ -9,12 +9,13 @@ chosen for image classification: the gradients of most agents never pass that th
 
 from __future__ import annotations
 
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
-from plasticbench.learning.optimizer import BaseSettings, FlatParameters
+from plasticbench.learning.optimizer import BaseSettings, FlatParameters, completed
+from plasticbench.learning.optimizers._elementwise import Elementwise
 from plasticbench.settings import NonNegativeFloat, PositiveFloat, Settings
 
 
@@ -33,8 +34,7 @@ class Config(Settings):
 
     def build(self, network: FlatParameters, base: BaseSettings) -> PopulationCLASSP:
         """The optimizer of all parameters."""
-        missing = [field.name for field in fields(self) if getattr(self, field.name) is None]
-        return PopulationCLASSP(network, replace(self, **{name: getattr(base, name) for name in missing}))
+        return PopulationCLASSP(network, completed(self, base))
 
 
 PRESETS = {
@@ -44,33 +44,16 @@ PRESETS = {
 }
 
 
-class PopulationCLASSP:
-    """Elementwise, so that one call on the whole buffer serves all members; step counts play no part in it."""
-
-    second_moments: frozenset[str] = frozenset()
+class PopulationCLASSP(Elementwise):
+    """The sum of what was followed is its only moment."""
 
     def __init__(self, network: FlatParameters, config: Config) -> None:
-        self.network, self.config = network, config
-        self.moments = {"followed": torch.zeros_like(network.flat)}
-        self.steps = torch.zeros(len(network.slots), network.num_members, dtype=torch.int64)
-
-    def rebuild(self) -> None:
-        """Nothing depends on the steps."""
-
-    def step(self) -> None:
-        """One update from the gradients in ``network.flat_grad``."""
-        self.steps += 1
-        self._update(self.network.flat, self.network.flat_grad, self.moments["followed"])
-
-    def preview(self, gradients: Tensor) -> Tensor:
-        """The change (flat) that a step with these flat gradients would make; nothing is modified."""
-        weights = self.network.flat.clone()
-        self._update(weights, gradients, self.moments["followed"].clone())
-        return weights - self.network.flat
+        super().__init__(network, ["followed"])
+        self.config = config
 
     @torch.no_grad()
-    def _update(self, weights: Tensor, gradients: Tensor, followed: Tensor) -> None:
-        config = self.config
+    def _update(self, weights: Tensor, gradients: Tensor, moments: dict[str, Tensor]) -> None:
+        config, followed = self.config, moments["followed"]
         assert config.learning_rate is not None
         is_held_back = gradients.square() <= config.threshold  # asked so, NaN passes and is found by who looks for it
         passing = torch.where(is_held_back, 0.0, gradients)

@@ -20,7 +20,7 @@ import torch
 from torch import Tensor
 
 from plasticbench.learning.network import PopulationNetwork
-from plasticbench.learning.optimizer import BaseSettings
+from plasticbench.learning.optimizer import BaseSettings, completed
 from plasticbench.learning.optimizers import adam
 from plasticbench.learning.optimizers._matrices import Layers, matrix_slots
 from plasticbench.settings import HalfOpenFraction, NonNegativeFloat, PositiveFloat, PositiveInt, Settings
@@ -60,14 +60,8 @@ class Config(Settings):
 
     def build(self, network: PopulationNetwork, base: BaseSettings) -> Muon:
         """The optimizer of all parameters."""
-        settings = adam.Config(
-            learning_rate=self.adam_learning_rate,
-            beta1=self.beta1,
-            beta2=self.beta2,
-            eps=self.eps,
-            weight_decay=self.weight_decay,
-        )
-        return Muon(network, self, settings.completed(base))
+        own = adam.Config.within(self, learning_rate=self.adam_learning_rate)
+        return Muon(network, self, completed(own, base))
 
 
 PRESETS = {

@@ -9,13 +9,13 @@ TensorFlow moreover starts the mean of squares at 1; Optax, as here, at 0.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass
 from typing import Literal
 
 import torch
 from torch import Tensor
 
-from plasticbench.learning.optimizer import BaseSettings, FlatParameters
+from plasticbench.learning.optimizer import BaseSettings, FlatParameters, completed
 from plasticbench.learning.optimizers._elementwise import Elementwise
 from plasticbench.settings import HalfOpenFraction, NonNegativeFloat, PositiveFloat, Settings
 
@@ -39,8 +39,7 @@ class Config(Settings):
 
     def build(self, network: FlatParameters, base: BaseSettings) -> PopulationRMSprop:
         """The optimizer of all parameters."""
-        missing = [field.name for field in fields(self) if getattr(self, field.name) is None]
-        return PopulationRMSprop(network, replace(self, **{name: getattr(base, name) for name in missing}))
+        return PopulationRMSprop(network, completed(self, base))
 
 
 PRESETS = {

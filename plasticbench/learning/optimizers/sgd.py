@@ -7,12 +7,12 @@ is decoupled.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
-from plasticbench.learning.optimizer import BaseSettings, FlatParameters
+from plasticbench.learning.optimizer import BaseSettings, FlatParameters, completed
 from plasticbench.learning.optimizers._elementwise import Elementwise
 from plasticbench.settings import HalfOpenFraction, NonNegativeFloat, PositiveFloat, Settings
 
@@ -27,8 +27,7 @@ class Config(Settings):
 
     def build(self, network: FlatParameters, base: BaseSettings) -> PopulationSGD:
         """The optimizer of all parameters."""
-        missing = [field.name for field in fields(self) if getattr(self, field.name) is None]
-        return PopulationSGD(network, replace(self, **{name: getattr(base, name) for name in missing}))
+        return PopulationSGD(network, completed(self, base))
 
 
 PRESETS = {"clean": Config(), "momentum": Config(momentum=0.9)}

@@ -20,7 +20,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from plasticbench.learning.optimizer import BaseSettings, FlatParameters
+from plasticbench.learning.optimizer import BaseSettings, FlatParameters, completed
 from plasticbench.learning.optimizers import adam
 from plasticbench.settings import HalfOpenFraction, NonNegativeFloat, PositiveFloat, Settings
 
@@ -46,14 +46,7 @@ class Config(Settings):
 
     def build(self, network: FlatParameters, base: BaseSettings) -> PopulationTRAC:
         """The optimizer of all parameters."""
-        settings = adam.Config(
-            learning_rate=self.learning_rate,
-            beta1=self.beta1,
-            beta2=self.beta2,
-            eps=self.eps,
-            weight_decay=self.weight_decay,
-        )
-        return PopulationTRAC(network, self, settings.completed(base))
+        return PopulationTRAC(network, self, completed(adam.Config.within(self), base))
 
 
 PRESETS = {"clean": Config()}

@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, replace
 from typing import Annotated, Any, Literal
 
 import numpy as np
@@ -20,7 +20,7 @@ import torch
 from torch import Tensor
 from torch.linalg import vector_norm
 
-from plasticbench.learning.optimizer import BaseSettings, FlatParameters
+from plasticbench.learning.optimizer import BaseSettings, FlatParameters, completed
 from plasticbench.seeding import Streams
 from plasticbench.settings import Ge, HalfOpenFraction, NonNegativeFloat, PerMember, PositiveFloat, Settings
 
@@ -56,11 +56,7 @@ class Config(Settings):
 
     def build(self, network: FlatParameters, base: BaseSettings) -> PopulationUPGD:
         """The optimizer of all parameters."""
-        completed = copy.copy(self)  # not replace, which would check again what may be tensors by now
-        for field in fields(self):
-            if getattr(self, field.name) is None:
-                object.__setattr__(completed, field.name, getattr(base, field.name))
-        return PopulationUPGD(network, completed)
+        return PopulationUPGD(network, completed(self, base))
 
 
 _CODE = Config(maximum="uncorrected", step_factor=2.0)
