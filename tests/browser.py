@@ -64,7 +64,7 @@ class Page:
         await self.until(f"!!({element})")
         await self.value(f"({element}).scrollIntoView({{block: 'center'}})")
         script = f"(box => [box.x + box.width / 2, box.y + box.height / 2])(({element}).getBoundingClientRect())"
-        x, y = await self.value(script)
+        x, y = await self.until(script)  # a page that draws itself anew may have taken it away meanwhile
         for kind in ("mouseMoved", "mousePressed", "mouseReleased"):
             await self.call("Input.dispatchMouseEvent", type=kind, x=x, y=y, button="left", clickCount=1)
 

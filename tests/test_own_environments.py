@@ -1,7 +1,9 @@
 """``task: "mymodule:MyEnv-v0"``: where such a module is found, how it travels, and what is said where it is not."""
 
+import os
 import subprocess
 import sys
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -167,6 +169,48 @@ def test_a_module_travels_with_a_job_to_the_place_beside_its_benchmark_file(tmp_
     with _working_dir(file, _own_modules.archive(benchmark.modules)) as folder:
         assert sorted(path.name for path in (folder / "configs").iterdir()) == ["mine.py", "own.yaml"]
         assert (folder / "configs/mine.py").read_bytes() == (tmp_path / "mine.py").read_bytes()
+
+
+OPENS = """
+import sys
+from plasticbench.envs import _own_modules
+_own_modules.open_archive(sys.stdin.buffer.read(int(sys.argv[1])))
+print(_own_modules.folders()[0], flush=True)
+sys.stdin.read()
+"""
+
+
+def _opened(data: bytes) -> tuple[subprocess.Popen[bytes], Path]:
+    """A process that has opened this archive and lives, and its folder, dated two minutes back."""
+    command = [sys.executable, "-c", OPENS, str(len(data))]
+    process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE)
+    assert process.stdin
+    assert process.stdout
+    process.stdin.write(data)
+    process.stdin.flush()
+    folder = Path(process.stdout.readline().decode().strip())
+    os.utime(folder, (time.time() - 120,) * 2)
+    return process, folder
+
+
+def test_the_folder_of_a_killed_process_is_removed_by_the_next_and_that_of_a_living_one_is_kept(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("TMPDIR", str(tmp_path))
+    module = write_module(tmp_path)
+    data = _own_modules.archive(load(write_file(tmp_path)).modules)
+    (killed, left), (living, used) = _opened(data), _opened(data)
+    killed.kill()
+    killed.communicate()
+    assert (left / module.name).exists()
+    third, last = _opened(data)
+    assert not left.exists()
+    assert (used / module.name).exists()
+    for process in (living, third):
+        process.communicate()
+        assert process.returncode == 0
+    assert not used.exists()
+    assert not last.exists()
 
 
 def test_installed_modules_stay_where_they_are(tmp_path: Path) -> None:

@@ -5,12 +5,14 @@ import os
 import signal
 import sqlite3
 import time
+from pathlib import Path
 
 import pytest
 from own_environments import write_file, write_module
 from small_runs import facts, small
 from test_runner import _children, _finish, _plan, _start, _write
 
+from plasticbench.analysis.not_finite import MARK
 from plasticbench.records import read_records
 
 pytestmark = [pytest.mark.ray, pytest.mark.slow]
@@ -67,11 +69,29 @@ def test_native_and_rllib_agents_share_a_run_whose_processes_may_die(tmp_path):
     assert sorted(tag for (tag,) in tags) == ["dqn", "rllib DQN"]
 
 
-def test_what_is_wrong_with_an_environment_is_said_and_not_that_rllib_could_not_step_it(tmp_path):
-    write_module(tmp_path, deliver="return np.full(3, np.nan if self.age == 10 else 0.5, np.float32)")
+def _run_on_own(folder: Path, deliver: str) -> tuple[int, str]:
+    """A short run of RLlib's DQN on an environment that delivers such observations."""
+    write_module(folder, deliver=f"return {deliver}")
     agent = {name: value for name, value in RLLIB.items() if name != "num_learners"}
     evaluation = {"every_steps": 100, "episodes": 1}
-    config = write_file(tmp_path, {"kwargs": {"length": 50}}, agent=agent, evaluation=evaluation)
-    code, output = _finish(_start("run", config, "--out", tmp_path / "run"), timeout_s=500)
+    config = write_file(folder, {"kwargs": {"length": 50}}, agent=agent, evaluation=evaluation)
+    code, output = _finish(_start("run", config, "--out", folder / "run"), timeout_s=500)
+    return code, " ".join(output.split())
+
+
+def test_what_is_wrong_with_an_environment_is_said_and_not_that_rllib_could_not_step_it(tmp_path):
+    code, output = _run_on_own(tmp_path, "np.zeros(4 if self.age == 10 else 3, np.float32)")
     assert code == 1
-    assert "mine:Mine-v0, seed 0, step 9: entry 0 of the observation is nan" in " ".join(output.split())
+    promised = "its observation_space promises shape (3,), and shape (4,) came"
+    assert f"mine:Mine-v0, seed 0, step 9: {promised}" in output
+
+
+def test_an_observation_that_is_not_finite_marks_the_trial_of_rllib_as_it_does_ours(tmp_path):
+    code, output = _run_on_own(tmp_path, "np.full(3, np.nan if self.age == 10 else 0.5, np.float32)")
+    assert code == 0
+    assert "1 of 1" in output
+    (trial,) = _plan(tmp_path / "run").trials
+    records = list(read_records(tmp_path / "run" / "records" / f"{trial.id}.jsonl"))
+    assert [r.name for r in records if r.name.startswith(MARK)] == [f"{MARK}observation 0 of environment 0"]
+    rows = json.loads((tmp_path / "run" / "report" / "leaderboard.json").read_text())["rows"]
+    assert {row["not_finite_trials"] for row in rows} == {1}

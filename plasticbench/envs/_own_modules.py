@@ -7,20 +7,25 @@ from them in turn is taken along; packages that are installed are not.
 from __future__ import annotations
 
 import atexit
+import fcntl
 import importlib
 import io
+import os
 import shutil
 import sys
 import tempfile
+import time
 import zipfile
 from collections.abc import Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from functools import cache
 from pathlib import Path
 
 _folders: list[Path] = []
 _brought: dict[str, tuple[Path, tuple[Path, ...]]] = {}  # top-level name -> its file or folder, and what was searched
 _SKIPPED = ("__pycache__", ".")
+_PREFIX = "plasticbench-modules-"
+_YOUNG_S = 60.0
 _ALWAYS = (1980, 1, 1, 0, 0, 0)  # so that the same files make the same archive
 
 
@@ -101,11 +106,29 @@ def _files(place: Path) -> list[Path]:
 
 @cache
 def open_archive(data: bytes) -> None:
-    """From now on ``on_path`` has what an ``archive`` holds, in a temporary folder that this process removes."""
-    folder = tempfile.mkdtemp(prefix="plasticbench-modules-")
+    """From now on ``on_path`` has what an ``archive`` holds, in a temporary folder.
+
+    This process removes it at its end; if it is killed, the next process that opens an archive does.
+    """
+    _remove_abandoned()
+    folder = tempfile.mkdtemp(prefix=_PREFIX)
     atexit.register(shutil.rmtree, folder, ignore_errors=True)
+    fcntl.flock(os.open(folder, os.O_RDONLY), fcntl.LOCK_SH)  # for as long as this process lives
     unpack(data, Path(folder))
     _folders.append(Path(folder).resolve())
+
+
+def _remove_abandoned() -> None:
+    """Removes folders whose process lives no more. The youngest are left: theirs may not hold it yet."""
+    for folder in Path(tempfile.gettempdir()).glob(f"{_PREFIX}*"):
+        with suppress(OSError):  # it is in use, another user's, or was removed meanwhile
+            if time.time() - folder.stat().st_mtime > _YOUNG_S:
+                descriptor = os.open(folder, os.O_RDONLY | os.O_NOFOLLOW)
+                try:
+                    fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                    shutil.rmtree(folder)
+                finally:
+                    os.close(descriptor)
 
 
 def unpack(data: bytes, folder: Path) -> None:
