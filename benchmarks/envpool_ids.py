@@ -9,10 +9,13 @@ from __future__ import annotations
 
 import argparse
 import json
+import os
+import signal
 import time
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
+from contextlib import suppress
 from multiprocessing import get_context
 from typing import Any
 
@@ -20,6 +23,8 @@ import numpy as np
 
 from plasticbench.contracts.task import DiscreteActions, EnvSpec
 from plasticbench.envs.envpool import Config, groups
+
+_TIMEOUT_S = 120.0
 
 
 def random_actions(spec: EnvSpec, seed: int, steps: int) -> np.ndarray:
@@ -63,18 +68,44 @@ def walk(task: str, steps: int) -> dict[str, Any]:
     return {"task": task, **outcome, "seconds": round(time.perf_counter() - start, 2)}
 
 
+class Walker:
+    """A process that walks tasks, with all that EnvPool starts in it: games of VizDoom outlive whoever started them."""
+
+    def __init__(self) -> None:
+        """Starts it, as the leader of a group of its own."""
+        self._pool = ProcessPoolExecutor(1, get_context("spawn"), initializer=os.setsid)
+        self._pid = self._pool.submit(os.getpid).result()
+
+    def walk(self, task: str, steps: int) -> dict[str, Any]:
+        """As ``walk``. Raises ``TimeoutError`` for what does not end; a task's death may go unnoticed until then."""
+        return self._pool.submit(walk, task, steps).result(timeout=_TIMEOUT_S)
+
+    def kill(self) -> None:
+        """Ends all of it."""
+        with suppress(ProcessLookupError):
+            os.killpg(self._pid, signal.SIGKILL)
+        self._pool.shutdown(wait=False, cancel_futures=True)
+
+
 def walk_all(tasks: Sequence[str], steps: int) -> Iterator[dict[str, Any]]:
     """One result per task; a task that kills its process is one that died."""
-    pool = None
-    for task in tasks:
-        pool = pool or ProcessPoolExecutor(1, get_context("spawn"))
-        try:
-            yield pool.submit(walk, task, steps).result()
-        except BrokenProcessPool:
-            pool = None
-            yield {"task": task, "outcome": "died", "reason": "its process was killed"}
-        except Exception as error:
-            yield {"task": task, "outcome": "raised", "reason": f"{type(error).__name__}: {error}"}
+    walker = Walker()
+    try:
+        for task in tasks:
+            try:
+                yield walker.walk(task, steps)
+            except (BrokenProcessPool, TimeoutError):
+                yield {
+                    "task": task,
+                    "outcome": "died",
+                    "reason": f"its process was killed, or hung for {_TIMEOUT_S:g} s",
+                }
+                walker.kill()
+                walker = Walker()
+            except Exception as error:
+                yield {"task": task, "outcome": "raised", "reason": f"{type(error).__name__}: {error}"}
+    finally:
+        walker.kill()
 
 
 def main() -> None:
