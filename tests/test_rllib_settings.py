@@ -29,6 +29,8 @@ def rllib(agent=AGENT, **changes):
         ({"noisy": True}, "agent.config.noisy: cannot be set"),
         ({"num_atoms": 51}, "agent.config.num_atoms: cannot be set"),
         ({"lr": [[0, 1e-3], [1000, 1e-4]]}, "agent.config.lr: must be one number above 0"),
+        ({"gamma": 1.5}, "agent.config.gamma: must be one number above 0 and at most 1, got 1.5"),
+        ({"tau": 7}, "agent.config.tau: must be one number above 0 and at most 1, got 7"),
         ({"lr": 0}, "agent.config.lr: must be one number above 0"),
         ({"lerning_rate": 1}, "agent.config.lerning_rate: no setting that resets"),
         ({"gama": 0.9}, "Did you mean 'gamma'"),

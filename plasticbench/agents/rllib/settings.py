@@ -15,7 +15,7 @@ from plasticbench.contracts.task import Demands
 from plasticbench.plugins import did_you_mean
 
 _BOTH: dict[str, Any] = {
-    "gamma": "rate",
+    "gamma": "share",
     "grad_clip": "rate",
     "grad_clip_by": ("value", "norm", "global_norm"),
     "n_step": "count",
@@ -23,7 +23,7 @@ _BOTH: dict[str, Any] = {
     "replay_buffer_config": "buffer",
     "rollout_fragment_length": "count",
     "target_network_update_freq": "steps",
-    "tau": "rate",
+    "tau": "share",
     "train_batch_size_per_learner": "count",
     "training_intensity": "rate",
 }
@@ -136,6 +136,7 @@ def _rule(kind: Any, value: Any) -> str | None:
         return None if value in kind else f"one of {', '.join(kind)}"
     rules: dict[str, tuple[bool, str]] = {
         "rate": (number and value > 0, "one number above 0 (a schedule's place is not saved)"),
+        "share": (number and 0 < value <= 1, "one number above 0 and at most 1"),
         "number": (number, "a number"),
         "count": (whole and value >= 1, "a whole number of at least 1"),
         "steps": (whole and value >= 0, "a whole number of agent steps, 0 or more"),
