@@ -5,6 +5,9 @@ from __future__ import annotations
 import re
 from urllib.parse import unquote
 
+URI_VARIABLE = "PLASTICBENCH_TRACKING_URI"
+"""Instead of ``--tracking-uri``, where a shell's history or a list of processes must not show a password."""
+
 _HIDDEN = "***"
 _URI = re.compile(r"\b[A-Za-z][A-Za-z0-9+.-]*://[^\s'\"`<>]*")
 _SCHEME = re.compile(r"\s*([A-Za-z][A-Za-z0-9+.-]*)://")

@@ -8,6 +8,7 @@ import time
 from pathlib import Path
 
 import pytest
+import requests
 import yaml
 from own_environments import forgotten, write_file, write_module
 from ray_nodes import RayNodes, free_port, ray_nodes
@@ -93,6 +94,18 @@ def test_a_module_of_ones_own_travels_with_a_job_to_nodes_that_have_none_of_it(n
         for segment in plan.segments:
             SegmentRun(tmp_path / "reference", segment, own).run()
     assert facts(out, RunDirectory(out).plan()) == facts(tmp_path / "reference", plan)
+
+
+def test_a_password_in_the_tracking_uri_reaches_the_job_and_no_page_of_ray(nodes, tmp_path):
+    config, secret = _write(tmp_path / "small.yaml"), "S3cret-0f-alice"
+    uri = f"postgresql://alice:{secret}@127.0.0.1:9/m"
+    where = ("--address", nodes.dashboard, "--out", tmp_path / "run")
+    code, output = _plasticbench(nodes, "submit", config, *where, "--tracking-uri", uri)
+    assert code == 2, output
+    assert "postgresql://***@127.0.0.1:9/m" in output
+    jobs = requests.get(f"{nodes.dashboard}/api/jobs/", timeout=60).text
+    assert "PLASTICBENCH_TRACKING_URI" in jobs
+    assert secret not in jobs + output
 
 
 def test_a_stopped_job_goes_on_when_it_is_submitted_again(nodes, tmp_path):

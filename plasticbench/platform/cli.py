@@ -23,6 +23,7 @@ from plasticbench.platform import shipped
 from plasticbench.platform.jobs_commands import Dashboard, follow_job, jobs_app, say_how_to_follow
 from plasticbench.platform.literal import LiteralConsole, visible
 from plasticbench.platform.terminal import FAILED, no_warning, out, people_errors, styled, warn
+from plasticbench.uris import URI_VARIABLE
 
 if TYPE_CHECKING:
     from plasticbench.platform.planning.disk import DiskUse
@@ -45,8 +46,9 @@ Overrides = Annotated[list[str] | None, typer.Option("--set", help="Change a set
 Address = Annotated[
     str | None, typer.Option(help="Ray cluster to join; default: RAY_ADDRESS, else a Ray of its own on this machine.")
 ]
-Uri = Annotated[str | None, typer.Option(help="MLflow store or server; default: mlflow.db in the run directory.")]
-SameUri = Annotated[str | None, typer.Option(help="MLflow store or server; default: the one that the run began with.")]
+_URI_HELP = "MLflow store or server; default: "
+Uri = Annotated[str | None, typer.Option(envvar=URI_VARIABLE, help=f"{_URI_HELP}mlflow.db in the run directory.")]
+SameUri = Annotated[str | None, typer.Option(envvar=URI_VARIABLE, help=f"{_URI_HELP}the one that the run began with.")]
 UriToo = Annotated[str | None, typer.Option(help="Also bring this MLflow store or server up to date; default: none.")]
 Quiet = Annotated[bool, typer.Option("--quiet", help="Print nothing but errors.")]
 Repair = Annotated[
@@ -360,7 +362,6 @@ def submit(
         _require_absolute(out_dir)
         benchmark = load(config, set_ or [], warn)
         options = [part for setting in set_ or [] for part in ("--set", setting)]
-        options += [] if tracking_uri is None else ["--tracking-uri", tracking_uri]
         options += ["--quiet"] if quiet else []
         from plasticbench.platform.cluster import jobs
 
@@ -368,7 +369,9 @@ def submit(
             from plasticbench.envs import _own_modules
 
             modules = _own_modules.archive(benchmark.modules)
-            job_id = jobs.submit(client, config, benchmark.name, out_dir, options, modules)
+            job_id = jobs.submit(
+                client, config, benchmark.name, out_dir, options, tracking_uri=tracking_uri, modules=modules
+            )
     out.print(f"Submitted {job_id}.", highlight=False, soft_wrap=True)
     if wait:
         follow_job(address, job_id)

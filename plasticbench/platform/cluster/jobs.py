@@ -23,10 +23,11 @@ from ray.job_submission import JobDetails, JobStatus, JobSubmissionClient
 import plasticbench
 from plasticbench.envs._own_modules import unpack
 from plasticbench.platform.definition.parsing import BenchmarkError
-from plasticbench.uris import shown, without_secrets
+from plasticbench.uris import URI_VARIABLE, shown, without_secrets
 
 _CONNECT_TIMEOUT_S = 5.0
 _RECONNECT_PAUSE_S = 1.0
+_URI_FILE = "tracking_uri"
 _STOPPED = 130
 # Between SIGTERM and SIGKILL: every population commits what it has. Ray's default is 3.
 _STOP_WAIT_S = 60
@@ -91,17 +92,32 @@ def _overriding_environment(address: str) -> Iterator[None]:
 
 
 def submit(
-    client: JobSubmissionClient, config: Path, name: str, out: str, options: Sequence[str], modules: bytes = b""
+    client: JobSubmissionClient,
+    config: Path,
+    name: str,
+    out: str,
+    options: Sequence[str],
+    *,
+    tracking_uri: str | None = None,
+    modules: bytes = b"",
 ) -> str:
     """Starts ``plasticbench run`` of a checked benchmark file on the cluster; returns the job's id.
 
-    ``modules`` is an archive of those that its environments come from.
+    ``modules`` is an archive of those that its environments come from. A ``tracking_uri`` with a secret stands in a
+    file that travels with the job, since Ray shows a job's command and variables to whoever sees the dashboard.
     """
     job_id = f"plasticbench-{re.sub(r'[^a-z0-9]+', '-', name.lower()).strip('-')}-{uuid.uuid4().hex[:8]}"
     arguments = ["run", f"configs/{config.name}", "--address", "auto", "--out", out, *options]
+    is_secret = tracking_uri is not None and shown(tracking_uri) != tracking_uri
+    if tracking_uri is not None and not is_secret:
+        arguments += ["--tracking-uri", tracking_uri]
     with _working_dir(config, modules) as folder:
+        command = with_rays_python(["-m", "plasticbench.platform", *arguments])
+        if tracking_uri is not None and is_secret:
+            (folder / _URI_FILE).write_text(tracking_uri)
+            command = f'{URI_VARIABLE}="$(cat {_URI_FILE})"; export {URI_VARIABLE}; {command}'
         client.submit_job(
-            entrypoint=with_rays_python(["-m", "plasticbench.platform", *arguments]),
+            entrypoint=command,
             submission_id=job_id,
             runtime_env={
                 "working_dir": str(folder),
