@@ -6,7 +6,7 @@ INSTALLED := $(VENV)/.installed
 
 LOWEST := .venv-lowest
 
-.PHONY: setup demo test test-slow test-lowest check docs lock clean
+.PHONY: setup demo test test-slow test-compose test-lowest check docs lock clean
 
 setup: $(INSTALLED)
 
@@ -20,10 +20,14 @@ demo: $(INSTALLED)
 	$(BIN)/plasticbench run configs/quickstart.yaml --out runs/quickstart
 
 test: $(INSTALLED)
-	$(BIN)/python -m pytest -n 2 -m "not slow"
+	$(BIN)/python -m pytest -n 2 -m "not slow and not compose"
 
 test-slow: $(INSTALLED)
 	$(BIN)/python -m pytest -m slow
+
+# The compose cluster in containers, for an hour at most: needs Docker with its compose plugin, and root.
+test-compose: $(INSTALLED)
+	$(BIN)/python -m pytest -m compose -s
 
 # The lowest versions that pyproject.toml allows, in an environment of their own.
 test-lowest:
@@ -31,7 +35,7 @@ test-lowest:
 	$(PYTHON) .ci/lowest.py > $(LOWEST)/requirements.txt
 	$(LOWEST)/bin/pip install --quiet --disable-pip-version-check -r $(LOWEST)/requirements.txt
 	$(LOWEST)/bin/pip install --quiet --disable-pip-version-check --no-deps -e .
-	$(LOWEST)/bin/python -m pytest -n 2 -m "not slow" -W ignore::DeprecationWarning  # of old libraries by new ones
+	$(LOWEST)/bin/python -m pytest -n 2 -m "not slow and not compose" -W ignore::DeprecationWarning  # of old libraries by new ones
 
 check: $(INSTALLED)
 	$(BIN)/ruff format --check .

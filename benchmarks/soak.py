@@ -92,11 +92,11 @@ def recorded(run_dir: Path) -> list[Sample]:
     )
 
 
-def mirrored(run_dir: Path) -> list[Sample]:
-    """The whole history of a run directory's trials, asked from the MLflow server."""
+def mirrored(run_dir: Path, address: str = MLFLOW_ADDRESS) -> list[Sample]:
+    """The whole history of a run directory's trials, asked from the MLflow server at ``address``."""
     from mlflow import MlflowClient
 
-    client = MlflowClient(MLFLOW_ADDRESS)
+    client = MlflowClient(address)
     experiments = [experiment.experiment_id for experiment in client.search_experiments()]
     condition = f"tags.`plasticbench.run` = '{(run_dir / 'run_id').read_text()}'"
     return sorted(
