@@ -225,6 +225,10 @@ def test_every_plugin_with_defaults_and_presets_survives_the_round_trip(group: s
         ({"probes__kinds": ["dormant"]}, "bench.yaml: probes.kinds.0.kind: no probes plug-in is called 'dormant'"),
         ({"probes__kinds": ["srank", "srank"]}, "bench.yaml: probes.kinds: each measurement must be listed once"),
         ({"probes__probes": []}, "bench.yaml: probes.probes: there is no such setting."),
+        (
+            {"methods__b": {"kind": "fire", "layers": "cnv*", "at": [0.5]}},
+            "methods.b.layers: must select at least one layer of fc1 (encoder), ",
+        ),
         ({"methods__b": {"kind": "full_reset"}}, "methods.b: would never act: give it 'at', 'every' or 'when'"),
         ({"methods__b": {"kind": "fire", "at": [1.5]}}, "methods.b.at: each fraction of the budget must lie strictly"),
         (

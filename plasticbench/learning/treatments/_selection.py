@@ -48,6 +48,16 @@ def _matches(layer: LayerState, layers: str) -> bool:
             return any(fnmatchcase(name, pattern) for name in (layer.name, *layer.also))
 
 
+def require_selected(specs: Sequence[LayerSpec], layers: str) -> None:
+    """Raises ``ValueError`` naming the layers if a selector would choose none of a network that is yet to be built."""
+    mixing = [spec for spec in specs if not spec.is_norm]
+    if layers not in ("all", "hidden") and not any(
+        spec.role == layers if layers in ("encoder", "head") else fnmatchcase(spec.name, layers) for spec in mixing
+    ):
+        known = ", ".join(f"{spec.name} ({spec.role})" for spec in mixing)
+        raise ValueError(f"layers: must select at least one layer of {known}, got {layers!r}")
+
+
 def inert_rest(specs: Sequence[LayerSpec], layers: str) -> dict[str, str]:
     """``rest`` where a selector leaves no layer of such a network."""
     mixing = [spec for spec in specs if not spec.is_norm]

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from plasticbench.contracts.treatment import Family, Hook, hooks_of
+from plasticbench.learning.treatments._selection import require_selected
 from plasticbench.platform.definition.benchmark import Benchmark, Environment
 from plasticbench.platform.definition.method import Method, Part
 from plasticbench.platform.definition.parsing import Problems
@@ -29,8 +30,11 @@ def check_structures(environment: Environment, method: Method, problems: Problem
                     layers = part.chosen.config.layers(layers)
         for part, key in _keyed(method):
             if part.family == "treatments" and _concerns(part, network):
+                config = part.chosen.config
                 with problems.caught(key):
-                    getattr(part.chosen.config, "fits", lambda layers: None)(layers)
+                    if isinstance(selector := getattr(config, "layers", None), str):
+                        require_selected(layers, selector)
+                    getattr(config, "fits", lambda layers: None)(layers)
 
 
 def check_parts(benchmark: Benchmark, method: Method, problems: Problems) -> None:
