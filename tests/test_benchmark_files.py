@@ -52,6 +52,13 @@ def test_overrides_reach_nested_settings_lists_and_absent_sections(tmp_path: Pat
     assert benchmark.seeds == (7, 9)
 
 
+def test_an_override_reaches_a_method_whose_name_has_dots(tmp_path: Path) -> None:
+    dotted = "methods: {none: {kind: none}, none.v1: {kind: shrink_perturb, keep: 0.5, at: [0.5]}}"
+    text = YAML.replace("methods: {none: {kind: none}}", dotted)
+    benchmark = load(write(tmp_path, text), ["methods.none.v1.keep=0.25"])
+    assert benchmark.method("none.v1").parts[0].chosen.config.keep == 0.25
+
+
 @pytest.mark.parametrize(
     ("override", "message"),
     [

@@ -69,14 +69,15 @@ def parse_yaml(text: str) -> Any:
 def apply_override(data: Any, override: str) -> None:
     """Writes ``dotted.key=value`` into nested data; the value is YAML, list items are named by their index.
 
-    Sections that are absent are created: whether their names are right is decided by the validation that follows.
+    A name that has dots itself, as a method's may, is found as it stands. Sections that are absent are created: whether
+    their names are right is decided by the validation that follows.
     """
     path, equals, text = override.partition("=")
     if not equals or not all(parts := path.strip().split(".")):
         raise ValueError(f"--set: must have the form dotted.key=value, got {override!r}")
-    *parents, last = parts
+    *parents, last = _names(data, parts)
     for depth, part in enumerate(parents):
-        data = _descend(data, part, ".".join(parts[:depth]))
+        data = _descend(data, part, ".".join(parents[:depth]))
     if isinstance(data, list):
         data[_index(data, last, ".".join(parents))] = parse_yaml(text)
     elif isinstance(data, dict):
@@ -85,6 +86,21 @@ def apply_override(data: Any, override: str) -> None:
         raise ValueError(
             f"--set {path}: {'.'.join(parents)} holds the single value {data!r} and has no settings inside"
         )
+
+
+def _names(data: Any, parts: Sequence[str]) -> list[str]:
+    """The parts of a dotted key, with those put together that are one name in the data."""
+    names = []
+    while parts:
+        lengths = range(len(parts), 1, -1) if isinstance(data, dict) else ()
+        length = next((length for length in lengths if ".".join(parts[:length]) in data), 1)
+        names.append(".".join(parts[:length]))
+        parts = parts[length:]
+        if isinstance(data, dict):
+            data = data.get(names[-1])
+        else:
+            data = data[int(names[-1])] if isinstance(data, list) and names[-1] in map(str, range(len(data))) else None
+    return names
 
 
 def _descend(data: Any, part: str, path: str) -> Any:
