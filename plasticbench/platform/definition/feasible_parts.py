@@ -22,7 +22,16 @@ def check_events(benchmark: Benchmark, environment: Environment, method: Method,
 
 def check_structures(environment: Environment, method: Method, problems: Problems) -> None:
     """Notes structures, and treatments that say what they need, which do not fit the networks of an agent."""
-    for network, layers in method.agent_config.layers(environment.config.spec).items():
+    built = method.agent_config.layers(environment.config.spec)
+    for part, key in _keyed(method):
+        if part.family != "treatments" and built and not any(_concerns(part, network) for network in built):
+            whole = " or ".join(("all", *built))
+            problems.add(
+                f"{key}.networks",
+                f"{part.kind!r} is what a whole network is built with, and {part.networks!r} is a part of one. Say "
+                f"{whole}",
+            )
+    for network, layers in built.items():
         for part, key in _keyed(method):
             if part.family == "structures" and _concerns(part, network):
                 with problems.caught(key):
