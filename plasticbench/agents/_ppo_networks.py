@@ -14,9 +14,7 @@ from typing import Any
 from plasticbench.contracts.task import BoxActions, EnvSpec
 from plasticbench.learning.layers import LayerSpec
 
-HEADS = {"actor": frozenset({"policy", "mean", "log_std"}), "critic": frozenset({"value"})}
-"""The layers of a shared network that belong to one of both alone."""
-
+_HEADS = ("policy", "mean", "log_std", "value")
 _HIDDEN_GAIN, _POLICY_GAIN, _VALUE_GAIN = math.sqrt(2), 0.01, 1.0
 
 
@@ -45,6 +43,12 @@ def shared_layers(network: Any, spec: EnvSpec) -> list[LayerSpec]:
     """The actor's layers, and beside its outputs ``value``, which reads what they read."""
     *_, value = critic_layers(network, spec)
     return [*actor_layers(network, spec), value._replace(wiring="sibling")]
+
+
+def head_layers(network: Any, spec: EnvSpec) -> dict[str, list[LayerSpec]]:
+    """The layers of a shared network that are the actor's or the critic's alone."""
+    *actor, value = (layer for layer in shared_layers(network, spec) if layer.name in _HEADS)
+    return {"actor": actor, "critic": [value]}
 
 
 def _hidden(layers: Sequence[LayerSpec]) -> list[LayerSpec]:

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from plasticbench.contracts.treatment import Family, Hook, hooks_of
+from plasticbench.learning.treatments._selection import require_selection
 from plasticbench.platform.definition.benchmark import Benchmark, Environment
 from plasticbench.platform.definition.method import Method, Part
 from plasticbench.platform.definition.parsing import Problems
@@ -31,7 +32,7 @@ def check_structures(environment: Environment, method: Method, problems: Problem
                 f"{part.kind!r} is what a whole network is built with, and {part.networks!r} is a part of one. Say "
                 f"{whole}",
             )
-    for network, layers in built.items():
+    for network, layers in {**built, **sections(method, environment)}.items():
         for part, key in _keyed(method):
             if part.family == "structures" and _concerns(part, network):
                 with problems.caught(key):
@@ -40,6 +41,14 @@ def check_structures(environment: Environment, method: Method, problems: Problem
             if part.family == "treatments" and _concerns(part, network):
                 with problems.caught(key):
                     getattr(part.chosen.config, "fits", lambda layers: None)(layers)
+                    if isinstance(selector := getattr(part.chosen.config, "layers", None), str):
+                        require_selection(layers, selector)
+
+
+def sections(method: Method, environment: Environment) -> Mapping[str, Sequence[Any]]:
+    """Layers of an agent's networks on which treatments may be placed alone, by name."""
+    agent: Any = method.agent_config
+    return agent.sections(environment.config.spec) if hasattr(agent, "sections") else {}
 
 
 def check_parts(benchmark: Benchmark, method: Method, problems: Problems) -> None:
