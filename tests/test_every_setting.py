@@ -62,6 +62,19 @@ SAC: dict[str, Any] = COMMON | {
     },
     "methods": {"none": {"kind": "none"}},
 }
+PPO: dict[str, Any] = DQN | {
+    "agent": {
+        "kind": "ppo",
+        "network": {"kind": "mlp", "hidden": [8], "initializer": "orthogonal"},
+        "critic_network": {"kind": "mlp", "hidden": [8], "initializer": "orthogonal"},
+        "learning_rate": 0.05,
+        "rollout_steps": 24,
+        "epochs": 3,
+        "minibatches": 2,
+        "ratio_clip": 0.05,
+        "value_clip": 0.05,
+    },
+}
 MINATAR = DQN | {"environments": [{"kind": "minatar", "task": "Breakout-MinAtar"}]}
 ATARI = DQN | {"environments": [{"kind": "atari", "task": "Pong", "num_envs": 2}], "budget_steps": 80}
 
@@ -95,6 +108,7 @@ BASES: dict[tuple[str, str], tuple[dict[str, Any], str, dict[str, Any]]] = {
     ("treatments", "nap"): (DQN, "methods.m.1", {}),  # behind a structure that it needs
     ("agents", "dqn"): (DQN, "agent", {}),
     ("agents", "sac"): (SAC, "agent", {}),
+    ("agents", "ppo"): (PPO, "agent", {}),
     ("networks", "mlp"): (DQN, "agent.network", {}),
     ("networks", "simba"): (DQN, "agent.network", {}),
     ("networks", "minatar_cnn"): (MINATAR, "agent.network", {}),
@@ -135,6 +149,7 @@ OTHERS: dict[tuple[str, str], list[Any]] = {
     ("dqn", "capacity_transitions"): [40],
     ("dqn", "evaluation_epsilon"): [0.9],
     ("sac", "capacity_transitions"): [40],
+    ("ppo", "target_kl"): [1e-6],
 }
 """Other values of fields whose type does not say enough."""
 ELSEWHERE = {

@@ -83,3 +83,38 @@ def temperature_loss(weight: Tensor, log_prob: Tensor, target_entropy: float) ->
     ``weight`` is alpha, or its logarithm. Falls with alpha where the policy is more random than the target.
     """
     return -weight * (log_prob.mean(dim=1) + target_entropy)
+
+
+def weighted_mean(values: Tensor, weight: Tensor) -> Tensor:
+    """Mean ``[M]`` of the rows of ``[M, B]`` that weigh something, 0 where none does."""
+    return (values * weight).sum(dim=1) / weight.sum(dim=1).clamp_min(1.0)
+
+
+def normalised(advantage: Tensor, weight: Tensor) -> Tensor:
+    """Advantages ``[M, B]`` with mean 0 and deviation 1 over the rows of each member that weigh something."""
+    centred = advantage - weighted_mean(advantage, weight).unsqueeze(1)
+    variance = (centred.square() * weight).sum(dim=1) / (weight.sum(dim=1) - 1).clamp_min(1.0)
+    return centred / (variance.sqrt().unsqueeze(1) + 1e-8)
+
+
+def clipped_policy_loss(log_ratio: Tensor, advantage: Tensor, clip: float, weight: Tensor) -> Tensor:
+    """PPO's objective, negative: ``max(-A r, -A clip(r, 1 - clip, 1 + clip))`` with ``r = exp(log_ratio)``: ``[M]``.
+
+    Schulman et al. 2017 (arXiv 1707.06347), eq. 7. All ``[M, B]``; the mean is over rows that weigh something.
+    """
+    ratio = log_ratio.exp()
+    loss = torch.maximum(-advantage * ratio, -advantage * ratio.clamp(1 - clip, 1 + clip))
+    return weighted_mean(loss, weight)
+
+
+def value_loss(value: Tensor, before: Tensor, target: Tensor, clip: float | None, weight: Tensor) -> Tensor:
+    """Half the squared error of values ``[M, B]``: ``[M]``.
+
+    With ``clip`` the larger of two errors counts, that of the value and that of the value held within ``clip`` of what
+    it was ``before`` (OpenAI baselines' ppo2).
+    """
+    error = (value - target).square()
+    if clip is not None:
+        held = before + (value - before).clamp(-clip, clip)
+        error = torch.maximum(error, (held - target).square())
+    return 0.5 * weighted_mean(error, weight)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping, Sequence
 from functools import cache
-from typing import Any
+from typing import Any, Generic, Protocol, TypeVar
 
 import numpy as np
 import torch
@@ -17,6 +17,7 @@ from plasticbench.agents._running_norm import RunningNorm
 from plasticbench.agents._silence import Silence, faults
 from plasticbench.agents._temperature import Temperature
 from plasticbench.agents._value_bound import ValueBound
+from plasticbench.contracts.learner import SavedReplay
 from plasticbench.contracts.network import NetworkView
 from plasticbench.contracts.task import EnvStep, World
 from plasticbench.contracts.treatment import Part, Report
@@ -25,13 +26,23 @@ from plasticbench.learning.trained import TrainedNetwork
 from plasticbench.learning.views import activations_of
 from plasticbench.seeding import Streams
 
+BatchT = TypeVar("BatchT")
+"""What an agent's probes and losses look at: rows of a replay, or of a rollout."""
 
-class PopulationAgent(ABC):
+
+class SilencedReplay(SavedReplay, Protocol):
+    """What was learnt from, of members of whom some may be silent."""
+
+    def silence(self, members: Sequence[int]) -> None:
+        """All that these members saw and did becomes zeros."""
+        ...
+
+
+class PopulationAgent(ABC, Generic[BatchT]):
     """M members with E environments each; arrays are shaped ``[M, E, ...]``."""
 
     streams: Sequence[Streams]
-    replay: PopulationReplay
-    clock: Clock
+    replay: SilencedReplay
     num_envs: int
     temperature: Temperature | None
     value_bound: ValueBound
@@ -54,22 +65,15 @@ class PopulationAgent(ABC):
         """Stores what followed ``action``."""
 
     @abstractmethod
-    def update(self, step: int) -> dict[str, Tensor]:
-        """One update of every member at clock ``step``; returns its metrics ``[M]``."""
-
     def learn(self, step: int) -> Iterator[dict[str, Tensor]]:
         """Makes the updates that are due when the clock reaches ``step``; yields each one's metrics ``[M]``."""
-        for _ in range(self.clock.updates(step, self.replay)):
-            metrics = self.update(step)
-            self._hold()
-            yield metrics
 
     @abstractmethod
-    def inputs(self, batch: Batch) -> dict[str, Tensor]:
+    def inputs(self, batch: BatchT) -> dict[str, Tensor]:
         """What each trained network reads of a batch, scaled or normalised: ``[M, N, ...]``."""
 
     @abstractmethod
-    def losses(self, batch: Batch) -> list[Tensor]:
+    def losses(self, batch: BatchT) -> list[Tensor]:
         """Each trained network's loss ``[M]`` on a batch; nothing random differs from one call to the next."""
 
     def view_name(self, network: str) -> str:
@@ -136,11 +140,11 @@ class PopulationAgent(ABC):
 
     # -- probes --------------------------------------------------------------------------------------------------
 
-    def probe_batch(self, uniforms: np.ndarray) -> Batch | None:
-        """A replay sample chosen by uniforms ``[M, N]``; ``None`` before there is any."""
-        return self.replay.sample(uniforms) if self.replay.sizes.min() > 0 else None
+    @abstractmethod
+    def probe_batch(self, uniforms: np.ndarray) -> BatchT | None:
+        """A sample of what it learns from, chosen by uniforms ``[M, N]``; ``None`` before there is any."""
 
-    def views(self, batch: Batch, previous: Mapping[str, Tensor] | None = None) -> tuple[NetworkView, ...]:
+    def views(self, batch: BatchT, previous: Mapping[str, Tensor] | None = None) -> tuple[NetworkView, ...]:
         """All networks and their targets as probes see them; ``previous`` maps networks to flat earlier weights."""
         inputs, gradients = self.inputs(batch), self._gradients(batch)
         online = tuple(
@@ -162,7 +166,7 @@ class PopulationAgent(ABC):
     def _target_name(self, network: str) -> str:
         return f"{network}_target"
 
-    def _gradients(self, batch: Batch) -> dict[str, Tensor]:
+    def _gradients(self, batch: BatchT) -> dict[str, Tensor]:
         """Flat, of each trained network."""
         with torch.enable_grad():
             losses = self.losses(batch)
@@ -182,10 +186,10 @@ class PopulationAgent(ABC):
             for name, values in trained.online.parameters.items()
         }
 
-    def treat(self, members: Sequence[int], index: int, step: int, batch: Batch | None) -> dict[str, Report]:
+    def treat(self, members: Sequence[int], index: int, step: int, batch: BatchT | None) -> dict[str, Report]:
         """The event of part ``index`` of the members' methods, by network, and its rule on their temperature."""
         rule = getattr(self.parts[members[0]][index].config, "temperature", "keep")
-        concerned = [trained for trained in self.trained if self.parts[members[0]][index].concerns(trained.name)]
+        concerned = [trained for trained in self.trained if trained.is_concerned(self.parts[members[0]][index])]
         samples = self._samples(batch) if batch is not None else {}
         reports = {
             trained.name: trained.parts.event(index, members, step, samples.get(trained.name)) for trained in concerned
@@ -195,7 +199,7 @@ class PopulationAgent(ABC):
         self._hold()
         return reports
 
-    def _samples(self, batch: Batch) -> dict[str, Sample]:
+    def _samples(self, batch: BatchT) -> dict[str, Sample]:
         """A replay sample as each network's treatments look at it."""
         inputs = self.inputs(batch)
         gradients = cache(lambda: self._gradients(batch))
@@ -230,8 +234,30 @@ class PopulationAgent(ABC):
         for streams, parent in zip(self.streams, parents, strict=True):
             streams.load_state_dict(plain["streams"][parent])
 
-    def close(self) -> None:  # noqa: B027 (nothing to free is the rule, not an omission)
+    def close(self) -> None:
         """There is nothing outside this process."""
+
+
+class ReplayAgent(PopulationAgent[Batch]):
+    """An agent that learns from a replay, at the pace of a clock."""
+
+    replay: PopulationReplay
+    clock: Clock
+
+    @abstractmethod
+    def update(self, step: int) -> dict[str, Tensor]:
+        """One update of every member at clock ``step``; returns its metrics ``[M]``."""
+
+    def learn(self, step: int) -> Iterator[dict[str, Tensor]]:
+        """Makes the updates that are due when the clock reaches ``step``; yields each one's metrics ``[M]``."""
+        for _ in range(self.clock.updates(step, self.replay)):
+            metrics = self.update(step)
+            self._hold()
+            yield metrics
+
+    def probe_batch(self, uniforms: np.ndarray) -> Batch | None:
+        """A replay sample chosen by uniforms ``[M, N]``; ``None`` before there is any."""
+        return self.replay.sample(uniforms) if self.replay.sizes.min() > 0 else None
 
 
 def _activations(trained: TrainedNetwork, inputs: Tensor) -> dict[str, Tensor]:

@@ -13,7 +13,7 @@ from torch import Tensor
 from plasticbench.agents import _effects
 from plasticbench.agents._clock import Clock
 from plasticbench.agents._losses import Loss, double_target, max_target, q_learning_loss
-from plasticbench.agents._population import PopulationAgent
+from plasticbench.agents._population import ReplayAgent
 from plasticbench.agents._replay import Batch, PopulationReplay, observations
 from plasticbench.agents._settings import ReplaySettings
 from plasticbench.agents._silence import Silence
@@ -219,7 +219,7 @@ def check(config: Config, spec: EnvSpec) -> None:
     _layers(config, spec)
 
 
-class DQN(PopulationAgent):
+class DQN(ReplayAgent):
     """M members in lockstep. ``act`` and ``observe`` take ``[M, E, ...]``; ``learn`` trains after each of them."""
 
     temperature = None  # actions are weighed by value alone

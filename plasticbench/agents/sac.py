@@ -15,7 +15,7 @@ from torch import Tensor
 from plasticbench.agents import _effects, _sac_orders
 from plasticbench.agents._clock import Clock
 from plasticbench.agents._losses import entropy_target, policy_loss, squared_loss
-from plasticbench.agents._population import PopulationAgent
+from plasticbench.agents._population import ReplayAgent
 from plasticbench.agents._replay import Batch, PopulationReplay, observations
 from plasticbench.agents._running_norm import RunningNorm
 from plasticbench.agents._sac_networks import actor_layers, box_actions, critic_layers
@@ -178,7 +178,7 @@ def check(config: Config, spec: EnvSpec) -> None:
     critic_layers(config.critic_network, spec)
 
 
-class SAC(PopulationAgent):
+class SAC(ReplayAgent):
     """M members in lockstep. ``act`` and ``observe`` take ``[M, E, ...]``; ``learn`` trains after each of them."""
 
     temperature: Temperature

@@ -130,7 +130,10 @@ class Agent(Learner, Protocol):
 class AgentConfig(Protocol):
     """``Config`` of an agent; ``agents/_settings.py`` has what most of them answer alike.
 
-    Its module may have ``check(config, spec)``, which raises ``ValueError`` if it cannot act in such environments.
+    Its module may have ``check(config, spec)``, which raises ``ValueError`` if it cannot act in such environments. It
+    may have ``fits(num_envs, budget_steps)``, which raises for numbers with which it would learn nothing, and
+    ``not_settings``: names of settings that others have, and why it has none; and ``sections(spec)``: by name the
+    layers of a network on which treatments may be placed alone.
     """
 
     @property

@@ -23,6 +23,7 @@ class Treated(Protocol):
     """A trained network as its treatments need it; ``TrainedNetwork`` is one."""
 
     name: str
+    sections: Mapping[str, frozenset[str]]
     streams: Sequence[Streams]
     online: PopulationNetwork
     target: PopulationNetwork | None
@@ -31,13 +32,22 @@ class Treated(Protocol):
         """New initial values of some members, drawn when they are read."""
         ...
 
-    def state_of(
-        self, members: slice, *, of: Literal["online", "target"] = "online", fresh: LazyDraw | None = None
-    ) -> NetworkState:
-        """The network of some members as treatments see it."""
+    def is_concerned(self, part: Part) -> bool:
+        """Whether a part acts on this network, or on a section of it."""
         ...
 
-    def clear_moments(self, members: slice, names: set[str] | None) -> None:
+    def state_of(
+        self,
+        members: slice,
+        *,
+        of: Literal["online", "target"] = "online",
+        fresh: LazyDraw | None = None,
+        section: str | None = None,
+    ) -> NetworkState:
+        """The network of some members, or a section of it, as treatments see it."""
+        ...
+
+    def clear_moments(self, members: slice, names: set[str] | None, section: str | None = None) -> None:
         """The optimizer's state of these parameters (or all) of these members becomes that of a new optimizer."""
         ...
 
@@ -53,22 +63,22 @@ class Treated(Protocol):
 class _PopulationSubject:
     """Some members of a population as a reset event sees them: one draw of fresh values serves network and target."""
 
-    def __init__(self, trained: Treated, members: slice) -> None:
-        self._trained, self._members = trained, members
+    def __init__(self, trained: Treated, members: slice, section: str | None) -> None:
+        self._trained, self._members, self._section = trained, members, section
         self._fresh = trained.fresh(members)
 
     @cached_property
     def online(self) -> NetworkState:
-        return self._trained.state_of(self._members, fresh=self._fresh)
+        return self._trained.state_of(self._members, fresh=self._fresh, section=self._section)
 
     @cached_property
     def target(self) -> NetworkState | None:
         if self._trained.target is None:
             return None
-        return self._trained.state_of(self._members, of="target", fresh=self._fresh)
+        return self._trained.state_of(self._members, of="target", fresh=self._fresh, section=self._section)
 
     def clear_moments(self, names: set[str] | None) -> None:
-        self._trained.clear_moments(self._members, names)
+        self._trained.clear_moments(self._members, names, self._section)
 
     def clear_steps(self, names: set[str]) -> None:
         self._trained.clear_steps(self._members, names)
@@ -94,6 +104,7 @@ class Application:
     def __init__(self, trained: Treated, index: int, parts: Sequence[Part], members: slice) -> None:
         self.index, self.parts, self.members = index, parts, members
         self._trained, self._device = trained, trained.online.flat.device
+        self._section = section_of(trained, parts[0])
         self._treatment = self._built(range(len(parts)))[1]
         self._hooks = hooks_of(self._treatment)
         self.acts_at_updates = "gradient" in self._hooks or "update" in self._hooks
@@ -106,7 +117,7 @@ class Application:
 
     @cached_property
     def _net(self) -> NetworkState:
-        return self._trained.state_of(self.members)
+        return self._trained.state_of(self.members, section=self._section)
 
     def _begun(self) -> State:
         """The state, made when the treatment first acts: what it starts from are the weights of that moment."""
@@ -150,7 +161,7 @@ class Application:
         own = members_of(self.members)[positions]
         members = slice(own.start, own.stop, own.step)
         state = {name: tensor[positions] for name, tensor in self._begun().items()}
-        subject = _PopulationSubject(self._trained, members)
+        subject = _PopulationSubject(self._trained, members, self._section)
         return apply_event(treatment, config, subject, state, self._look(step, members, sample))
 
 
@@ -161,7 +172,7 @@ class AppliedParts:
         self._trained = trained
         self.applications = [
             Application(trained, index, [parts[member][index] for member in members_of(members)], members)
-            for index, together in _grouped(parts, trained.name)
+            for index, together in _grouped(parts, trained)
             for members in regular_slices(together)
         ]
         self._at_updates = [application for application in self.applications if application.acts_at_updates]
@@ -243,12 +254,18 @@ class AppliedParts:
         return torch.stack(rows).to(self._trained.online.flat.device)
 
 
-def _grouped(parts: Sequence[Sequence[Part]], network: str) -> list[tuple[int, list[int]]]:
+def section_of(trained: Treated, part: Part) -> str | None:
+    """The section of a network that a part is placed on, or ``None`` for the whole of it."""
+    return part.networks if part.networks in trained.sections else None
+
+
+def _grouped(parts: Sequence[Sequence[Part]], trained: Treated) -> list[tuple[int, list[int]]]:
     """Position in the method, and the members whose part there can act together; in the order of the methods' parts."""
     groups: dict[tuple[Any, ...], list[int]] = {}
     for member, own in enumerate(parts):
         for index, part in enumerate(own):
-            if part.family == "treatments" and part.concerns(network):
-                key = (index, shared_settings(part.config), part.begin_step, part.every_steps)
+            if part.family == "treatments" and trained.is_concerned(part):
+                shared = shared_settings(part.config)
+                key = (index, shared, part.begin_step, part.every_steps, section_of(trained, part))
                 groups.setdefault(key, []).append(member)
     return [(key[0], members) for key, members in sorted(groups.items(), key=lambda item: item[0][0])]

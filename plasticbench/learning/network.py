@@ -166,6 +166,8 @@ def _transform(spec: LayerSpec, x: Tensor, values: Mapping[str, Tensor]) -> Tens
             return population_rms_norm(x, weight, spec.over)
         case 1 if spec.norm == "slope":
             return population_sloped_relu(x, bias)
+        case 1 if spec.norm == "constant":
+            return bias.unsqueeze(1).expand(-1, x.shape[1], -1)
         case 1:
             return population_layer_norm(x, weight, bias, spec.over)
     return population_linear(x.flatten(2), weight, bias)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import Any, Literal, NamedTuple
 
 import torch
@@ -39,7 +40,10 @@ class _Pass(NamedTuple):
 
 
 class TrainedNetwork:
-    """``original`` holds the first initialisation in the layout of ``online.flat``; an actor has no target."""
+    """``original`` holds the first initialisation in the layout of ``online.flat``; an actor has no target.
+
+    ``sections``: layers of one network that treatments may be placed on as if they were a network of their own.
+    """
 
     def __init__(
         self, name: str, online: PopulationNetwork, optimizer: PopulationOptimizer, target: PopulationNetwork | None
@@ -51,6 +55,7 @@ class TrainedNetwork:
         self.streams: Sequence[Streams] = ()
         self.parts = AppliedParts(self, ())
         self._clip: MemberClipping | None = None
+        self.sections: Mapping[str, frozenset[str]] = {}
         self._last: _Pass | None = None
         self._held: list[Tensor] = []  # what is zero of members that are silent
 
@@ -68,6 +73,7 @@ class TrainedNetwork:
         optimizer: OptimizerConfig | None = None,
         *,
         loss_reaches_others: bool = False,
+        sections: Mapping[str, frozenset[str]] | None = None,
     ) -> TrainedNetwork:
         """Initialises each member from its own ``init/<name>`` stream; a target starts as a copy.
 
@@ -76,7 +82,9 @@ class TrainedNetwork:
         ``max_gradient_norm``. With ``loss_reaches_others`` that loss depends on other networks' weights as well, which
         get no gradient.
         """
-        concerned = [[part for part in member if part.concerns(name)] for member in parts]
+        concerned = [
+            [part for part in member if part.concerns(name)] for member in parts
+        ]  # of sections nothing is built
         for part in concerned[0] if parts else ():
             if part.family == "structures":
                 specs = part.config.layers(specs)
@@ -86,7 +94,7 @@ class TrainedNetwork:
         chosen: OptimizerConfig = stacked(optimizers, device) if optimizers else optimizer or adam.Config()
         trained = cls(name, online, chosen.build(online, base), twin)
         trained._descended = trained._parameters if loss_reaches_others else None
-        trained.streams = streams
+        trained.streams, trained.sections = streams, sections or {}
         if isinstance(trained.optimizer, DrawsNoise):
             trained.optimizer.draw_from(streams, f"optimizer/{name}")
         if max_gradient_norm is not None:
@@ -96,6 +104,10 @@ class TrainedNetwork:
         trained.sync_target()
         trained.parts = AppliedParts(trained, parts)
         return trained
+
+    def is_concerned(self, part: Part) -> bool:
+        """Whether a part acts on this network, or on a section of it."""
+        return part.concerns(self.name) or part.networks in self.sections
 
     def _draw(self, members: Sequence[int]) -> dict[str, Tensor]:
         return self.online.draw([self.streams[member][f"init/{self.name}"] for member in members])
@@ -132,10 +144,17 @@ class TrainedNetwork:
         torch.autograd.backward(loss.sum(), inputs=self._descended)
         if self._clip is not None:
             self._clip(self.online.flat_grad)
+        self.follow_gradient(step)
+
+    def follow_gradient(self, step: int, share: float = 1.0) -> None:
+        """What follows once ``online.flat_grad`` holds each member's gradient; ``share`` of the optimizer's step."""
         acting = self.parts.due(step)
         for part in acting:
             part.on_gradient(step)
+        before = self.online.flat.clone() if share < 1 else None
         self.optimizer.step()
+        if before is not None:
+            self.online.flat.lerp_(before, 1 - share)
         for part in acting:
             part.on_update(step)
         self._last = None
@@ -163,10 +182,26 @@ class TrainedNetwork:
         return LazyDraw(lambda: self._draw(members_of(members)))
 
     def state_of(
-        self, members: slice, *, of: Literal["online", "target"] = "online", fresh: LazyDraw | None = None
+        self,
+        members: slice,
+        *,
+        of: Literal["online", "target"] = "online",
+        fresh: LazyDraw | None = None,
+        section: str | None = None,
     ) -> NetworkState:
-        """The network of some members as treatments see it; ``fresh`` values are a draw of its own, or a given one."""
-        fresh = fresh or self.fresh(members)
+        """The network of some members as treatments see it; ``fresh`` values are a draw of its own, or a given one.
+
+        Of a ``section`` its layers alone, which know their readers in the whole network.
+        """
+        whole = self._whole_state(members, of, fresh or self.fresh(members))
+        if section is None:
+            return whole
+        layers, norms = (
+            [layer for layer in found if layer.name in self.sections[section]] for found in (whole.layers, whole.norms)
+        )
+        return replace(whole, layers=layers, norms=norms)
+
+    def _whole_state(self, members: slice, of: Literal["online", "target"], fresh: LazyDraw) -> NetworkState:
         if of == "target":
             assert self.target is not None
             return network_state(self.target, members, fresh=fresh, buffers={"original": self.original}, moments={})
@@ -179,9 +214,12 @@ class TrainedNetwork:
             second_moments=self.optimizer.second_moments,
         )
 
-    def clear_moments(self, members: slice, names: set[str] | None) -> None:
-        """The optimizer's state of these parameters (or all) of these members becomes that of a new optimizer."""
-        cleared = {slot.name for slot in self.online.slots} if names is None else names
+    def clear_moments(self, members: slice, names: set[str] | None, section: str | None = None) -> None:
+        """The optimizer's state of these parameters of these members becomes that of a new optimizer.
+
+        Without names it is that of all parameters, or of all in a section.
+        """
+        cleared = self._names(section) if names is None else names
         for moment in self.optimizer.moments.values():
             for name, view in self.online.views(moment).items():
                 if name in cleared:
@@ -189,6 +227,10 @@ class TrainedNetwork:
         if isinstance(self.optimizer, KeepsMemberState) and len(cleared) == len(self.online.slots):
             self.optimizer.restart(members)
         self.clear_steps(members, cleared)
+
+    def _names(self, section: str | None) -> set[str]:
+        layers = None if section is None else self.sections[section]
+        return {slot.name for slot in self.online.slots if layers is None or slot.name.rpartition(".")[0] in layers}
 
     def clear_steps(self, members: slice, names: set[str]) -> None:
         """The optimizer counts the updates of these parameters of these members anew."""
@@ -278,3 +320,19 @@ class TrainedNetwork:
         """The target network, which must exist; it has no gradients."""
         assert self.target is not None
         return network_view(name, self.target, obs, {"initial": self.online.views(self.original)})
+
+
+def descend_together(
+    networks: Sequence[TrainedNetwork], loss: Tensor, step: int, clip: MemberClipping | None, share: float = 1.0
+) -> None:
+    """One step of several networks down one loss ``[M]`` that all of them made, each with its own optimizer.
+
+    ``clip`` holds each member's gradient over all of them. ``share``: how much of its step each optimizer makes.
+    """
+    for network in networks:
+        network.online.flat_grad.zero_()
+    torch.autograd.backward(loss.sum())
+    if clip is not None:
+        clip(*(network.online.flat_grad for network in networks))
+    for network in networks:
+        network.follow_gradient(step, share)

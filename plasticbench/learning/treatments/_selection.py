@@ -31,6 +31,23 @@ def split(net: NetworkState, layers: str, *, matrices_alone: bool = False) -> tu
     return selected, [layer for layer in net.layers if layer.name not in names]
 
 
+def require_selection(specs: Sequence[LayerSpec], layers: str) -> None:
+    """Raises ``ValueError`` naming the layers if a selector chooses none of such a network."""
+    last = max((i for i, spec in enumerate(specs) if spec.wiring != "sibling"), default=0)
+    mixing = [(spec, i >= last) for i, spec in enumerate(specs) if not spec.is_norm]
+    roles = {"encoder", "head"}
+    chosen = (
+        layers == "all"
+        or (layers == "hidden" and not is_output)
+        or (layers in roles and spec.role == layers)
+        or (layers not in {*roles, "hidden"} and fnmatchcase(spec.name, layers))
+        for spec, is_output in mixing
+    )
+    if not any(chosen):
+        known = ", ".join(f"{spec.name} ({spec.role})" for spec, _ in mixing)
+        raise ValueError(f"layers: must select at least one layer of {known}, got {layers!r}")
+
+
 def _described(layer: LayerState) -> str:
     facts = [layer.role, *(["embedding"] if layer.is_table else []), *(f"shared with {name}" for name in layer.also)]
     return f"{layer.name} ({', '.join(facts)})"
@@ -46,16 +63,6 @@ def _matches(layer: LayerState, layers: str) -> bool:
             return layer.role == layers
         case pattern:
             return any(fnmatchcase(name, pattern) for name in (layer.name, *layer.also))
-
-
-def require_selected(specs: Sequence[LayerSpec], layers: str) -> None:
-    """Raises ``ValueError`` naming the layers if a selector would choose none of a network that is yet to be built."""
-    mixing = [spec for spec in specs if not spec.is_norm]
-    if layers not in ("all", "hidden") and not any(
-        spec.role == layers if layers in ("encoder", "head") else fnmatchcase(spec.name, layers) for spec in mixing
-    ):
-        known = ", ".join(f"{spec.name} ({spec.role})" for spec in mixing)
-        raise ValueError(f"layers: must select at least one layer of {known}, got {layers!r}")
 
 
 def inert_rest(specs: Sequence[LayerSpec], layers: str) -> dict[str, str]:

@@ -70,7 +70,7 @@ class Nap:
             project(layer.weight.value, state[layer.name], "initial")
         if self.config.norms == "free":
             return
-        for norm in net.norms:
+        for norm in (norm for norm in net.norms if not norm.is_output):
             assert norm.bias is not None
             if self.config.norms == "project":
                 _project_together(norm.weight.value, norm.bias.value)

@@ -7,7 +7,7 @@ only one that has no effect in any of these uses is reported.
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, fields
+from dataclasses import MISSING, dataclass, field, fields
 from typing import Any
 
 _TIMED = ("at", "every", "until", "when")
@@ -66,7 +66,8 @@ class Given:
 
 def defaults(config: Any) -> set[str]:
     """Settings that have their default: that others leave them without effect is no news."""
-    return {one.name for one in fields(config) if getattr(config, one.name) == one.default}
+    made = {one.name: one.default_factory() for one in fields(config) if one.default_factory is not MISSING}
+    return {one.name for one in fields(config) if getattr(config, one.name) == made.get(one.name, one.default)}
 
 
 def judge(

@@ -81,7 +81,10 @@ def _check_agent(benchmark: Benchmark, environment: Environment, method: Method,
         except ValueError as error:
             fits = False
             problems.add(key, f"does not fit {environment.name!r}: {error}")
-    if (starts := method.agent_config.learning_starts_steps) >= benchmark.budget_steps:
+    if hasattr(method.agent_config, "fits"):
+        with problems.caught(key):
+            method.agent_config.fits(environment.config.num_envs, benchmark.budget_steps)
+    elif (starts := method.agent_config.learning_starts_steps) >= benchmark.budget_steps:
         problems.add(
             f"{key}.learning_starts_steps",
             f"must be less than the budget of {benchmark.budget_steps} steps, got {starts}",

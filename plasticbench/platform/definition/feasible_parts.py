@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from plasticbench.contracts.treatment import Family, Hook, hooks_of
-from plasticbench.learning.treatments._selection import require_selected
+from plasticbench.learning.treatments._selection import require_selection
 from plasticbench.platform.definition.benchmark import Benchmark, Environment
 from plasticbench.platform.definition.method import Method, Part
 from plasticbench.platform.definition.parsing import Problems
@@ -23,18 +23,32 @@ def check_events(benchmark: Benchmark, environment: Environment, method: Method,
 
 def check_structures(environment: Environment, method: Method, problems: Problems) -> None:
     """Notes structures, and treatments that say what they need, which do not fit the networks of an agent."""
-    for network, layers in method.agent_config.layers(environment.config.spec).items():
+    built = method.agent_config.layers(environment.config.spec)
+    for part, key in _keyed(method):
+        if part.family != "treatments" and built and not any(_concerns(part, network) for network in built):
+            whole = " or ".join(("all", *built))
+            problems.add(
+                f"{key}.networks",
+                f"{part.kind!r} is what a whole network is built with, and {part.networks!r} is a part of one. Say "
+                f"{whole}",
+            )
+    for network, layers in {**built, **sections(method, environment)}.items():
         for part, key in _keyed(method):
             if part.family == "structures" and _concerns(part, network):
                 with problems.caught(key):
                     layers = part.chosen.config.layers(layers)
         for part, key in _keyed(method):
             if part.family == "treatments" and _concerns(part, network):
-                config = part.chosen.config
                 with problems.caught(key):
-                    if isinstance(selector := getattr(config, "layers", None), str):
-                        require_selected(layers, selector)
-                    getattr(config, "fits", lambda layers: None)(layers)
+                    getattr(part.chosen.config, "fits", lambda layers: None)(layers)
+                    if isinstance(selector := getattr(part.chosen.config, "layers", None), str):
+                        require_selection(layers, selector)
+
+
+def sections(method: Method, environment: Environment) -> Mapping[str, Sequence[Any]]:
+    """Layers of an agent's networks on which treatments may be placed alone, by name."""
+    agent: Any = method.agent_config
+    return agent.sections(environment.config.spec) if hasattr(agent, "sections") else {}
 
 
 def check_parts(benchmark: Benchmark, method: Method, problems: Problems) -> None:

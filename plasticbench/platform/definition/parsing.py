@@ -8,6 +8,7 @@ import re
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from functools import cache
+from types import MappingProxyType
 from typing import Any, TypeVar, get_type_hints
 
 import pydantic
@@ -104,11 +105,18 @@ def mapping(value: Any, key: str, problems: Problems) -> dict[str, Any]:
     return {name: item for name, item in value.items() if isinstance(name, str)}
 
 
-def unknown_keys(data: Mapping[str, Any], known: Sequence[str], key: str, problems: Problems) -> None:
-    """Notes every key that is not in ``known``."""
+def unknown_keys(
+    data: Mapping[str, Any],
+    known: Sequence[str],
+    key: str,
+    problems: Problems,
+    reasons: Mapping[str, str] = MappingProxyType({}),
+) -> None:
+    """Notes every key that is not in ``known``; ``reasons`` say why there is none of a name that others have."""
     for name in data:
         if name not in known:
-            advice = elsewhere(name, known) or did_you_mean(name, known)
+            reason = f"{reasons[name]}. Remove it" if name in reasons else None
+            advice = reason or elsewhere(name, known) or did_you_mean(name, known)
             problems.add(dotted(key, name), f"there is no such setting. {advice}")
 
 
@@ -120,7 +128,7 @@ def dotted(key: str, name: str) -> str:
 def _settings(cls: Any, data: Mapping[str, Any], key: str, problems: Problems) -> dict[str, Any]:
     hints = get_type_hints(cls, include_extras=True)
     fields = [field.name for field in dataclasses.fields(cls)]
-    unknown_keys(data, fields, key, problems)
+    unknown_keys(data, fields, key, problems, getattr(cls, "not_settings", {}))
     values = {}
     for name in data.keys() & set(fields):
         group = _plugin_group(hints[name])

@@ -9,6 +9,7 @@ from typing import Any
 
 from plasticbench.platform.definition.benchmark import Benchmark, Environment
 from plasticbench.platform.definition.effects import Effects, defaults
+from plasticbench.platform.definition.feasible_parts import sections
 from plasticbench.platform.definition.method import Method, Part, canonical
 from plasticbench.schedules import Every, Trigger
 
@@ -117,7 +118,8 @@ def _bound_of(trigger: Trigger, probe: Any) -> tuple[str, str | None]:
 
 
 def _note_parts(benchmark: Benchmark, environment: Environment, method: Method, effects: Effects) -> None:
-    layers = {name: list(specs) for name, specs in method.agent_config.layers(environment.config.spec).items()}
+    placed = {**method.agent_config.layers(environment.config.spec), **sections(method, environment)}
+    layers = {name: list(specs) for name, specs in placed.items()}
     for part, key in keyed_parts(method):
         if part.family == "structures":
             own = [specs for name, specs in layers.items() if part.for_agent(1, 1).concerns(name)]
