@@ -122,8 +122,10 @@ class TrainedNetwork:
         self._last = _Pass(x, hidden)
         return self.online.forward(x, hidden)
 
-    def descend(self, loss: Tensor, step: int) -> None:
+    def descend(self, loss: Tensor, step: int, rate_factor: float = 1.0) -> None:
         """One step of every member down ``loss`` ``[M]`` at clock ``step``, and what its treatments do around it.
+
+        ``rate_factor`` multiplies the learning rate, in which the step of every optimizer is linear.
 
         The agent's gradient is clipped before treatments see it: what they add is not scaled down because the agent's
         loss happens to be steep, nor does it push the agent's share aside.
@@ -135,7 +137,10 @@ class TrainedNetwork:
         acting = self.parts.due(step)
         for part in acting:
             part.on_gradient(step)
+        before = None if rate_factor == 1.0 else self.online.flat.clone()
         self.optimizer.step()
+        if before is not None:
+            torch.lerp(before, self.online.flat.detach(), rate_factor, out=self.online.flat)
         for part in acting:
             part.on_update(step)
         self._last = None
