@@ -26,15 +26,19 @@ What has no default must be given where its section or kind is used.
 | --- | --- |
 | `name`, `description` | text; the name must contain a letter or a digit |
 | `environments` | a list of `{kind: ..., name: ..., scenario: {kind: ...}}` with settings of the kind |
-| `agent` | `{kind: ...}` or `{kind: ..., preset: ...}`, with settings of the kind |
+| `agent` or `learner` | `{kind: ...}` or `{kind: ..., preset: ...}`, with settings of the kind |
 | `resets` | a schedule (below) for reset policies that have none of their own |
 | `methods` | a mapping from names to a part, a list of parts, or `{parts: [...], agent: {...}}` |
 | `seeds` | how many, from 0 on, or a list of different ones |
-| `budget_steps` | agent steps of each trial, at least 1 |
+| `budget_steps` | agent steps of each trial, at least 1; with a learner `budget_updates` |
 | `evaluation` to `pictures` | the sections below |
 
+A file has an agent that acts in environments, or a learner of data, which counts updates: there `budget_steps` is
+`budget_updates`, `every_steps` is `every_updates`, and the evaluation has a cadence alone. Data change as their
+`stream` says, and have no scenario.
+
 An environment's `name` is its task and its scenario `stationary` where they are left out. A method's `agent` holds what
-differs from the file's.
+differs from the file's. `at: boundaries` is a schedule too: whenever a task changes.
 
 A **part** is `{kind: ..., preset: ...}` with settings of a treatment, a structure or an optimizer, and where and when
 it acts: `networks` (`all`, or one of the agent's), `from` (a fraction of the budget), and for treatments one of the
@@ -58,9 +62,11 @@ def page() -> str:
 def known() -> set[str]:
     """Dotted keys of all sections, and of the settings of all agents: ``execution.num_gpus``, ``agent.discount``."""
     kinds = {name: [getattr(benchmark, name.capitalize())] for name in SECTIONS}
-    kinds["agent"] = [plugins.load("agents", kind).Config for kind in plugins.names("agents")]
+    for group in ("agents", "learners"):
+        kinds[group[:-1]] = [plugins.load(group, kind).Config for kind in plugins.names(group)]
     names = {f"{key}.{field.name}" for key, own in kinds.items() for cls in own for field in dataclasses.fields(cls)}
-    return names | {"probes.kinds"}
+    cadences = {f"{section}.every_updates" for section in ("evaluation", "probes", "records")}
+    return names | cadences | {"probes.kinds"}
 
 
 def _plugin(group: str, kind: str) -> str:

@@ -34,6 +34,7 @@ BENCH_MODULES = frozenset(
         "rich",
         "safetensors",
         "scipy",
+        "sklearn",
         "typer",
         "upath",
         "uvloop",

@@ -17,12 +17,15 @@ from typing import Any, NamedTuple
 
 PACKAGES = {
     "agents": "plasticbench.agents",
+    "learners": "plasticbench.agents.learners",
     "networks": "plasticbench.learning.networks",
     "treatments": "plasticbench.learning.treatments",
     "structures": "plasticbench.learning.structures",
     "optimizers": "plasticbench.learning.optimizers",
     "envs": "plasticbench.envs",
     "scenarios": "plasticbench.envs.scenarios",
+    "datasets": "plasticbench.envs.datasets",
+    "streams": "plasticbench.envs.streams",
     "probes": "plasticbench.analysis.probes",
 }
 """Groups of plug-ins. Installed packages add theirs under the entry point ``plasticbench.<group>``."""

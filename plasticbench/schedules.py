@@ -51,6 +51,17 @@ class At(Settings):
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
+class Boundaries:
+    """``at: boundaries``: whenever the task changes. ``known`` are the steps at which it does, once it is known."""
+
+    known: tuple[int, ...] = ()
+
+    def steps(self, budget_steps: int) -> tuple[int, ...]:
+        """The task's changes."""
+        return self.known
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
 class Every(Settings):
     """Every ``every`` agent steps, the first after one period; ``until`` (agent steps, exclusive) ends it."""
 
@@ -96,7 +107,7 @@ class Trigger(Settings):
         return value > self.above if self.above is not None else value < (self.below or 0.0)
 
 
-Schedule = At | Every | Trigger
+Schedule = At | Boundaries | Every | Trigger
 
 
 def schedule_to_dict(schedule: Schedule | None) -> Mapping[str, Any]:
@@ -106,6 +117,8 @@ def schedule_to_dict(schedule: Schedule | None) -> Mapping[str, Any]:
             return {}
         case At(at=at):
             return {"at": list(at)}
+        case Boundaries():
+            return {"at": "boundaries"}
         case Every(every=every, until=until):
             return {"every": every} | ({"until": until} if until is not None else {})
         case Trigger():

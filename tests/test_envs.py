@@ -10,7 +10,12 @@ from plasticbench import plugins
 from plasticbench.contracts.task import DiscreteActions, EnvConfig, EnvSpec, EnvStep, has_references
 from plasticbench.envs._journal import JournaledEnv, select_envs
 
-FAMILIES = [kind for kind in plugins.names("envs") if kind != "gymnasium"]  # its tasks and returns are the user's
+FAMILIES = [
+    kind
+    for kind in plugins.names("envs")
+    # Gymnasium's tasks and returns are the user's, and data are nothing to act in.
+    if kind != "gymnasium" and not hasattr(plugins.load("envs", kind).Config, "build_course")
+]
 SHORT_TASKS = {
     "atari": "Asterix",
     "minatar": "Asterix-MinAtar",

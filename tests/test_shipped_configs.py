@@ -17,7 +17,9 @@ CONFIGS = sorted((Path(__file__).parents[1] / "configs").glob("*.yaml"))
 def test_shipped_configs_make_plans(path: Path) -> None:
     plan = make_plan(load(path))
     # Of the zoo's methods most act from the first update on, and share no training.
-    assert summary(plan)["saved_by_forks"] >= (0.18 if path.stem == "method_zoo" else 0.375)
+    # A stream of phases is shared up to its first change alone.
+    least = {"method_zoo": 0.18, "digits_random_labels": 0.04}
+    assert summary(plan)["saved_by_forks"] >= least.get(path.stem, 0.375)
     assert Plan.from_json(plan.to_json()) == plan
 
 

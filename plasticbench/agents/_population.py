@@ -2,32 +2,23 @@
 
 from __future__ import annotations
 
-from abc import ABC, abstractmethod
-from collections.abc import Iterator, Mapping, Sequence
-from functools import cache
-from typing import Any, Generic, Protocol, TypeVar
+from abc import abstractmethod
+from collections.abc import Iterator, Sequence
+from typing import Any, Protocol
 
 import numpy as np
-import torch
 from torch import Tensor
 
 from plasticbench.agents._clock import Clock
+from plasticbench.agents._learner import BatchT, PopulationLearner
 from plasticbench.agents._replay import Batch, PopulationReplay
 from plasticbench.agents._running_norm import RunningNorm
-from plasticbench.agents._silence import Silence, faults
+from plasticbench.agents._silence import faults
 from plasticbench.agents._temperature import Temperature
 from plasticbench.agents._value_bound import ValueBound
 from plasticbench.contracts.learner import SavedReplay
-from plasticbench.contracts.network import NetworkView
 from plasticbench.contracts.task import EnvStep, World
-from plasticbench.contracts.treatment import Part, Report
-from plasticbench.learning.look import Sample
-from plasticbench.learning.trained import TrainedNetwork
-from plasticbench.learning.views import activations_of
-from plasticbench.seeding import Streams
-
-BatchT = TypeVar("BatchT")
-"""What an agent's probes and losses look at: rows of a replay, or of a rollout."""
+from plasticbench.contracts.treatment import Report
 
 
 class SilencedReplay(SavedReplay, Protocol):
@@ -38,23 +29,14 @@ class SilencedReplay(SavedReplay, Protocol):
         ...
 
 
-class PopulationAgent(ABC, Generic[BatchT]):
+class PopulationAgent(PopulationLearner[BatchT]):
     """M members with E environments each; arrays are shaped ``[M, E, ...]``."""
 
-    streams: Sequence[Streams]
     replay: SilencedReplay
     num_envs: int
     temperature: Temperature | None
     value_bound: ValueBound
-    silent: Silence
-    parts: Sequence[Sequence[Part]]  # of each member's method
-    updates_made: int = 0  # by every member
     _norm: RunningNorm | None = None  # of observations
-
-    @property
-    @abstractmethod
-    def trained(self) -> tuple[TrainedNetwork, ...]:
-        """The networks that resets and probes concern."""
 
     @abstractmethod
     def act(self, obs: np.ndarray, step: int) -> np.ndarray:
@@ -67,18 +49,6 @@ class PopulationAgent(ABC, Generic[BatchT]):
     @abstractmethod
     def learn(self, step: int) -> Iterator[dict[str, Tensor]]:
         """Makes the updates that are due when the clock reaches ``step``; yields each one's metrics ``[M]``."""
-
-    @abstractmethod
-    def inputs(self, batch: BatchT) -> dict[str, Tensor]:
-        """What each trained network reads of a batch, scaled or normalised: ``[M, N, ...]``."""
-
-    @abstractmethod
-    def losses(self, batch: BatchT) -> list[Tensor]:
-        """Each trained network's loss ``[M]`` on a batch; nothing random differs from one call to the next."""
-
-    def view_name(self, network: str) -> str:
-        """The name of a trained network as probes see it."""
-        return network
 
     def advance(self, world: World, step: int) -> Iterator[dict[str, Tensor]]:
         """One step of all environments from ``step`` on, and the updates that it makes due."""
@@ -100,142 +70,41 @@ class PopulationAgent(ABC, Generic[BatchT]):
 
     # -- members that are not finite -----------------------------------------------------------------------------
 
-    @property
-    def not_finite(self) -> Mapping[int, str]:
-        """Members that are silent, and what of each was not finite first."""
-        return self.silent.reasons
-
-    def check_finite(self) -> None:
-        """Silences members with weights that are not finite; waits for the device."""
-        for trained in self.trained:
-            self.silence(trained.not_finite())
-
-    def silence(self, faults: Mapping[int, str]) -> None:
-        """These members are zeros from now on, in whatever they read, weigh and do; their siblings notice nothing.
-
-        They keep their places, and take part in every operation: with others in the same one, products of the siblings
-        would be rounded otherwise.
-        """
-        new = {member: what for member, what in faults.items() if member not in self.not_finite}
-        if not new:
-            return
-        self.silent.reasons |= new
-        members = list(self.not_finite)
+    def _silence(self, members: Sequence[int]) -> None:
         self.replay.silence(members)
-        for trained in self.trained:
-            trained.silence(members)
+        super()._silence(members)
         if self.temperature is not None:
             self.temperature.silence(members)
         if self._norm is not None:
             self._norm.silence(members)
 
     def _hold(self) -> None:
-        """Brings silent members back to where they are held, from where an update or an event moved them."""
-        if not self.not_finite:
-            return
-        for trained in self.trained:
-            trained.hold()
-        if self.temperature is not None:
+        super()._hold()
+        if self.not_finite and self.temperature is not None:
             self.temperature.silence(list(self.not_finite))
-
-    # -- probes --------------------------------------------------------------------------------------------------
-
-    @abstractmethod
-    def probe_batch(self, uniforms: np.ndarray) -> BatchT | None:
-        """A sample of what it learns from, chosen by uniforms ``[M, N]``; ``None`` before there is any."""
-
-    def views(self, batch: BatchT, previous: Mapping[str, Tensor] | None = None) -> tuple[NetworkView, ...]:
-        """All networks and their targets as probes see them; ``previous`` maps networks to flat earlier weights."""
-        inputs, gradients = self.inputs(batch), self._gradients(batch)
-        online = tuple(
-            trained.view(
-                self.view_name(trained.name),
-                inputs[trained.name],
-                gradients[trained.name],
-                (previous or {}).get(trained.name),
-            )
-            for trained in self.trained
-        )
-        targets = (
-            trained.target_view(self._target_name(trained.name), inputs[trained.name])
-            for trained in self.trained
-            if trained.target is not None
-        )
-        return (*online, *targets)
-
-    def _target_name(self, network: str) -> str:
-        return f"{network}_target"
-
-    def _gradients(self, batch: BatchT) -> dict[str, Tensor]:
-        """Flat, of each trained network."""
-        with torch.enable_grad():
-            losses = self.losses(batch)
-            return {trained.name: trained.gradient(loss) for trained, loss in zip(self.trained, losses, strict=True)}
 
     # -- resets --------------------------------------------------------------------------------------------------
 
-    def weights(self) -> Mapping[str, Tensor]:
-        """Copies of the flat weights ``[M, ...]`` of the trained networks."""
-        return {trained.name: trained.online.flat.clone() for trained in self.trained}
-
-    def parameters(self, member: int) -> dict[str, Tensor]:
-        """Copies of one member's trained weights, named as in ``actor.fc1.weight``."""
-        return {
-            f"{trained.name}.{name}": values.detach()[member].cpu().contiguous()
-            for trained in self.trained
-            for name, values in trained.online.parameters.items()
-        }
-
     def treat(self, members: Sequence[int], index: int, step: int, batch: BatchT | None) -> dict[str, Report]:
         """The event of part ``index`` of the members' methods, by network, and its rule on their temperature."""
+        reports = super().treat(members, index, step, batch)
         rule = getattr(self.parts[members[0]][index].config, "temperature", "keep")
-        concerned = [trained for trained in self.trained if trained.is_concerned(self.parts[members[0]][index])]
-        samples = self._samples(batch) if batch is not None else {}
-        reports = {
-            trained.name: trained.parts.event(index, members, step, samples.get(trained.name)) for trained in concerned
-        }
         if self.temperature is not None and rule == "reset":
             self.temperature.reset(members)
-        self._hold()
+            self._hold()
         return reports
-
-    def _samples(self, batch: BatchT) -> dict[str, Sample]:
-        """A replay sample as each network's treatments look at it."""
-        inputs = self.inputs(batch)
-        gradients = cache(lambda: self._gradients(batch))
-
-        def sample(trained: TrainedNetwork) -> Sample:
-            return Sample(
-                inputs[trained.name],
-                lambda: _activations(trained, inputs[trained.name]),
-                lambda: trained.online.views(gradients()[trained.name]),
-            )
-
-        return {trained.name: sample(trained) for trained in self.trained}
 
     # -- saving and going on -------------------------------------------------------------------------------------
 
     def state_dict(self) -> tuple[dict[str, Tensor], dict[str, Any]]:
         """Tensors ``[M, ...]`` and plain data of networks, treatments and streams; subclasses add their own."""
-        tensors = self.value_bound.state_dict()
-        for trained in self.trained:
-            tensors |= trained.state_dict()
-        treatments = {trained.name: trained.parts.plain_state() for trained in self.trained}
-        plain = {"streams": [streams.state_dict() for streams in self.streams], "treatments": treatments}
-        return tensors, plain | {"updates_made": self.updates_made}
+        tensors, plain = super().state_dict()
+        return self.value_bound.state_dict() | tensors, plain
 
     def load_state_dict(self, tensors: dict[str, Tensor], plain: dict[str, Any], parents: Sequence[int]) -> None:
         """Member i continues as the saved member ``parents[i]``: the identity resumes, anything else forks."""
-        for trained in self.trained:
-            # Version 0.1 had no treatments with a state.
-            trained.load_state_dict(tensors, parents, plain.get("treatments", {}).get(trained.name, ()))
+        super().load_state_dict(tensors, plain, parents)
         self.value_bound.load_state_dict(tensors, parents)
-        self.updates_made = plain.get("updates_made", 0)  # nothing depended on it in version 0.1
-        for streams, parent in zip(self.streams, parents, strict=True):
-            streams.load_state_dict(plain["streams"][parent])
-
-    def close(self) -> None:
-        """There is nothing outside this process."""
 
 
 class ReplayAgent(PopulationAgent[Batch]):
@@ -258,10 +127,3 @@ class ReplayAgent(PopulationAgent[Batch]):
     def probe_batch(self, uniforms: np.ndarray) -> Batch | None:
         """A replay sample chosen by uniforms ``[M, N]``; ``None`` before there is any."""
         return self.replay.sample(uniforms) if self.replay.sizes.min() > 0 else None
-
-
-def _activations(trained: TrainedNetwork, inputs: Tensor) -> dict[str, Tensor]:
-    hidden: list[Tensor] = []
-    with torch.no_grad():
-        trained.online.forward(inputs, hidden)
-    return activations_of(trained.online, hidden)

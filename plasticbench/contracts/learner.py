@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 import numpy as np
 
 from plasticbench.contracts.network import NetworkView
-from plasticbench.contracts.task import Demands, EnvSpec, Evaluation, World
+from plasticbench.contracts.task import Demands, EnvSpec, World
 from plasticbench.contracts.treatment import Hook, Part, Report
 from plasticbench.seeding import Streams
 
@@ -200,25 +200,28 @@ class AgentConfig(Protocol):
 class Population:
     """Who is to be trained, and on what: all that a task needs to build its course."""
 
-    agent: AgentConfig
+    agent: Any  # an ``AgentConfig``, or that of a learner
     seeds: Sequence[int]
     parts: Sequence[Sequence[Part]]  # of each member's method
     budget_steps: int
-    evaluation: Evaluation
+    evaluation: Any  # an ``Evaluation``, or the cadence of one
     device: torch.device
     num_threads: int
 
 
 class Course(Protocol):
-    """What a population goes through: environments today, phases of data for supervised tracks.
+    """What a population goes through: environments, or phases of data.
 
     The trainer owns the clock, events, probes and records; a course owns the task and trains its learner on it. The
-    ``Config`` of a task builds its course if it has ``build_course(scenario, population)``; others get an ``RLCourse``.
+    ``Config`` of a task that needs no agent says when it changes, ``change_steps(budget_steps)``, and builds its
+    course, ``build_course(population)``; others get an ``RLCourse``. ``resets_see_new_phase``: whether what resets look
+    at are rows of the phase that begins with them, or still of the one that ends.
     """
 
     change_steps: tuple[int, ...]
     stride_steps: int
     clears_replay: bool
+    resets_see_new_phase: bool
     failed: dict[int, str]
     """Members whose task raised, while that of others went on; and what, as Python prints it."""
 

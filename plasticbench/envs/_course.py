@@ -21,6 +21,8 @@ if TYPE_CHECKING:
 class RLCourse:
     """M members with E environments each."""
 
+    resets_see_new_phase = False
+
     def __init__(
         self,
         *,

@@ -134,8 +134,10 @@ class TrainedNetwork:
         self._last = _Pass(x, hidden)
         return self.online.forward(x, hidden)
 
-    def descend(self, loss: Tensor, step: int) -> None:
+    def descend(self, loss: Tensor, step: int, share: float = 1.0) -> None:
         """One step of every member down ``loss`` ``[M]`` at clock ``step``, and what its treatments do around it.
+
+        ``share``: how much of its step the optimizer makes, which is linear in its learning rate.
 
         The agent's gradient is clipped before treatments see it: what they add is not scaled down because the agent's
         loss happens to be steep, nor does it push the agent's share aside.
@@ -144,14 +146,14 @@ class TrainedNetwork:
         torch.autograd.backward(loss.sum(), inputs=self._descended)
         if self._clip is not None:
             self._clip(self.online.flat_grad)
-        self.follow_gradient(step)
+        self.follow_gradient(step, share)
 
     def follow_gradient(self, step: int, share: float = 1.0) -> None:
         """What follows once ``online.flat_grad`` holds each member's gradient; ``share`` of the optimizer's step."""
         acting = self.parts.due(step)
         for part in acting:
             part.on_gradient(step)
-        before = self.online.flat.clone() if share < 1 else None
+        before = self.online.flat.clone() if share != 1.0 else None
         self.optimizer.step()
         if before is not None:
             self.online.flat.lerp_(before, 1 - share)

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Annotated, Any, Literal
 
-from plasticbench.contracts.task import EnvConfig
+from plasticbench.contracts.task import EnvConfig, Scenario
+from plasticbench.envs.scenarios._unchanged import Unchanged
+from plasticbench.platform.definition.clock import STEPS, UPDATES, Clock
 from plasticbench.platform.definition.method import Chosen, Method
 from plasticbench.schedules import schedule_to_dict
 from plasticbench.settings import (
@@ -26,11 +28,11 @@ Pixels = Annotated[int, Ge(16), Le(1920, "pixels")]
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Environment:
-    """A task of a family under a scenario; ``name`` labels it everywhere."""
+    """A task of a family under a scenario; ``name`` labels it everywhere. Tasks of data bring their own phases."""
 
     name: str
     family: Chosen
-    scenario: Chosen
+    scenario: Chosen | None
 
     @property
     def config(self) -> EnvConfig:
@@ -38,9 +40,24 @@ class Environment:
         config: EnvConfig = self.family.config
         return config
 
+    @property
+    def is_supervised(self) -> bool:
+        """Whether it builds its own course, for a learner that does not act."""
+        return hasattr(self.config, "build_course")
+
+    def changes(self, seeds: Sequence[int], budget_steps: int, stride_steps: int) -> Scenario:
+        """How it changes within a budget. Raises ``ValueError`` where its changes do not fit."""
+        if self.scenario is None:
+            task: Any = self.config
+            phases = Unchanged()
+            phases.change_steps = task.change_steps(budget_steps)
+            return phases
+        scenario: Scenario = self.scenario.config.build(self.config.spec, seeds, budget_steps, stride_steps)
+        return scenario
+
     def settings(self) -> dict[str, Any]:
         """Plain data, the label left out."""
-        return {**self.family.settings(), "scenario": self.scenario.settings()}
+        return self.family.settings() | ({"scenario": self.scenario.settings()} if self.scenario is not None else {})
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -72,6 +89,17 @@ class Evaluation(Settings):
     def settings(self) -> dict[str, int]:
         """Plain data, without the measure that is not used, nor a limit that is the default."""
         return {name: value for name, value in stated(self).items() if value is not None}
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class PhaseEvaluation(Settings):
+    """Of learners of data, every ``every_steps`` updates: on all test rows, and on what updates showed."""
+
+    every_steps: PositiveInt
+
+    def settings(self) -> dict[str, int]:
+        """Plain data."""
+        return stated(self)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -169,7 +197,7 @@ class Benchmark:
     methods: tuple[Method, ...]
     seeds: tuple[int, ...]
     budget_steps: int
-    evaluation: Evaluation
+    evaluation: Evaluation | PhaseEvaluation
     probes: Probes
     records: Records
     tracking: Tracking
@@ -183,6 +211,11 @@ class Benchmark:
         named = (getattr(environment.config, "modules", ()) for environment in self.environments)
         return tuple(dict.fromkeys(name for names in named for name in names))
 
+    @property
+    def clock(self) -> Clock:
+        """What is counted, and what who is trained is called."""
+        return UPDATES if self.environments[0].is_supervised else STEPS
+
     def environment(self, name: str) -> Environment:
         """The environment with this label."""
         return next(environment for environment in self.environments if environment.name == name)
@@ -191,6 +224,16 @@ class Benchmark:
         """The method with this name."""
         return next(method for method in self.methods if method.name == name)
 
+    def methods_on(self, environment: Environment) -> tuple[Method, ...]:
+        """All methods; where the events of one are at a task's changes, they are known."""
+        return tuple(self._on(environment, method) for method in self.methods)
+
+    def _on(self, environment: Environment, method: Method) -> Method:
+        if not method.follows_changes:
+            return method
+        stride_steps = method.stride_steps(environment.config.num_envs)
+        return method.at_changes(environment.changes(self.seeds[:1], self.budget_steps, stride_steps).change_steps)
+
     def resolved(self) -> dict[str, Any]:
         """Plain data without presets and defaults that reads back as an equal benchmark.
 
@@ -198,7 +241,7 @@ class Benchmark:
         """
         agent = self.methods[0].agent.settings()
         restarts = next((method.restarts for method in self.methods if method.restarts is not None), None)
-        return {
+        data = {
             "name": self.name,
             "description": self.description,
             "environments": [{"name": one.name, **one.settings()} for one in self.environments],
@@ -216,6 +259,7 @@ class Benchmark:
             **({} if self.pictures is None else {"pictures": dataclasses.asdict(self.pictures)}),
             "filled_in": True,
         }
+        return self.clock.written(data)
 
 
 def _resolved_method(method: Method, agent: Mapping[str, Any]) -> Any:

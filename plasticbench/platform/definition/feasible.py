@@ -15,15 +15,16 @@ def check_feasible(benchmark: Benchmark, problems: Problems) -> None:
     """Notes everything that would fail, or do nothing, after the start."""
     _check_evaluation(benchmark, problems)
     for index, environment in enumerate(benchmark.environments):
-        _check_environment(benchmark, environment, f"environments.{index}", problems)
+        fits = _check_environment(benchmark, environment, f"environments.{index}", problems)
         _check_clocks(benchmark, environment, f"environments.{index}", problems)
-        for method in benchmark.methods:
+        for method in benchmark.methods_on(environment) if fits else benchmark.methods:
             shared = method.agent == benchmark.methods[0].agent
             agent_key = "agent" if shared else f"methods.{method.name}.agent"
             if _check_agent(benchmark, environment, method, agent_key, problems):
                 check_structures(environment, method, problems)
             _check_demands(benchmark, environment, method, f"environments.{index}", problems)
-            check_events(benchmark, environment, method, problems)
+            if fits or not method.follows_changes:
+                check_events(benchmark, environment, method, problems)
     for method in benchmark.methods:
         check_parts(benchmark, method, problems)
     if not len(problems):
@@ -39,29 +40,33 @@ def _check_evaluation(benchmark: Benchmark, problems: Problems) -> None:
             "evaluation.every_steps",
             f"must be at most the budget of {budget_steps} steps, got {evaluation.every_steps}",
         )
-    if evaluation.steps is not None and evaluation.steps > budget_steps:
-        problems.add(
-            "evaluation.steps", f"one evaluation must not outlast the budget of {budget_steps}, got {evaluation.steps}"
-        )
+    steps = getattr(evaluation, "steps", None)
+    if steps is not None and steps > budget_steps:
+        problems.add("evaluation.steps", f"one evaluation must not outlast the budget of {budget_steps}, got {steps}")
 
 
-def _check_environment(benchmark: Benchmark, environment: Environment, key: str, problems: Problems) -> None:
+def _check_environment(benchmark: Benchmark, environment: Environment, key: str, problems: Problems) -> bool:
+    """Whether its changes fit into the budget."""
+    before = len(problems)
     budget_steps, num_envs = benchmark.budget_steps, environment.config.num_envs
     if budget_steps % num_envs:
         problems.add(
             "budget_steps",
             f"must be a multiple of {key}.num_envs ({num_envs}), which step together, got {budget_steps}",
         )
-    with problems.caught(f"{key}.scenario"):
-        environment.scenario.config.build(environment.config.spec, benchmark.seeds[:1], budget_steps, num_envs)
+    with problems.caught(f"{key}.{'stream' if environment.is_supervised else 'scenario'}"):
+        environment.changes(benchmark.seeds[:1], budget_steps, num_envs)
+    return len(problems) == before
 
 
 def _check_clocks(benchmark: Benchmark, environment: Environment, key: str, problems: Problems) -> None:
     """Agents that look up at different steps may share a file, but not see the task change at different steps."""
-    config, seeds, budget_steps = environment.config, benchmark.seeds[:1], benchmark.budget_steps
-    strides = sorted({method.stride_steps(config.num_envs) for method in benchmark.methods})
+    if environment.is_supervised:
+        return  # one stride is one update
+    seeds, budget_steps = benchmark.seeds[:1], benchmark.budget_steps
+    strides = sorted({method.stride_steps(environment.config.num_envs) for method in benchmark.methods})
     with problems.caught(f"{key}.scenario"):
-        scenarios = [environment.scenario.config.build(config.spec, seeds, budget_steps, stride) for stride in strides]
+        scenarios = [environment.changes(seeds, budget_steps, stride) for stride in strides]
         changes = {tuple(scenario.change_steps) for scenario in scenarios}
         if len(changes) > 1:
             problems.add(
@@ -74,7 +79,7 @@ def _check_clocks(benchmark: Benchmark, environment: Environment, key: str, prob
 def _check_agent(benchmark: Benchmark, environment: Environment, method: Method, key: str, problems: Problems) -> bool:
     """Whether the agent can act in the task at all."""
     fits = True
-    check = getattr(plugins.load("agents", method.agent.kind), "check", None)
+    check = getattr(plugins.load(benchmark.clock.group, method.agent.kind), "check", None)
     if check is not None:
         try:
             check(method.agent.config, environment.config.spec)

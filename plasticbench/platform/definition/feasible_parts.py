@@ -11,7 +11,7 @@ from plasticbench.platform.definition.benchmark import Benchmark, Environment
 from plasticbench.platform.definition.method import Method, Part
 from plasticbench.platform.definition.parsing import Problems
 from plasticbench.plugins import did_you_mean
-from plasticbench.schedules import At, Every, Trigger
+from plasticbench.schedules import At, Boundaries, Every, Trigger
 
 
 def check_events(benchmark: Benchmark, environment: Environment, method: Method, problems: Problems) -> None:
@@ -127,9 +127,11 @@ def _check_known_events(
 ) -> None:
     starts, budget_steps = method.agent_config.learning_starts_steps, benchmark.budget_steps
     known = part.event_steps(budget_steps, method.stride_steps(environment.config.num_envs))
-    where = f"{key}.{'at' if isinstance(part.schedule, At) else 'every'}"
+    where = f"{key}.{'at' if isinstance(part.schedule, At | Boundaries) else 'every'}"
     if known and known[0] <= starts < budget_steps:
         problems.add(where, f"the first reset must come after learning starts (step {starts}), got step {known[0]}")
+    if isinstance(part.schedule, Boundaries) and "event" in part.hooks and part.kind != "none" and not known:
+        problems.add(where, f"{environment.name!r} never changes, so there are no boundaries. Choose another schedule")
     if isinstance(part.schedule, At) and "event" in part.hooks and len(known) < len(part.schedule.at):
         got = list(part.schedule.at)
         problems.add(where, f"each reset must fall on a step of its own inside the budget of {budget_steps}, got {got}")

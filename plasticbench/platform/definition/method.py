@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import Any
 
@@ -12,7 +12,7 @@ from plasticbench.contracts.learner import AgentConfig
 from plasticbench.contracts.treatment import Family, Hook, hooks_of
 from plasticbench.contracts.treatment import Part as AgentPart
 from plasticbench.platform.definition.parsing import to_dict
-from plasticbench.schedules import Schedule, Trigger, rounded_up, schedule_to_dict
+from plasticbench.schedules import Boundaries, Schedule, Trigger, rounded_up, schedule_to_dict
 from plasticbench.settings import per_member_names
 
 RESET_POLICIES = ("none", "full_reset", "shrink_perturb", "fire", "last_layers")
@@ -59,6 +59,10 @@ class Part:
     def kind(self) -> str:
         """The plug-in's name."""
         return self.chosen.kind
+
+    def at_changes(self, steps: tuple[int, ...]) -> Part:
+        """The same for a task that changes at these steps."""
+        return replace(self, schedule=_at_changes(self.schedule, steps))
 
     @property
     def is_at_updates(self) -> bool:
@@ -168,6 +172,16 @@ class Method:
         parts = [self.part_settings(part) for part in self.parts]
         return parts[0] if len(parts) == 1 else parts
 
+    @property
+    def follows_changes(self) -> bool:
+        """Whether a schedule is that of a task's changes."""
+        return any(isinstance(one, Boundaries) for one in (self.restarts, *(part.schedule for part in self.parts)))
+
+    def at_changes(self, steps: tuple[int, ...]) -> Method:
+        """The same on a task that changes at these steps."""
+        parts = tuple(part.at_changes(steps) for part in self.parts)
+        return replace(self, parts=parts, restarts=_at_changes(self.restarts, steps))
+
     # -- when ----------------------------------------------------------------------------------------------------
 
     def reset_steps(self, budget_steps: int, num_envs: int) -> tuple[int, ...]:
@@ -196,6 +210,10 @@ class Method:
         """What must be equal for members of one population: agent, structures, and the kind of optimizer."""
         built = [part.shared_settings() for part in self.parts if part.family != "treatments"]
         return canonical([self.agent.settings(), built])
+
+
+def _at_changes(schedule: Schedule | None, steps: tuple[int, ...]) -> Schedule | None:
+    return replace(schedule, known=steps) if isinstance(schedule, Boundaries) else schedule
 
 
 def _acts_before(part: Part, step: int, budget_steps: int, stride_steps: int) -> bool:

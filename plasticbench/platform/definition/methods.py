@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from dataclasses import replace
+from dataclasses import fields, replace
 from itertools import product
 from typing import Any
 
 from plasticbench import plugins
 from plasticbench.contracts.learner import AgentConfig
 from plasticbench.contracts.treatment import FAMILIES, Family
+from plasticbench.platform.definition.clock import STEPS, UPDATES
 from plasticbench.platform.definition.method import Chosen, Method, Part
 from plasticbench.platform.definition.parsing import (
     Problems,
@@ -21,7 +22,7 @@ from plasticbench.platform.definition.parsing import (
     typed,
     unknown_keys,
 )
-from plasticbench.schedules import At, Every, Schedule, Trigger
+from plasticbench.schedules import At, Boundaries, Every, Schedule, Trigger
 
 SCHEDULE_KEYS = ("at", "every", "until", "when")
 _PLACING_KEYS = ("networks", "from")
@@ -163,6 +164,9 @@ def read_schedule(value: Any, key: str, budget_steps: int, problems: Problems) -
         return None
     data = mapping(value, key, problems)
     match [name for name in ("at", "every", "when") if name in data]:
+        case ["at"] if data["at"] == "boundaries":
+            unknown_keys(data, ["at"], key, problems)
+            return Boundaries()
         case ["at"]:
             return read_section(At, data, key, problems)
         case ["every"]:
@@ -184,7 +188,7 @@ def read_chosen(group: str, data: Any, key: str, problems: Problems) -> Chosen |
 
 def read_agent(data: Any, key: str, problems: Problems) -> Chosen | None:
     """An agent whose ``Config`` answers all that a plan asks, or ``None`` where problems were noted."""
-    chosen = read_chosen("agents", data, key, problems)
+    chosen = read_chosen(problems.clock.group, _of_family(data, key, problems), key, problems)
     if chosen is None:
         return None
     asked = [name for name in vars(AgentConfig) if not name.startswith("_")]
@@ -196,6 +200,21 @@ def read_agent(data: Any, key: str, problems: Problems) -> Chosen | None:
         )
         return None
     return chosen
+
+
+def _of_family(data: Any, key: str, problems: Problems) -> Any:
+    """Without the settings, noted as problems, that only those who are trained in the other family have."""
+    clock = problems.clock
+    other = STEPS if clock is UPDATES else UPDATES
+    if not isinstance(data, Mapping) or clock is STEPS or data.get("kind") not in plugins.names(clock.group):
+        return data
+    own, theirs = (
+        {field.name for kind in plugins.names(group) for field in fields(plugins.load(group, kind).Config)}
+        for group in (clock.group, other.group)
+    )
+    for name in [name for name in data if name in theirs - own]:
+        problems.add(dotted(key, name), f"is a setting of {other.task}; {clock.task} have none of it. Remove it")
+    return {name: value for name, value in data.items() if name not in theirs - own}
 
 
 def _has_own_schedule(item: Any) -> bool:

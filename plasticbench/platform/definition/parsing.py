@@ -14,6 +14,7 @@ from typing import Any, TypeVar, get_type_hints
 import pydantic
 
 from plasticbench import plugins
+from plasticbench.platform.definition.clock import STEPS, Clock
 from plasticbench.platform.definition.effects import Effects, defaults
 from plasticbench.platform.definition.names import elsewhere
 from plasticbench.plugins import PluginField, did_you_mean
@@ -28,8 +29,8 @@ class BenchmarkError(ValueError):
 class Problems:
     """Collects everything that is wrong with one source, so that the user hears it all at once."""
 
-    def __init__(self, source: str) -> None:
-        self.source = source
+    def __init__(self, source: str, clock: Clock = STEPS) -> None:
+        self.source, self.clock = source, clock
         self.effects = Effects()
         self._lines: dict[str, None] = {}
 
@@ -39,7 +40,7 @@ class Problems:
     def add(self, key: str, message: str) -> None:
         """Notes a problem; a message that starts with a setting's name extends the dotted key."""
         joint = "." if key and re.match(r"[a-z_][a-z0-9_]*(\.[a-z0-9_]+)*: ", message) else ": " if key else ""
-        self._lines[f"{self.source}: {key}{joint}{message}"] = None
+        self._lines[f"{self.source}: {self.clock.words(f'{key}{joint}{message}')}"] = None
 
     @contextmanager
     def caught(self, key: str) -> Iterator[None]:

@@ -15,14 +15,16 @@ from plasticbench.platform.definition.benchmark import (
     Environment,
     Evaluation,
     Execution,
+    PhaseEvaluation,
     Pictures,
     Probes,
     Records,
     Tracking,
 )
+from plasticbench.platform.definition.clock import UPDATES, clock_of
 from plasticbench.platform.definition.effects import Given, judge
 from plasticbench.platform.definition.feasible import check_feasible
-from plasticbench.platform.definition.method import Method
+from plasticbench.platform.definition.method import Chosen, Method
 from plasticbench.platform.definition.methods import MethodsReader, read_agent, read_chosen, read_schedule
 from plasticbench.platform.definition.names import MAX_NAME_CHARACTERS, is_control, slug
 from plasticbench.platform.definition.parsing import (
@@ -140,9 +142,10 @@ class _Reader:
     def _plain_sections(self, cadence_steps: int) -> dict[str, Any]:
         given = {name: mapping(self.data.get(name), name, self.problems) for name in _SECTIONS}
         given["records"].setdefault("every_steps", cadence_steps)
+        kinds = _SECTIONS | ({"evaluation": PhaseEvaluation} if self.problems.clock is UPDATES else {})
         return {
             name: read_section(cls, given[name], name, self.problems)
-            for name, cls in _SECTIONS.items()
+            for name, cls in kinds.items()
             if name in self.data or name != "evaluation"
         }
 
@@ -179,15 +182,32 @@ class _Reader:
 
     def _environment(self, item: Any, key: str) -> Environment | None:
         data = mapping(item, key, self.problems)
-        label = data.pop("name", None)
-        scenario = read_chosen(
-            "scenarios", data.pop("scenario", {"kind": "stationary"}), f"{key}.scenario", self.problems
-        )
+        label, changes = data.pop("name", None), data.pop("scenario", None)
         family = read_chosen("envs", data, key, self.problems)
         label = typed(str | None, label, f"{key}.name", self.problems)
-        if family is None or scenario is None:
+        if family is None or not self._is_of_family(family, changes, key):
+            return None
+        if self.problems.clock is UPDATES:
+            return Environment(name=label or family.config.task, family=family, scenario=None)
+        scenario = read_chosen("scenarios", changes or {"kind": "stationary"}, f"{key}.scenario", self.problems)
+        if scenario is None:
             return None
         return Environment(name=label or family.config.task, family=family, scenario=scenario)
+
+    def _is_of_family(self, family: Chosen, scenario: Any, key: str) -> bool:
+        """Whether a task is for those whom the file trains; notes why not."""
+        clock = self.problems.clock
+        before = len(self.problems)
+        if hasattr(family.config, "build_course") != (clock is UPDATES):
+            needed = "'agent' and 'budget_steps'" if clock is UPDATES else "'learner' and 'budget_updates'"
+            self.problems.add(
+                f"{key}.kind",
+                f"{family.kind!r} is a task of the other family, and this file trains {clock.task}. Give it a file of "
+                f"its own, with {needed}",
+            )
+        elif clock is UPDATES and scenario is not None:
+            self.problems.add(f"{key}.scenario", "has no effect: data change as their 'stream' says. Remove it")
+        return len(self.problems) == before
 
     def _methods(self, budget_steps: int) -> tuple[Method, ...]:
         agent_data = self.data.get("agent")
@@ -243,12 +263,12 @@ def load(path: Path | str, overrides: Sequence[str] = (), warn: Callable[[str], 
     except ValueError as error:
         raise BenchmarkError(f"{path}: {error}") from error
     with _own_modules.searching([Path(path).parent, Path.cwd()]):
-        return _checked(data, str(path), Given(data, overrides), alone, warn)
+        return _checked(data, str(path), overrides, alone, warn)
 
 
 def from_dict(data: Any, source: str = "benchmark", warn: Callable[[str], None] = _log.warning) -> Benchmark:
     """Checks plain data. Raises ``BenchmarkError`` with one line per problem, each named by ``source``."""
-    return _checked(data, source, Given(data), data, warn)
+    return _checked(data, source, (), data, warn)
 
 
 def from_resolved(data: Any, source: str) -> Benchmark:
@@ -259,23 +279,28 @@ def from_resolved(data: Any, source: str) -> Benchmark:
     return benchmark
 
 
-def _checked(data: Any, source: str, given: Given, alone: Any, warn: Callable[[str], None]) -> Benchmark:
+def _checked(data: Any, source: str, overrides: Sequence[str], alone: Any, warn: Callable[[str], None]) -> Benchmark:
     benchmark, problems = _read(data, source)
+    clock = problems.clock
+    given = Given(clock.internal(data), [clock.override(override) for override in overrides])
     errors, warnings = judge(problems.effects, given, lambda: _inert_keys(alone))
     for key, message in errors.items():
         problems.add(key, message)
     problems.raise_any()
     assert benchmark is not None
     for message in [*warnings, *twins(benchmark)]:
-        warn(f"{source}: {message}")
+        warn(f"{source}: {clock.words(message)}")
     return benchmark
 
 
 def _read(data: Any, source: str) -> tuple[Benchmark | None, Problems]:
-    problems = Problems(source)
     if not isinstance(data, Mapping):
         raise BenchmarkError(f"{source}: must be a mapping of settings that starts with 'name:', got {data!r}")
-    benchmark = _Reader(mapping(data, "", problems), problems).benchmark()
+    problems = Problems(source, clock := clock_of(data))
+    if strangers := clock.strangers(data):
+        said = "{}: {}: belongs to files of the other family, and this one trains {}. Here it is called {!r}"
+        raise BenchmarkError("\n".join(said.format(source, key, clock.task, ours) for key, ours in strangers.items()))
+    benchmark = _Reader(clock.internal(mapping(data, "", problems)), problems).benchmark()
     if benchmark is not None:
         check_feasible(benchmark, problems)
     return benchmark, problems
@@ -283,4 +308,7 @@ def _read(data: Any, source: str) -> tuple[Benchmark | None, Problems]:
 
 def _inert_keys(data: Any) -> Collection[str]:
     """What has no effect in a file by itself, as far as it can be read."""
-    return _read(data, "file")[1].effects.inert(Given(data).place) if isinstance(data, Mapping) else ()
+    if not isinstance(data, Mapping):
+        return ()
+    problems = _read(data, "file")[1]
+    return problems.effects.inert(Given(problems.clock.internal(data)).place)

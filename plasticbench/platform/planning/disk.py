@@ -45,7 +45,9 @@ class DiskUse:
 
 def disk_use(benchmark: Benchmark, plan: Plan) -> DiskUse:
     """The estimate for a plan of this benchmark at the end of its run. A server takes MLflow's share."""
-    lines = {(e.name, m.name): record_lines(benchmark, e, m) for e in benchmark.environments for m in benchmark.methods}
+    lines = {
+        (e.name, m.name): record_lines(benchmark, e, m) for e in benchmark.environments for m in benchmark.methods_on(e)
+    }
     weights, films = sum(_weights_bytes(benchmark, trial) for trial in plan.trials), _films_bytes(benchmark)
     report = _report_bytes(benchmark, lines) + films * 4 // 3  # as text
     parts = {

@@ -213,13 +213,15 @@ class Lineage:
         They pass through the host: networks as a copy and as a file, the replay in pieces, forked where it is loaded.
         """
         spec, agent = self.environment.config.spec, self.agent
-        held_bytes, working_bytes = agent.memory_bytes(spec, num_members), num_members * self._working_bytes()
+        data_bytes = getattr(self.environment.config, "memory_bytes", 0)
+        held_bytes = agent.memory_bytes(spec, num_members) + data_bytes
+        working_bytes = num_members * self._working_bytes()
         if self.benchmark.execution.device == "cpu" or not hasattr(agent, "device_bytes"):
             return _PROCESS_BYTES + held_bytes + working_bytes, 0
-        device_bytes = agent.device_bytes(spec, num_members)
+        device_bytes = agent.device_bytes(spec, num_members) + data_bytes
         forks = num_members / len(start.members) if start is not None else 0
         passing_bytes = round((2 + forks) * PIECE_BYTES) + 2 * num_members * agent.network_bytes(spec)
-        host_bytes = _CUDA_PROCESS_BYTES + held_bytes - device_bytes + passing_bytes
+        host_bytes = _CUDA_PROCESS_BYTES + held_bytes - device_bytes + passing_bytes + data_bytes
         return host_bytes, _CUDA_CONTEXT_BYTES + device_bytes + working_bytes
 
     def _id(self, members: Sequence[Member], from_step: int, to_step: int) -> str:

@@ -11,7 +11,7 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import platform
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from importlib import metadata
 from typing import Any, Literal
@@ -87,9 +87,10 @@ def make_plan(benchmark: Benchmark) -> Plan:
     trials: list[Trial] = []
     segments: list[Segment] = []
     for environment in benchmark.environments:
-        own = [trial for method in benchmark.methods for trial in _trials(benchmark, environment, method)]
+        known = benchmark.methods_on(environment)
+        own = [trial for method in known for trial in _trials(benchmark, environment, method)]
         trial_ids = {(trial.method, trial.seed): trial.id for trial in own}
-        for methods in _by_population_key(benchmark):
+        for methods in _by_population_key(known):
             segments += Lineage(benchmark, environment, methods, trial_ids).segments()
         trials += own
     return Plan(
@@ -114,9 +115,9 @@ def _versions() -> dict[str, str]:
     }
 
 
-def _by_population_key(benchmark: Benchmark) -> list[list[Method]]:
+def _by_population_key(methods: Sequence[Method]) -> list[list[Method]]:
     groups: dict[str, list[Method]] = {}
-    for method in benchmark.methods:
+    for method in methods:
         groups.setdefault(method.population_key, []).append(method)
     return list(groups.values())
 
@@ -124,9 +125,7 @@ def _by_population_key(benchmark: Benchmark) -> list[list[Method]]:
 def _trials(benchmark: Benchmark, environment: Environment, method: Method) -> Iterator[Trial]:
     """One trial per seed; what they share is computed, and held, once."""
     num_envs = environment.config.num_envs
-    scenario = environment.scenario.config.build(
-        environment.config.spec, benchmark.seeds[:1], benchmark.budget_steps, method.stride_steps(num_envs)
-    )
+    scenario = environment.changes(benchmark.seeds[:1], benchmark.budget_steps, method.stride_steps(num_envs))
     shared = {
         "environment": environment.settings(),
         "agent": method.agent.settings(),

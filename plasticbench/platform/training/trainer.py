@@ -28,7 +28,7 @@ def build_course(benchmark: Benchmark, segment: Segment, methods: Sequence[Metho
     Nothing acts on a member whose method is ``None``.
     """
     environment, built = benchmark.environment(segment.task), benchmark.method(segment.agent_method)
-    stride_steps, scenario = built.stride_steps(environment.config.num_envs), environment.scenario.config
+    stride_steps = built.stride_steps(environment.config.num_envs)
     population = Population(
         agent=built.agent_config,
         seeds=[member.seed for member in segment.members],
@@ -38,10 +38,11 @@ def build_course(benchmark: Benchmark, segment: Segment, methods: Sequence[Metho
         device=torch.device(benchmark.execution.device),
         num_threads=max(1, int(segment.num_cpus)),
     )
-    if hasattr(environment.config, "build_course"):
-        course: Course = environment.config.build_course(scenario, population)
+    if environment.scenario is None:
+        task: Any = environment.config
+        course: Course = task.build_course(population)
         return course
-    return RLCourse.build(environment.config, scenario, population)
+    return RLCourse.build(environment.config, environment.scenario.config, population)
 
 
 def _parts(method: Method, is_treated: bool, budget_steps: int, stride_steps: int) -> list[AgentPart]:
@@ -57,7 +58,8 @@ class Trainer:
         self.benchmark, self.segment = benchmark, segment
         self.seeds = [member.seed for member in segment.members]
         self.num_members = len(self.seeds)
-        self._methods = [benchmark.method(m.treated_as) if m.treated_as else None for m in segment.members]
+        self._known = {one.name: one for one in benchmark.methods_on(benchmark.environment(segment.task))}
+        self._methods = [self._known[m.treated_as] if m.treated_as else None for m in segment.members]
         self.course = build_course(benchmark, segment, self._methods)
         self.step = segment.from_step
         self.last_evaluation: float | None = None
@@ -127,10 +129,14 @@ class Trainer:
         resets = [m for m, indices in due.items() if indices]
         records = self._newly_silent(look=bool(resets))
         resets = [] if self._is_over else resets
-        batch = self._probe_batch() if resets else None
         restarts = self.segment.fork and self.step == self.segment.from_step
         changes = self.step in self.course.change_steps
-        self.course.set_phase(self._phase(changes_until=self.step), self.step)
+        phase = self._phase(changes_until=self.step)
+        if self.course.resets_see_new_phase:
+            self.course.set_phase(phase, self.step)
+        batch = self._probe_batch() if resets else None
+        if not self.course.resets_see_new_phase:
+            self.course.set_phase(phase, self.step)
         if restarts:
             self.course.restart(self.step)
         if changes and self.course.clears_replay:
@@ -151,7 +157,7 @@ class Trainer:
     def _reset(self, members: list[int], due: Mapping[int, list[int]], batch: Any | None) -> list[Record]:
         records = self._probe_records("reset/before", batch, None, members)
         previous = self.agent.weights()
-        for method in self.benchmark.methods:
+        for method in self._known.values():
             for index, _ in enumerate(method.parts):
                 if concerned := [m for m in members if self._methods[m] == method and index in due[m]]:
                     records += self._treat(method, index, concerned, batch)
