@@ -8,6 +8,7 @@ from typing import Any
 
 SOURCES = {
     "CleanRL": "https://docs.cleanrl.dev/rl-algorithms/dqn/#experiment-results_1",
+    "CleanRL's PPO": "https://github.com/vwxyzjn/cleanrl/blob/7a96de2/docs/rl-algorithms/ppo.md",
     "RL Zoo": "https://github.com/DLR-RM/rl-baselines3-zoo/blob/0088472/benchmark.md",
     "MinAtar": "https://github.com/kenjyoung/MinAtar/blob/4241f24/img/learning_curves.gif",
     "stable-baselines3": "https://github.com/DLR-RM/stable-baselines3/tree/v2.9.0",
@@ -85,6 +86,23 @@ def _cleanrl(task: str, mean_return: float, spread: float) -> Row:
         budget_steps=500_000,
         seeds=10,
         every_steps=5_000,
+        episodes=10,
+    )
+
+
+def _cleanrl_ppo(
+    environment: Mapping[str, Any], preset: str, published: tuple[float, float], budget_steps: int, seeds: int
+) -> Row:
+    """Their returns are those of training, by actions drawn from the policy."""
+    mean_return, spread = published
+    return Row(
+        environment=environment,
+        agent={"kind": "ppo", "preset": preset},
+        source="CleanRL's PPO",
+        published=Published(mean_return=mean_return, spread=spread, of="3 runs"),
+        budget_steps=budget_steps,
+        seeds=seeds,
+        every_steps=budget_steps // 100,
         episodes=10,
     )
 
@@ -228,6 +246,50 @@ ROWS = {
         budget_steps=500_000,
         seeds=3,
         every_steps=10_000,
+        episodes=20,
+    ),
+    "ppo_cartpole": _cleanrl_ppo(
+        {**_classic("CartPole-v1"), "num_envs": 4}, "cleanrl_ppo", (490.04, 6.12), 500_000, seeds=10
+    ),
+    "ppo_acrobot": _cleanrl_ppo(
+        {**_classic("Acrobot-v1"), "num_envs": 4}, "cleanrl_ppo", (-86.36, 1.32), 500_000, seeds=10
+    ),
+    # Theirs explores with gSDE, which ours has not: the rest of the settings are theirs.
+    "ppo_pendulum": Row(
+        environment={**_classic("Pendulum-v1"), "num_envs": 4},
+        agent={
+            "kind": "ppo",
+            "learning_rate": 1e-3,
+            "rollout_steps": 4_096,
+            "epochs": 10,
+            "minibatches": 64,
+            "discount": 0.9,
+            "value_clip": None,
+            "value_coefficient": 1.0,
+            "entropy_coefficient": 0.0,
+        },
+        source="RL Zoo",
+        published=_one_run(-172.225, 104.159, 750),
+        budget_steps=102_400,
+        seeds=5,
+        every_steps=5_120,
+        episodes=20,
+    ),
+    "ppo_hopper": _cleanrl_ppo(
+        {"kind": "mujoco", "task": "Hopper-v4"}, "cleanrl_ppo_continuous", (2382.86, 271.74), 1_000_000, seeds=3
+    ),
+    # Nobody's experiment: the agent of CleanRL's Atari file with MinAtar's network and half an hour of steps.
+    "ppo_breakout": Row(
+        environment={"kind": "minatar", "task": "Breakout-MinAtar", "num_envs": 8},
+        agent={
+            "kind": "ppo",
+            "preset": "cleanrl_ppo_atari",
+            "network": {"kind": "minatar_cnn", "initializer": "orthogonal"},
+        },
+        source="CleanRL's PPO",
+        budget_steps=1_000_000,
+        seeds=3,
+        every_steps=20_000,
         episodes=20,
     ),
 }

@@ -5,7 +5,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from plasticbench.agents import dqn, sac
+from plasticbench.agents import dqn, ppo, sac
 from plasticbench.contracts.task import BoxActions, DiscreteActions, EnvSpec, EnvStep
 from plasticbench.contracts.treatment import Part
 from plasticbench.learning.networks import minatar_cnn, mlp, simba
@@ -26,8 +26,10 @@ SAC = sac.Config(
     capacity_transitions=300,
     learning_starts_steps=STARTS,
 )
+PPO = ppo.Config(trunk="shared", network=minatar_cnn.Config(channels=4, hidden_units=12), rollout_steps=32)
 AGENTS: dict[str, tuple[Any, EnvSpec]] = {
     "dqn": (DQN, EnvSpec(obs_shape=(2, 6, 6), obs_dtype="float32", actions=DiscreteActions(count=3))),
+    "ppo": (PPO, EnvSpec(obs_shape=(2, 6, 6), obs_dtype="float32", actions=DiscreteActions(count=3))),
     "sac": (SAC, EnvSpec(obs_shape=(5,), obs_dtype="float32", actions=BoxActions(low=(-1.0,) * 2, high=(1.0,) * 2))),
 }
 
@@ -41,7 +43,7 @@ def chance(rng: np.random.Generator, spec: EnvSpec, shape: tuple[int, int]) -> E
 
 
 def agent_with(kind: str, parts: list[Part], updates: int, num_members: int = 2) -> Any:
-    """A ``dqn`` on maps or a ``sac`` on vectors after some updates; every member has the same parts."""
+    """A ``dqn`` or ``ppo`` on maps or a ``sac`` on vectors after some updates; every member has the same parts."""
     config, spec = AGENTS[kind]
     streams = [Streams(seed) for seed in range(num_members)]
     agent = config.build(

@@ -11,7 +11,7 @@ import pytest
 
 from benchmarks import agent_table
 from benchmarks.agent_rows import ROWS, SOURCES
-from plasticbench.agents import dqn, sac
+from plasticbench.agents import dqn, ppo, sac
 from plasticbench.learning.networks import minatar_cnn, mlp, nature_cnn
 from plasticbench.learning.optimizers import rmsprop
 from plasticbench.platform.definition.reading import from_dict
@@ -21,11 +21,12 @@ PAGE = (Path(__file__).parents[1] / "docs" / "agents.md").read_text(encoding="ut
 FILES = [parse_yaml(block) for block in re.findall(r"```yaml\n(.*?)```", PAGE, re.DOTALL)]
 
 
-def agents_of(task: str) -> list[Any]:
-    """The agents of all files of the page that name a task."""
+def agents_of(task: str, *kinds: str) -> list[Any]:
+    """The agents of all files of the page that name a task; of these kinds, or of those with a replay."""
     found = []
     for data in FILES:
-        if any(environment["task"] == task for environment in data["environments"]):
+        is_asked_for = data["agent"]["kind"] in (kinds or ("dqn", "sac"))
+        if is_asked_for and any(environment["task"] == task for environment in data["environments"]):
             complete = {"name": "page", "methods": {"none": {"kind": "none"}}, "seeds": 1, **data}
             benchmark = from_dict(complete | {"evaluation": {"every_steps": 10_000, "episodes": 1}})
             found.append(benchmark.methods[0].agent_config)
@@ -185,6 +186,58 @@ def test_the_two_sacs_are_written_down() -> None:
     assert agents_of("HalfCheetah-v4") == [stable_baselines3]
 
 
+CLEANRL_PPO = {
+    "ppo": {
+        "learning_rate": 2.5e-4, "num_envs": 4, "num_steps": 128, "anneal_lr": True, "gamma": 0.99, "gae_lambda": 0.95,
+        "num_minibatches": 4, "update_epochs": 4, "norm_adv": True, "clip_coef": 0.2, "clip_vloss": True,
+        "ent_coef": 0.01, "vf_coef": 0.5, "max_grad_norm": 0.5, "target_kl": None,
+    },
+    "ppo_continuous_action": {
+        "learning_rate": 3e-4, "num_envs": 1, "num_steps": 2048, "anneal_lr": True, "gamma": 0.99, "gae_lambda": 0.95,
+        "num_minibatches": 32, "update_epochs": 10, "norm_adv": True, "clip_coef": 0.2, "clip_vloss": True,
+        "ent_coef": 0.0, "vf_coef": 0.5, "max_grad_norm": 0.5, "target_kl": None,
+    },
+    "ppo_atari": {
+        "learning_rate": 2.5e-4, "num_envs": 8, "num_steps": 128, "anneal_lr": True, "gamma": 0.99, "gae_lambda": 0.95,
+        "num_minibatches": 4, "update_epochs": 4, "norm_adv": True, "clip_coef": 0.1, "clip_vloss": True,
+        "ent_coef": 0.01, "vf_coef": 0.5, "max_grad_norm": 0.5, "target_kl": None,
+    },
+}  # fmt: skip
+TANH = mlp.Config(hidden=(64, 64), initializer="orthogonal", activation="tanh")
+OWN_PPO: dict[str, tuple[str, dict[str, Any]]] = {
+    "ppo": ("CartPole-v1", {"evaluation_policy": "sampled"}),
+    "ppo_continuous_action": ("Hopper-v4", {"observation_norm": "running", "reward_norm": "running"}),
+    "ppo_atari": (
+        "Breakout",
+        {"trunk": "shared", "network": nature_cnn.Config(initializer="orthogonal"), "evaluation_policy": "sampled"},
+    ),
+}
+
+
+@pytest.mark.parametrize("file", CLEANRL_PPO)
+def test_cleanrls_ppos_are_written_down(file: str) -> None:
+    source, (task, own) = CLEANRL_PPO[file], OWN_PPO[file]
+    written = ppo.Config(
+        **{"network": TANH, "critic_network": TANH, **own},
+        learning_rate=source["learning_rate"],
+        learning_rate_schedule="linear" if source["anneal_lr"] else "constant",
+        adam_eps=1e-5,
+        rollout_steps=source["num_envs"] * source["num_steps"],
+        epochs=source["update_epochs"],
+        minibatches=source["num_minibatches"],
+        discount=source["gamma"],
+        gae_lambda=source["gae_lambda"],
+        ratio_clip=source["clip_coef"],
+        value_clip=source["clip_coef"] if source["clip_vloss"] else None,
+        value_coefficient=source["vf_coef"],
+        entropy_coefficient=source["ent_coef"],
+        advantage_norm="minibatch" if source["norm_adv"] else "none",
+        max_gradient_norm=source["max_grad_norm"],
+        target_kl=source["target_kl"],
+    )
+    assert agents_of(task, "ppo") == [written]
+
+
 def test_stable_baselines3s_defaults_are_those_that_the_page_rests_on() -> None:
     import inspect
 
@@ -202,7 +255,7 @@ def test_stable_baselines3s_defaults_are_those_that_the_page_rests_on() -> None:
     assert {name: defaults["sac"][name] for name in expected} == expected
 
 
-@pytest.mark.parametrize(("module", "preset"), [(m, name) for m in (dqn, sac) for name in m.PRESETS])
+@pytest.mark.parametrize(("module", "preset"), [(m, name) for m in (dqn, ppo, sac) for name in m.PRESETS])
 def test_every_preset_stands_on_the_page(module: Any, preset: str) -> None:
     assert f"preset: {preset}" in PAGE
 
@@ -220,6 +273,13 @@ def test_rows_are_the_experiments_of_the_page(name: str) -> None:
     assert agent_of(name) in agents_of(ROWS[name].task)
 
 
+@pytest.mark.parametrize(("name", "task"), [("ppo_cartpole", "CartPole-v1"), ("ppo_acrobot", "CartPole-v1")])
+def test_rows_of_ppo_are_the_experiments_of_the_page(name: str, task: str) -> None:
+    assert agents_of(task, "ppo") == [agent_of(name)]
+    for row in ("ppo_hopper", "ppo_pendulum"):
+        assert agents_of(ROWS[row].task, "ppo") == [agent_of(row)]
+
+
 def test_sac_beside_stable_baselines3_has_its_defaults() -> None:
     assert [agent_of("sac_hopper")] == agents_of("HalfCheetah-v4")
     assert agent_of("sac_pendulum") == agent_of("sac_hopper")
@@ -228,5 +288,5 @@ def test_sac_beside_stable_baselines3_has_its_defaults() -> None:
 
 @pytest.mark.parametrize("task", [task for task in ZOO if task != "Acrobot-v1"])
 def test_stable_baselines3_is_given_the_zoos_settings(task: str) -> None:
-    row = next(row for row in ROWS.values() if (row.task, row.source) == (task, "RL Zoo"))
+    row = next(row for row in ROWS.values() if (row.task, row.source) == (task, "RL Zoo") and row.peer is not None)
     assert row.peer == {"algorithm": "DQN", "policy_kwargs": {"net_arch": [256, 256]}, **ZOO[task]}

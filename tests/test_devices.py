@@ -32,7 +32,7 @@ def _tensors(value: Any, seen: dict[int, Any]) -> list[Tensor]:
     return []
 
 
-@pytest.mark.parametrize("kind", ["dqn", "sac"])
+@pytest.mark.parametrize("kind", ["dqn", "ppo", "sac"])
 def test_an_agent_restored_on_another_device_has_everything_there(kind) -> None:
     saved = agent_with(kind, PARTS, updates=6)
     tensors, plain = saved.state_dict()

@@ -113,6 +113,7 @@ BASES: dict[tuple[str, str], tuple[dict[str, Any], str, dict[str, Any]]] = {
     ("networks", "simba"): (DQN, "agent.network", {}),
     ("networks", "minatar_cnn"): (MINATAR, "agent.network", {}),
     ("networks", "nature_cnn"): (ATARI, "agent.network", {"hidden_units": 8}),
+    ("scenarios", "observation_offset"): (DQN, "environments.0.scenario", {"at": [0.5], "replay": "clear"}),
     ("scenarios", "observation_permutation"): (DQN, "environments.0.scenario", {"at": [0.5], "replay": "clear"}),
     ("scenarios", "stationary"): (DQN, "environments.0.scenario", {}),
     **{("treatments", kind): (SAC, "methods.m", own) for kind, own in TREATED.items()},
@@ -144,6 +145,7 @@ OTHERS: dict[tuple[str, str], list[Any]] = {
     ("Trigger", "below"): [1.0],
     ("drm", "least_kept"): [0.89],  # above what dormancy leaves
     ("mlp", "hidden"): [[9]],
+    ("observation_offset", "at"): [[0.25]],
     ("observation_permutation", "at"): [[0.25]],
     ("At", "at"): [[0.75]],
     ("dqn", "capacity_transitions"): [40],

@@ -34,6 +34,10 @@ ATARI = {
         "capacity_transitions": 100_000,
     },
 }
+ON_POLICY = {
+    "environments": [{"kind": "atari", "task": "Asterix", "num_envs": 8}],
+    "agent": {"kind": "ppo", "preset": "cleanrl_ppo_atari", "rollout_steps": 400, "minibatches": 1},
+}
 HUMANOID = {
     "environments": [{"kind": "humanoid", "task": "h1-stand-v0"}],
     "agent": {"kind": "sac", "preset": "fire_paper_sac", "learning_starts_steps": 390, "capacity_transitions": 100_000},
@@ -41,7 +45,7 @@ HUMANOID = {
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(("parts", "seeds"), [(ATARI, 1), (HUMANOID, 2)])
+@pytest.mark.parametrize(("parts", "seeds"), [(ATARI, 1), (HUMANOID, 2), (ON_POLICY, 2)])
 def test_a_population_stays_within_the_memory_that_it_asks_for(tmp_path, parts, seeds):
     cadence = {"evaluation": {"every_steps": 400, "steps": 80}, "probes": {"every_steps": 200}}
     data = {"name": "memory", "methods": {"none": {"kind": "none"}}, "seeds": seeds, "budget_steps": 100_000}

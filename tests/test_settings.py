@@ -160,6 +160,7 @@ def test_a_constraint_where_nothing_would_check_it_is_our_mistake() -> None:
 
 REQUIRED: dict[tuple[str, str], dict[str, Any]] = {
     ("envs", "gymnasium"): {"task": "CartPole-v1", "low_return": 0.0, "high_return": 1.0},
+    ("scenarios", "observation_offset"): {"at": (0.5,)},
     ("scenarios", "observation_permutation"): {"at": (0.5,)},
 }
 

@@ -226,7 +226,7 @@ class PPO(PopulationAgent[Rows]):
     @torch.no_grad()
     def act(self, obs: np.ndarray, step: int) -> np.ndarray:
         """Actions for training, drawn from the policy."""
-        stored = self._stored(obs)
+        stored = self._stored(self.silent.observed(obs))
         outputs, value = self._outputs(self._scaled(stored))
         action, log_prob = self._policy.sample(outputs, self._chance.draw())
         facts = torch.stack((log_prob, value)).cpu().numpy()

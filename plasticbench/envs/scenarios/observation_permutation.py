@@ -9,17 +9,15 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Literal
 
 import numpy as np
 
 from plasticbench.contracts.task import EnvSpec, Scenario
+from plasticbench.envs.scenarios._changes import ReplayRule, change_steps
 from plasticbench.envs.scenarios._unchanged import Unchanged
-from plasticbench.schedules import At, Fractions, rounded_up
+from plasticbench.schedules import At, Fractions
 from plasticbench.seeding import derive_generator
 from plasticbench.settings import Settings
-
-ReplayRule = Literal["keep", "clear"]
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -38,11 +36,7 @@ class Config(Settings):
 
     def build(self, spec: EnvSpec, member_seeds: Sequence[int], budget_steps: int, num_envs: int) -> Scenario:
         """Changes fall on the first vector step at or after each fraction of ``budget_steps`` (of one member)."""
-        steps = tuple(rounded_up(step, num_envs) for step in At(at=self.at).steps(budget_steps))
-        if list(steps) != sorted(set(steps)) or steps[0] == 0 or steps[-1] >= budget_steps:
-            raise ValueError(
-                f"at: changes must fall on different steps inside the budget of {budget_steps} steps, got {steps}"
-            )
+        steps = change_steps(self.at, budget_steps, num_envs)
         return ObservationPermutation(spec, member_seeds, steps, clears_replay=self.replay == "clear")
 
 
