@@ -13,7 +13,7 @@ from plasticbench import plugins
 from plasticbench.contracts.treatment import FAMILIES, Part, hooks_of
 from plasticbench.learning.layers import LayerSpec
 from plasticbench.learning.members import members_of, per_member_names
-from plasticbench.learning.networks import simba
+from plasticbench.learning.networks import impala_cnn, simba
 from plasticbench.learning.trained import TrainedNetwork
 
 TREATMENTS = plugins.names("treatments")
@@ -47,6 +47,7 @@ def _even_conv_specs() -> Sequence[LayerSpec]:
 TASKS = {
     "mlp": Task(specs(), (4,)),
     "convolutional": Task(_even_conv_specs(), (3, 6, 6)),
+    "residual maps": Task(impala_cnn.Config(channels=(4,), hidden_units=8).layers((3, 6, 6), 3), (3, 6, 6)),
     "residual": Task(simba.Config(num_blocks=1, width=6).layers((4,), 3), (4,)),
 }
 

@@ -112,6 +112,7 @@ BASES: dict[tuple[str, str], tuple[dict[str, Any], str, dict[str, Any]]] = {
     ("networks", "mlp"): (DQN, "agent.network", {}),
     ("networks", "simba"): (DQN, "agent.network", {}),
     ("networks", "minatar_cnn"): (MINATAR, "agent.network", {}),
+    ("networks", "impala_cnn"): (MINATAR, "agent.network", {"channels": [4], "hidden_units": 8}),
     ("networks", "nature_cnn"): (ATARI, "agent.network", {"hidden_units": 8}),
     ("scenarios", "observation_offset"): (DQN, "environments.0.scenario", {"at": [0.5], "replay": "clear"}),
     ("scenarios", "observation_permutation"): (DQN, "environments.0.scenario", {"at": [0.5], "replay": "clear"}),
@@ -144,6 +145,7 @@ OTHERS: dict[tuple[str, str], list[Any]] = {
     ("Trigger", "above"): [1e6],
     ("Trigger", "below"): [1.0],
     ("drm", "least_kept"): [0.89],  # above what dormancy leaves
+    ("impala_cnn", "channels"): [[3]],
     ("mlp", "hidden"): [[9]],
     ("observation_offset", "at"): [[0.25]],
     ("observation_permutation", "at"): [[0.25]],

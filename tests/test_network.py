@@ -10,7 +10,7 @@ from torch import nn
 from plasticbench import plugins
 from plasticbench.learning.layers import LayerSpec, draw_bias, draw_weight
 from plasticbench.learning.network import PopulationNetwork
-from plasticbench.learning.networks import minatar_cnn, mlp, nature_cnn, simba
+from plasticbench.learning.networks import impala_cnn, minatar_cnn, mlp, nature_cnn, simba
 
 CPU = torch.device("cpu")
 
@@ -131,6 +131,46 @@ class PlainSimba(nn.Module):
             norm, fc1, fc2 = (getattr(self, f"block{i}_{part}") for part in ("norm", "fc1", "fc2"))
             x = x + fc2(torch.relu(fc1(norm(x))))
         return self.out(self.norm(x))
+
+
+class PlainImpala(nn.Module):
+    """Two stages of IMPALA's network, as papers draw it."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        for stage, (read, channels) in enumerate(((3, 4), (4, 5)), 1):
+            setattr(self, f"stage{stage}", nn.Conv2d(read, channels, 3, padding=1))
+            for name in (f"stage{stage}_block{b}_conv{c}" for b in (1, 2) for c in (1, 2)):
+                setattr(self, name, nn.Conv2d(channels, channels, 3, padding=1))
+        self.fc1, self.fc2 = nn.Linear(5 * 3 * 3, 7), nn.Linear(7, 2)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        for stage in ("stage1", "stage2"):
+            x = nn.functional.max_pool2d(getattr(self, stage)(x), 3, 2, 1)
+            for block in (f"{stage}_block1", f"{stage}_block2"):
+                inside = getattr(self, f"{block}_conv1")(x.relu())
+                x = x + getattr(self, f"{block}_conv2")(inside.relu())
+        return self.fc2(self.fc1(x.relu().flatten(1)).relu())
+
+
+def test_every_member_of_impala_computes_what_plain_residual_stages_compute():
+    layers = impala_cnn.Config(channels=(4, 5), hidden_units=7).layers((3, 11, 11), 2)
+    network = PopulationNetwork(layers, 2, CPU)
+    network.load(network.draw([np.random.default_rng(m) for m in range(2)]))
+    obs = torch.rand(2, 6, 3, 11, 11, generator=torch.Generator().manual_seed(0))
+    hidden: list[torch.Tensor] = []
+    output = network.forward(obs, hidden)
+    output.square().sum().backward()
+    for member in range(2):
+        plain = PlainImpala()
+        plain.load_state_dict({name: p[member].detach().clone() for name, p in network.parameters.items()})
+        expected = plain(obs[member])
+        torch.testing.assert_close(output[member], expected, rtol=1e-5, atol=1e-6)
+        expected.square().sum().backward()
+        for name, gradient in network.views(network.flat_grad).items():
+            torch.testing.assert_close(gradient[member], plain.get_parameter(name).grad, rtol=1e-4, atol=1e-5)
+    judged = [name for name, wire in network.wires.items() if wire.active_at is not None]
+    assert judged == [*(f"stage{s}_block{b}_conv1" for s in (1, 2) for b in (1, 2)), "fc1"]
 
 
 def test_every_member_of_simba_computes_what_plain_residual_blocks_compute():

@@ -99,6 +99,7 @@ PLACES = {
     ("shared", "shared"): {"fc1", "fc2", "mean", "log_std", "value"},
     ("shared", "actor"): {"mean", "log_std"},
     ("shared", "critic"): {"value"},
+    ("shared", "critics"): {"value"},
 }
 
 

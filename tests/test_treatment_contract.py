@@ -88,7 +88,8 @@ def test_treatments_are_listed_without_torch() -> None:
 @pytest.mark.parametrize(
     ("kind", "preset", "task"),
     [(kind, preset, "mlp") for kind, preset in PRESETS]
-    + [(kind, "clean", task) for kind in KINDS for task in TASKS if task != "mlp"],
+    + [(kind, "clean", task) for kind in KINDS for task in ("convolutional", "residual")]
+    + [pytest.param(kind, "clean", "residual maps", marks=pytest.mark.slow) for kind in KINDS],
 )
 def test_members_in_company_train_as_they_do_alone(kind: str, preset: str, task: str) -> None:
     layers, shape = TASKS[task]

@@ -23,7 +23,6 @@ class Treated(Protocol):
     """A trained network as its treatments need it; ``TrainedNetwork`` is one."""
 
     name: str
-    sections: Mapping[str, frozenset[str]]
     streams: Sequence[Streams]
     online: PopulationNetwork
     target: PopulationNetwork | None
@@ -34,6 +33,10 @@ class Treated(Protocol):
 
     def is_concerned(self, part: Part) -> bool:
         """Whether a part acts on this network, or on a section of it."""
+        ...
+
+    def section_of(self, part: Part) -> str | None:
+        """The section that a part is placed on; ``None`` for one that acts on the whole network, or not at all."""
         ...
 
     def state_of(
@@ -104,7 +107,7 @@ class Application:
     def __init__(self, trained: Treated, index: int, parts: Sequence[Part], members: slice) -> None:
         self.index, self.parts, self.members = index, parts, members
         self._trained, self._device = trained, trained.online.flat.device
-        self._section = section_of(trained, parts[0])
+        self._section = trained.section_of(parts[0])
         self._treatment = self._built(range(len(parts)))[1]
         self._hooks = hooks_of(self._treatment)
         self.acts_at_updates = "gradient" in self._hooks or "update" in self._hooks
@@ -254,11 +257,6 @@ class AppliedParts:
         return torch.stack(rows).to(self._trained.online.flat.device)
 
 
-def section_of(trained: Treated, part: Part) -> str | None:
-    """The section of a network that a part is placed on, or ``None`` for the whole of it."""
-    return part.networks if part.networks in trained.sections else None
-
-
 def _grouped(parts: Sequence[Sequence[Part]], trained: Treated) -> list[tuple[int, list[int]]]:
     """Position in the method, and the members whose part there can act together; in the order of the methods' parts."""
     groups: dict[tuple[Any, ...], list[int]] = {}
@@ -266,6 +264,6 @@ def _grouped(parts: Sequence[Sequence[Part]], trained: Treated) -> list[tuple[in
         for index, part in enumerate(own):
             if part.family == "treatments" and trained.is_concerned(part):
                 shared = shared_settings(part.config)
-                key = (index, shared, part.begin_step, part.every_steps, section_of(trained, part))
+                key = (index, shared, part.begin_step, part.every_steps, trained.section_of(part))
                 groups.setdefault(key, []).append(member)
     return [(key[0], members) for key, members in sorted(groups.items(), key=lambda item: item[0][0])]

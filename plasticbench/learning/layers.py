@@ -28,7 +28,9 @@ class LayerSpec(NamedTuple):
 
     The activation, by its name in ``activations.py``, follows after the residual connection, if there is one. The last
     layer and its siblings are the outputs, which have no activation. ``over`` concerns normalisations of maps
-    alone, ``norm`` normalisations.
+    alone, ``norm`` normalisations. A convolution may have zeros as ``padding``, and with ``pool`` the largest of 3x3
+    windows at every other position behind it. ``reads`` names the nonlinearity through which a layer takes its input;
+    a residual connection keeps what is before it.
     """
 
     name: str
@@ -41,6 +43,9 @@ class LayerSpec(NamedTuple):
     wiring: Wiring = "chain"
     over: Over = "map"
     norm: Norm = "layer"
+    padding: int = 0
+    pool: bool = False
+    reads: str = "identity"
 
     @property
     def is_norm(self) -> bool:

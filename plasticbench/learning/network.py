@@ -46,18 +46,24 @@ def population_linear(x: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
     return torch.baddbmm(bias.unsqueeze(1), x, weight.transpose(1, 2))
 
 
-def population_conv2d(x: Tensor, weight: Tensor, bias: Tensor, stride: int) -> Tensor:
+def population_conv2d(x: Tensor, weight: Tensor, bias: Tensor, stride: int, padding: int = 0) -> Tensor:
     """Convolves ``[M, B, in, h, w]`` with each member's own ``[M, out, in, kh, kw]``.
 
     One call per member on CPUs, where grouped convolutions were measured slower; one grouped call elsewhere.
     """
     if x.device.type == "cpu":
-        maps = [nn.functional.conv2d(x[m], weight[m], bias[m], stride=stride) for m in range(x.shape[0])]
+        maps = [nn.functional.conv2d(x[m], weight[m], bias[m], stride, padding) for m in range(x.shape[0])]
         return torch.stack(maps) if len(maps) > 1 else maps[0].unsqueeze(0)
     members, rows = x.shape[:2]
     merged = x.transpose(0, 1).flatten(1, 2)
-    grouped = nn.functional.conv2d(merged, weight.flatten(0, 1), bias.flatten(), stride=stride, groups=members)
+    grouped = nn.functional.conv2d(merged, weight.flatten(0, 1), bias.flatten(), stride, padding, groups=members)
     return grouped.view(rows, members, -1, *grouped.shape[2:]).transpose(0, 1)
+
+
+def population_pool(x: Tensor) -> Tensor:
+    """The largest of 3x3 windows at every other position of ``[M, B, c, h, w]``, whose borders are padded."""
+    pooled = nn.functional.max_pool2d(x.flatten(0, 1), kernel_size=3, stride=2, padding=1)
+    return pooled.view(*x.shape[:2], *pooled.shape[1:])
 
 
 def population_layer_norm(x: Tensor, weight: Tensor, bias: Tensor, over: Over = "map") -> Tensor:
@@ -159,9 +165,12 @@ class PopulationNetwork:
 
 def _transform(spec: LayerSpec, x: Tensor, values: Mapping[str, Tensor]) -> Tensor:
     weight, bias = values[f"{spec.name}.weight"], values[f"{spec.name}.bias"]
+    if spec.reads != "identity":
+        x = ACTIVATIONS[spec.reads].function(x)
     match len(spec.weight_shape):
         case 4:
-            return population_conv2d(x, weight, bias, spec.stride)
+            maps = population_conv2d(x, weight, bias, spec.stride, spec.padding)
+            return population_pool(maps) if spec.pool else maps
         case 1 if spec.norm == "rms":
             return population_rms_norm(x, weight, spec.over)
         case 1 if spec.norm == "slope":

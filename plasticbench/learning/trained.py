@@ -107,7 +107,11 @@ class TrainedNetwork:
 
     def is_concerned(self, part: Part) -> bool:
         """Whether a part acts on this network, or on a section of it."""
-        return part.concerns(self.name) or part.networks in self.sections
+        return part.concerns(self.name) or self.section_of(part) is not None
+
+    def section_of(self, part: Part) -> str | None:
+        """The section that a part is placed on; ``None`` for one that acts on the whole network, or not at all."""
+        return None if part.concerns(self.name) else next(filter(part.concerns, self.sections), None)
 
     def _draw(self, members: Sequence[int]) -> dict[str, Tensor]:
         return self.online.draw([self.streams[member][f"init/{self.name}"] for member in members])
