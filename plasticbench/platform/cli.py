@@ -22,6 +22,7 @@ from plasticbench.cpus import usable_cpus
 from plasticbench.platform import shipped
 from plasticbench.platform.jobs_commands import Dashboard, follow_job, jobs_app, say_how_to_follow
 from plasticbench.platform.literal import LiteralConsole, visible
+from plasticbench.platform.runs.commands import RunDir, export
 from plasticbench.platform.terminal import FAILED, no_warning, out, people_errors, styled, warn
 
 if TYPE_CHECKING:
@@ -40,7 +41,6 @@ Config = Annotated[
         parser=shipped.resolved, metavar="CONFIG", help="Benchmark file (YAML), or the name of a shipped one."
     ),
 ]
-RunDir = Annotated[str, typer.Argument(help="Run directory: a path, or a URI such as s3://BUCKET/FOLDER.")]
 Overrides = Annotated[list[str] | None, typer.Option("--set", help="Change a setting: dotted.key=value. Repeatable.")]
 Address = Annotated[
     str | None, typer.Option(help="Ray cluster to join; default: RAY_ADDRESS, else a Ray of its own on this machine.")
@@ -255,6 +255,9 @@ def leaderboard(
 
             write_leaderboard_html(board.rows, html)
         typer.echo(json.dumps(to_json(board), indent=2, allow_nan=False) if as_json else to_markdown(board.rows))
+
+
+app.command()(export)
 
 
 @app.command()
