@@ -1,7 +1,8 @@
 """plasticbench: which way of keeping a deep RL agent plastic really works.
 
-``fire_``, ``reset`` and ``probe`` act in place on any ``torch.nn.Module``; ``load`` reads a run. Whatever they need is
-imported on first use. Gymnasium imports this package to find ``plasticbench:h1-walk`` and its siblings.
+``fire_``, ``reset`` and ``probe`` act in place on any ``torch.nn.Module``; ``run`` trains a benchmark, ``load`` reads a
+run. Whatever they need is imported on first use. Gymnasium imports this package to find ``plasticbench:h1-walk`` and
+its siblings.
 """
 
 import importlib
@@ -14,13 +15,14 @@ if TYPE_CHECKING:
     from plasticbench.analysis.records_table import load
     from plasticbench.modules import fire_, probe, reset
 
-__all__ = ["__version__", "fire_", "load", "probe", "reset"]
+__all__ = ["__version__", "fire_", "load", "probe", "reset", "run"]
 
 _HOMES = {
     "fire_": "plasticbench.modules",
     "load": "plasticbench.analysis.records_table",
     "probe": "plasticbench.modules",
     "reset": "plasticbench.modules",
+    "run": "plasticbench.platform.runs.running",
 }
 
 if sys.modules.get("gymnasium") is not None:  # whoever makes environments has it, and nobody else should pay for it

@@ -21,14 +21,15 @@ from plasticbench import plugins
 from plasticbench.cpus import usable_cpus
 from plasticbench.platform import shipped
 from plasticbench.platform.jobs_commands import Dashboard, follow_job, jobs_app, say_how_to_follow
-from plasticbench.platform.literal import LiteralConsole, visible
+from plasticbench.platform.literal import visible
 from plasticbench.platform.runs.commands import RunDir, export
-from plasticbench.platform.terminal import FAILED, no_warning, out, people_errors, styled, warn
+from plasticbench.platform.terminal import DONE, FAILED, out, people_errors, styled, warn
 
 if TYPE_CHECKING:
     from plasticbench.platform.planning.disk import DiskUse
     from plasticbench.platform.planning.plan import Plan
     from plasticbench.platform.rundir import RunDirectory
+    from plasticbench.platform.runs.running import FinishedRun
 
 LISTED = sorted([*plugins.PACKAGES, "configs"])
 
@@ -67,24 +68,15 @@ def run(
     quiet: Quiet = False,
 ) -> None:
     """Trains every combination of a benchmark file and reports."""
+    _listen_to_logs()
     with people_errors():
-        from plasticbench.platform.cluster.connection import prepare_environment
+        from plasticbench.platform.runs import running
 
-        prepare_environment(address)  # before anything that the file names may import Ray
         _require_absolute_in_job(out_dir)
-        from plasticbench.platform.definition.names import folder_name
-        from plasticbench.platform.definition.reading import load
-        from plasticbench.platform.planning.plan import make_plan
-
-        benchmark = load(config, set_ or [], no_warning if quiet else warn)
-        plan = make_plan(benchmark)
-        directory = _directory(out_dir or f"runs/{folder_name(benchmark.name)}")
-        directory.require_tracking(tracking_uri)
-        with directory.lock():
-            if (taken := directory.create(benchmark, plan)) and not quiet:
-                out.print(f"From now on: {taken}.", highlight=False, soft_wrap=True)
-            code = _execute(directory, address, tracking_uri, quiet)
-    raise typer.Exit(code)
+        done = running.run(
+            config, out_dir, overrides=set_ or [], address=address, tracking_uri=tracking_uri, quiet=quiet
+        )
+    raise typer.Exit(_exit_code(done))
 
 
 @app.command()
@@ -96,8 +88,10 @@ def resume(
     quiet: Quiet = False,
 ) -> None:
     """Goes on with a run that was interrupted or that failed."""
+    _listen_to_logs()
     with people_errors():
         from plasticbench.platform.cluster.connection import prepare_environment
+        from plasticbench.platform.runs import running
 
         prepare_environment(address)
         _require_absolute_in_job(run_dir)
@@ -107,8 +101,16 @@ def resume(
         with directory.lock():
             if repair:
                 _repair(directory, quiet)
-            code = _execute(directory, address, tracking_uri, quiet)
-    raise typer.Exit(code)
+            done = running.go_on(directory, address=address, tracking_uri=tracking_uri, quiet=quiet)
+    raise typer.Exit(_exit_code(done))
+
+
+def _listen_to_logs() -> None:
+    logging.basicConfig(level=logging.WARNING, format="%(message)s")
+
+
+def _exit_code(done: FinishedRun) -> int:
+    return DONE if done.state == "complete" else FAILED
 
 
 def _repair(directory: RunDirectory, quiet: bool) -> None:
@@ -133,21 +135,9 @@ def _require_absolute(out_dir: str) -> None:
 
 
 def _directory(text: str) -> RunDirectory:
-    from plasticbench.platform.rundir import RunDirectory
-    from plasticbench.storage import connect
+    from plasticbench.platform.runs.running import directory_of
 
-    return RunDirectory(connect(text))
-
-
-def _execute(directory: RunDirectory, address: str | None, tracking_uri: str | None, quiet: bool) -> int:
-    from plasticbench.platform import session  # ray and mlflow take seconds to import: only where they are needed
-    from plasticbench.platform.training.soundness import require_sound_records
-
-    require_sound_records(directory)
-    logging.basicConfig(level=logging.WARNING, format="%(message)s")
-    return session.execute(
-        directory, LiteralConsole(quiet=quiet), address=address, tracking_uri=tracking_uri, quiet=quiet
-    )
+    return directory_of(text)
 
 
 @app.command()
