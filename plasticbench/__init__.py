@@ -15,9 +15,10 @@ if TYPE_CHECKING:
     from plasticbench.analysis.records_table import load
     from plasticbench.modules import fire_, probe, reset
 
-__all__ = ["__version__", "fire_", "load", "probe", "reset", "run"]
+__all__ = ["Recorder", "__version__", "fire_", "load", "probe", "reset", "run"]
 
 _HOMES = {
+    "Recorder": "plasticbench.platform.runs.recorder",
     "fire_": "plasticbench.modules",
     "load": "plasticbench.analysis.records_table",
     "probe": "plasticbench.modules",

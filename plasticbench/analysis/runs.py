@@ -46,6 +46,11 @@ class Trial:
         return " ".join(str(agent[name]) for name in ("kind", "algorithm") if name in agent)
 
     @property
+    def is_external(self) -> bool:
+        """Whether a training loop outside the platform recorded it: its environment is known to that loop alone."""
+        return str(self.settings.get("agent", {}).get("kind")) == "external"
+
+    @property
     def is_control(self) -> bool:
         """Whether the method leaves the networks alone."""
         return str(self.settings.get("method", {}).get("kind")) == "none"

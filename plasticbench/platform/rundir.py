@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import fcntl
+import json
 import socket
 import time
 from collections.abc import Iterator
@@ -21,7 +22,8 @@ if TYPE_CHECKING:  # reading a benchmark takes PyTorch, which a command that onl
     from plasticbench.platform.definition.benchmark import Benchmark
     from plasticbench.platform.planning.plan import Plan
 
-_LOCKS = {"lock", "lock.json"}
+LOCKS = frozenset({"lock", "lock.json"})
+"""What whoever only looked may leave in a directory."""
 _LOCK_TRIES = 5
 
 
@@ -79,9 +81,14 @@ class RunDirectory:
         holds anything else.
         """
         modules = _own_modules.archive(benchmark.modules)
+        if self.plan_file.exists() and self.is_external:
+            raise BenchmarkError(
+                f"--out: {self.path} holds records of training loops outside the platform. Choose another directory: "
+                "`plasticbench leaderboard` compares several"
+            )
         if self.plan_file.exists():
             return self._take_over(benchmark, plan, modules)
-        if storage.entries(self.path).keys() - _LOCKS:
+        if storage.entries(self.path).keys() - LOCKS:
             raise BenchmarkError(f"--out: {self.path} is not empty and not a run directory. Choose another directory")
         if modules:
             storage.write_atomically(self.modules_file, modules)
@@ -169,10 +176,15 @@ class RunDirectory:
         self.require()
         return Plan.from_json(storage.read(self.plan_file).decode())
 
+    @property
+    def is_external(self) -> bool:
+        """Whether its trials are recorded by training loops outside the platform (``runs/recorder.py``)."""
+        return bool(json.loads(storage.read(self.plan_file)).get("external", False))
+
     def require(self) -> None:
         """Raises ``BenchmarkError`` unless this is a run directory."""
         absent = [file.name for file in (self.plan_file, self.benchmark_file) if not file.exists()]
-        if absent:
+        if absent and not (self.plan_file.exists() and self.is_external):
             raise BenchmarkError(
                 f"{self.path}: not a run directory (it has no {' and no '.join(absent)}). "
                 "Start one with `plasticbench run`"

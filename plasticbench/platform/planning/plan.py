@@ -56,7 +56,10 @@ class Trial:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Plan:
-    """All trials of a benchmark and the segments that train them; a segment stands after the one it starts from."""
+    """All trials of a benchmark and the segments that train them; a segment stands after the one it starts from.
+
+    The trials of an ``external`` one are recorded by training loops outside the platform, and it has no segments.
+    """
 
     name: str
     description: str
@@ -66,6 +69,7 @@ class Plan:
     tracked_probes: Literal["totals", "all"]
     trials: tuple[Trial, ...]
     segments: tuple[Segment, ...]
+    external: bool = False
 
     def to_json(self) -> str:
         """The content of ``plan.json``."""

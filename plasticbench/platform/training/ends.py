@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING
 
 from plasticbench.platform.rundir import RunDirectory
@@ -43,3 +43,8 @@ def finished_bytes(directory: RunDirectory, segments: Sequence[Segment], budget_
             return None
         lengths = end.record_bytes | lengths
     return lengths
+
+
+def external_bytes(directory: RunDirectory, trials: Iterable[str]) -> dict[str, int]:
+    """Length of the record file of each trial of a loop outside the platform, all of which may be sent."""
+    return {trial: record_length(directory.record_file(trial)) for trial in trials}
