@@ -146,7 +146,7 @@ def _follow(run: _Session, plan: Plan) -> int:
 
 def _catch_up(run: _Session, ended: Mapping[str, RunStatus], lengths: Mapping[str, int]) -> int:
     """Nothing is left to train: the report and MLflow are brought up to date by this process."""
-    report, lost = run.report(), lost_trials(run.directory.path)
+    report, lost = run.report(), {t: why for t, why in lost_trials(run.directory.path).items() if t in ended}
     flush = LocalFlush(run.directory, run.tracking_uri)
     with connection.interrupts():
         behind = _wait(run, lambda: flush.finish(lengths, ended, report, run.tell_left, lost))

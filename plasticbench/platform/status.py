@@ -123,7 +123,7 @@ def _reached(directory: RunDirectory, plan: Mapping[str, Any], driver: Mapping[s
     for segment, commit in zip(segments, commits, strict=True):
         name, is_complete = segment["id"], commit is not None and commit.complete
         step = max(running.get(name, 0), 0 if commit is None else commit.step)
-        for trial in {trial for member in segment["members"] for trial in member["trials"]}:
+        for trial in found.keys() & {trial for member in segment["members"] for trial in member["trials"]}:
             one = found[trial]
             one.step = max(one.step, step)
             one.is_done |= is_complete and segment["to_step"] == plan["budget_steps"]

@@ -24,6 +24,11 @@ def can_come_later(key: str) -> bool:
     return key.startswith(_LATER)
 
 
+def keeps_trials(key: str) -> bool:
+    """Whether a run may grow where this setting differs, as long as the ids of the trials that are there stay."""
+    return key != "name" and not key.startswith("execution.")
+
+
 def listed(found: Mapping[str, tuple[Any, Any]], words: str) -> str:
     """One line of both values for each of the first few keys; ``words`` hold the two, as in ``{} there, {} here``."""
     lines = [f"{key}: {words.format(old, new)}" for key, (old, new) in found.items()]

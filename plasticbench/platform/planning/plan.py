@@ -58,7 +58,9 @@ class Trial:
 class Plan:
     """All trials of a benchmark and the segments that train them; a segment stands after the one it starts from.
 
-    The trials of an ``external`` one are recorded by training loops outside the platform, and it has no segments.
+    ``left_out_...`` are those of which no trial is in the benchmark any more: on disk, and in no report. A member may
+    stand for such trials and for others. The trials of an ``external`` one are recorded by training loops outside the
+    platform, and it has no segments.
     """
 
     name: str
@@ -70,6 +72,8 @@ class Plan:
     trials: tuple[Trial, ...]
     segments: tuple[Segment, ...]
     external: bool = False
+    left_out_trials: tuple[Trial, ...] = ()
+    left_out_segments: tuple[Segment, ...] = ()
 
     def to_json(self) -> str:
         """The content of ``plan.json``."""
@@ -93,7 +97,7 @@ def make_plan(benchmark: Benchmark) -> Plan:
     for environment in benchmark.environments:
         own = [trial for method in benchmark.methods for trial in _trials(benchmark, environment, method)]
         trial_ids = {(trial.method, trial.seed): trial.id for trial in own}
-        for methods in _by_population_key(benchmark):
+        for methods in by_population_key(benchmark):
             segments += Lineage(benchmark, environment, methods, trial_ids).segments()
         trials += own
     return Plan(
@@ -118,7 +122,8 @@ def _versions() -> dict[str, str]:
     }
 
 
-def _by_population_key(benchmark: Benchmark) -> list[list[Method]]:
+def by_population_key(benchmark: Benchmark) -> list[list[Method]]:
+    """Methods in groups that can share a population."""
     groups: dict[str, list[Method]] = {}
     for method in benchmark.methods:
         groups.setdefault(method.population_key, []).append(method)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -109,13 +109,15 @@ def run(
     prepare_environment(address)  # before anything that the benchmark names may import Ray
     from plasticbench.platform.definition.names import folder_name
     from plasticbench.platform.planning.plan import make_plan
+    from plasticbench.platform.training.ends import can_be_gone_on_from
 
     read = _read(benchmark, overrides, no_warning if quiet else warn)
     plan = make_plan(read)
     directory = directory_of(str(out) if out is not None else f"runs/{folder_name(read.name)}")
     directory.require_tracking(tracking_uri)
     with directory.lock():
-        if (taken := directory.create(read, plan)) and not quiet:
+        taken = directory.create(read, plan, partial(can_be_gone_on_from, directory))
+        if taken and not quiet:
             LiteralConsole().print(f"From now on: {taken}.", highlight=False, soft_wrap=True)
         return go_on(directory, address=address, tracking_uri=tracking_uri, quiet=quiet)
 

@@ -26,6 +26,18 @@ def sound_end(directory: RunDirectory, segment: Segment, budget_steps: int) -> C
     return own if own is not None and own.complete else None
 
 
+def can_be_gone_on_from(directory: RunDirectory, segment_id: str) -> bool:
+    """Whether trials that are added to a run may share a segment: its end is whole, or still to be trained."""
+    store = CheckpointStore(directory.checkpoints)
+    try:
+        end = store.completed(segment_id)
+        if end is not None:
+            store.verify_end(end)
+    except CheckpointError:
+        return False
+    return True
+
+
 def _is_built_on(directory: RunDirectory, end: Commit) -> bool:
     """Whether later segments have begun: training a damaged end again would cut their records off."""
     return any(record_length(directory.record_file(trial)) > length for trial, length in end.record_bytes.items())
