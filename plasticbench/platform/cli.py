@@ -22,7 +22,7 @@ from plasticbench.cpus import usable_cpus
 from plasticbench.platform import shipped
 from plasticbench.platform.jobs_commands import Dashboard, follow_job, jobs_app, say_how_to_follow
 from plasticbench.platform.literal import visible
-from plasticbench.platform.runs.commands import RunDir, export
+from plasticbench.platform.runs.commands import RunDir, clean, export, list_runs
 from plasticbench.platform.terminal import DONE, FAILED, out, people_errors, styled, warn
 
 if TYPE_CHECKING:
@@ -31,7 +31,7 @@ if TYPE_CHECKING:
     from plasticbench.platform.rundir import RunDirectory
     from plasticbench.platform.runs.running import FinishedRun
 
-LISTED = sorted([*plugins.PACKAGES, "configs"])
+LISTED = sorted([*plugins.PACKAGES, "configs", "runs"])
 
 _HELP = "Trains, tracks and compares ways of keeping deep RL agents plastic. It begins with: plasticbench run CONFIG"
 app = typer.Typer(add_completion=False, no_args_is_help=True, pretty_exceptions_enable=False, help=_HELP)
@@ -248,6 +248,7 @@ def leaderboard(
 
 
 app.command()(export)
+app.command()(clean)
 
 
 @app.command()
@@ -266,15 +267,21 @@ def new(
 @app.command("list")
 def list_(
     group: Annotated[str, typer.Argument(help=f"One of: {', '.join(LISTED)}.")],
+    folder: Annotated[str | None, typer.Argument(help="After runs: where they are; default: runs.")] = None,
     family: Annotated[
         str | None, typer.Option(help="After treatments: one of treatments, structures, optimizers; default: all.")
     ] = None,
     as_json: AsJson = False,
 ) -> None:
-    """Lists plug-ins or shipped benchmark files with their one-line descriptions."""
+    """Lists plug-ins or shipped benchmark files with their one-line descriptions, or the runs in a folder."""
     with people_errors():
         if group not in LISTED:
             raise ValueError(f"there is no group {group!r}. {plugins.did_you_mean(group, LISTED)}")
+        if group == "runs":
+            list_runs(folder or "runs", as_json)
+            return
+        if folder is not None:
+            raise ValueError(f"FOLDER: stands after runs alone, got {folder!r} after {group}")
         from plasticbench.platform import explain as explanations
 
         rows: Any = explanations.rows(group, family)
@@ -286,16 +293,20 @@ def list_(
         typer.echo(json.dumps(rows, indent=2))
         return
     for row in rows:
-        out.print(styled(str(row["name"]), "bold", f"  {row['summary']}"), highlight=False)
-        if row.get("presets"):
-            out.print(f"    presets: {', '.join(row['presets'])}", highlight=False)
-        if row.get("hooks"):
-            about = f"acts at {', '.join(row['hooks'])}; {row['citation'] or 'no source'}"
-            out.print(f"    {about}", highlight=False, markup=False, soft_wrap=True)
-        for task, source in row.get("references", {}).items():
-            out.print(f"    {task}  {source}", highlight=False, soft_wrap=True)
-        for title, tasks in row.get("groups", {}).items():
-            out.print(f"    {title}: {len(tasks)}, such as {tasks[0]}", highlight=False)
+        _show_row(row)
+
+
+def _show_row(row: Any) -> None:
+    out.print(styled(str(row["name"]), "bold", f"  {row['summary']}"), highlight=False)
+    if row.get("presets"):
+        out.print(f"    presets: {', '.join(row['presets'])}", highlight=False)
+    if row.get("hooks"):
+        about = f"acts at {', '.join(row['hooks'])}; {row['citation'] or 'no source'}"
+        out.print(f"    {about}", highlight=False, markup=False, soft_wrap=True)
+    for task, source in row.get("references", {}).items():
+        out.print(f"    {task}  {source}", highlight=False, soft_wrap=True)
+    for title, tasks in row.get("groups", {}).items():
+        out.print(f"    {title}: {len(tasks)}, such as {tasks[0]}", highlight=False)
 
 
 _MARKS = {"works": "green", "absent": "yellow", "broken": "red"}
