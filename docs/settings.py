@@ -33,8 +33,10 @@ What has no default must be given where its section or kind is used.
 | `budget_steps` | agent steps of each trial, at least 1 |
 | `evaluation` to `pictures` | the sections below |
 
-An environment's `name` is its task and its scenario `stationary` where they are left out. A method's `agent` holds what
-differs from the file's.
+An environment's `name` is its task and its scenario `stationary` where they are left out. A call of an environment (to
+build, reset or step all of a population) that lasts longer than its `step_timeout_s` fails that population, with the
+stack of where it sits; 600 where it is left out, `null` for no limit. A method's `agent` holds what differs from the
+file's.
 
 A **part** is `{kind: ..., preset: ...}` with settings of a treatment, a structure or an optimizer, and where and when
 it acts: `networks` (`all`, or one of the agent's), `from` (a fraction of the budget), and for treatments one of the

@@ -10,6 +10,7 @@ from typing import Any
 
 from plasticbench.envs import _own_modules
 from plasticbench.platform.definition.benchmark import (
+    STEP_TIMEOUT_S,
     Benchmark,
     Checkpoint,
     Environment,
@@ -179,15 +180,20 @@ class _Reader:
 
     def _environment(self, item: Any, key: str) -> Environment | None:
         data = mapping(item, key, self.problems)
-        label = data.pop("name", None)
+        label, limit_s = data.pop("name", None), data.pop("step_timeout_s", STEP_TIMEOUT_S)
         scenario = read_chosen(
             "scenarios", data.pop("scenario", {"kind": "stationary"}), f"{key}.scenario", self.problems
         )
         family = read_chosen("envs", data, key, self.problems)
         label = typed(str | None, label, f"{key}.name", self.problems)
+        limit_s = typed(float | None, limit_s, f"{key}.step_timeout_s", self.problems)
         if family is None or scenario is None:
             return None
-        return Environment(name=label or family.config.task, family=family, scenario=scenario)
+        made = None
+        with self.problems.caught(key):
+            label = label or family.config.task
+            made = Environment(name=label, family=family, scenario=scenario, step_timeout_s=limit_s)
+        return made
 
     def _methods(self, budget_steps: int) -> tuple[Method, ...]:
         agent_data = self.data.get("agent")

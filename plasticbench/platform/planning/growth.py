@@ -52,11 +52,15 @@ def merged(before: Benchmark, after: Benchmark) -> Benchmark:
 def conflict(known: Plan, wanted: Plan, before: Benchmark, after: Benchmark) -> bool:
     """Whether one name means two things, or trials that are there would have other results."""
     there = {(t.task, t.method, t.seed): t.id for t in (*known.trials, *known.left_out_trials)}
-    olds = {("method", one.name): one for one in before.methods} | {("task", e.name): e for e in before.environments}
-    news = {("method", one.name): one for one in after.methods} | {("task", e.name): e for e in after.environments}
+    olds, news = _meanings(before), _meanings(after)
     return any(there.get((t.task, t.method, t.seed), t.id) != t.id for t in wanted.trials) or any(
         olds[name] != news[name] for name in olds.keys() & news.keys()
     )
+
+
+def _meanings(benchmark: Benchmark) -> dict[tuple[str, str], object]:
+    methods: dict[tuple[str, str], object] = {("method", one.name): one for one in benchmark.methods}
+    return methods | {("task", one.name): one.settings() for one in benchmark.environments}
 
 
 def grown(known: Plan, wanted: Plan, benchmark: Benchmark, has_end: HasEnd) -> Growth:
