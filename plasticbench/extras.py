@@ -28,6 +28,7 @@ BENCH_MODULES = frozenset(
         "pandas",
         "psutil",
         "psycopg",
+        "pyarrow",
         "pydantic",
         "pygame",
         "ray",

@@ -60,10 +60,11 @@ def names(group: str) -> list[str]:
 
 def load(group: str, name: str) -> ModuleType:
     """The module of a plug-in. Raises ``ValueError`` with the nearest name if there is none."""
-    return importlib.import_module(_module_name(group, name))
+    return importlib.import_module(module_name(group, name))
 
 
-def _module_name(group: str, name: str) -> str:
+def module_name(group: str, name: str) -> str:
+    """Where a plug-in is defined. Raises ``ValueError`` with the nearest name if there is none."""
     if name not in (known := names(group)):
         raise ValueError(f"no {group} plug-in is called {name!r}. {did_you_mean(name, known)}")
     return _installed(group).get(name, f"{PACKAGES[group]}.{name}")
@@ -97,7 +98,7 @@ def unchecked_config(group: str, kind: str, settings: Mapping[str, Any], preset:
 
 def docstring(group: str, name: str) -> str:
     """All that a plug-in says about itself, from its source where that can be read: running it may import PyTorch."""
-    found = importlib.util.find_spec(_module_name(group, name))
+    found = importlib.util.find_spec(module_name(group, name))
     if found is None or found.origin is None or not found.origin.endswith(".py"):
         return load(group, name).__doc__ or ""
     return ast.get_docstring(ast.parse(Path(found.origin).read_bytes())) or ""
@@ -138,7 +139,7 @@ class Outline(NamedTuple):
 
 def outline(group: str, name: str) -> Outline:
     """Docstring's first line, presets, whether it names tasks: from the source, as most would import PyTorch."""
-    found = importlib.util.find_spec(_module_name(group, name))
+    found = importlib.util.find_spec(module_name(group, name))
     if found is None or found.origin is None or not found.origin.endswith(".py"):
         return _imported_outline(group, name)
     module = ast.parse(Path(found.origin).read_bytes())

@@ -12,6 +12,8 @@ from typing import NamedTuple
 from plasticbench.append_log import append_log
 from plasticbench.storage import Location
 
+_TAIL_BYTES = 4096  # more than a line has
+
 
 @lru_cache(maxsize=65_536)
 def _quoted(text: str) -> str:
@@ -116,3 +118,25 @@ def record_length(path: Location) -> int:
 def read_bytes(path: Location, start: int = 0, end: int | None = None) -> bytes:
     """What ``read_records`` parses. Raises ``FileNotFoundError`` for a trial that never wrote."""
     return append_log(path).read(start, end)
+
+
+def length_until(path: Location, step: int) -> int:
+    """Bytes of a trial's records up to and including ``step``, where steps never go back; 0 without any."""
+    try:
+        data = read_bytes(path)
+    except FileNotFoundError:
+        return 0
+    length = 0
+    for line in data[: data.rfind(b"\n") + 1].splitlines(keepends=True):
+        if Record.from_json(line.decode()).step > step:
+            break
+        length += len(line)
+    return length
+
+
+def last_step(path: Location) -> int:
+    """The step of a trial's newest record; 0 without any."""
+    end = record_length(path)
+    data = read_bytes(path, max(0, end - _TAIL_BYTES), end) if end else b""
+    lines = data[: data.rfind(b"\n") + 1].splitlines()
+    return Record.from_json(lines[-1].decode()).step if lines else 0

@@ -11,7 +11,7 @@ import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
 
 from upath import UPath
 
@@ -91,6 +91,37 @@ def entries(folder: Location) -> dict[str, int]:
     except FileNotFoundError:
         return {}
     return sizes
+
+
+class FileFacts(NamedTuple):
+    """Bytes, and when it was changed, in seconds since the epoch; 0 where the store does not say."""
+
+    size: int
+    changed_s: float
+
+
+def tree(folder: Location) -> dict[str, FileFacts]:
+    """All files below a folder, by their relative paths; empty where there is no such folder. Raises ``OSError``."""
+    if isinstance(folder, Path):
+        found = {}
+        for parent, _, names in os.walk(folder):
+            for name in names:
+                with _may_be_gone():
+                    facts = os.stat(os.path.join(parent, name), follow_symlinks=False)
+                    path = os.path.relpath(os.path.join(parent, name), folder)
+                    found[path] = FileFacts(facts.st_size, facts.st_mtime)
+        return found
+    try:
+        listed = _answer(folder, lambda: folder.fs.find(folder.path, detail=True))
+    except FileNotFoundError:
+        return {}
+    start = len(folder.fs._strip_protocol(folder.path).rstrip("/")) + 1
+    return {name[start:]: FileFacts(int(entry["size"] or 0), _changed_s(entry)) for name, entry in listed.items()}
+
+
+def _changed_s(entry: Mapping[str, Any]) -> float:
+    changed = entry.get("LastModified") or entry.get("mtime") or entry.get("created") or 0.0
+    return float(changed.timestamp() if hasattr(changed, "timestamp") else changed)
 
 
 def write_atomically(path: Location, data: bytes) -> None:

@@ -86,7 +86,7 @@ def test_missing_files_are_named(tmp_path):
 def test_a_directory_with_another_benchmark_is_left_alone(tmp_path):
     run_all(tmp_path / "run", small())
     before = {file: file.read_bytes() for file in (tmp_path / "run").rglob("*") if file.is_file()}
-    output = _fails("run", _config(tmp_path, seeds=1), "--out", tmp_path / "run")
+    output = _fails("run", _config(tmp_path, budget_steps=800), "--out", tmp_path / "run")
     assert "holds another benchmark" in output
     after = {file: file.read_bytes() for file in (tmp_path / "run").rglob("*") if file.is_file()}
     assert {file: data for file, data in after.items() if file.name != "lock"} == before

@@ -57,7 +57,6 @@ def test_what_changes_no_result_is_taken_over_and_said(tmp_path: Path) -> None:
     ("changes", "reason"),
     [
         ({"budget_steps": 800}, "budget_steps: 400 there, 800 here"),
-        ({"seeds": 3}, "seeds: [0, 1] there, [0, 1, 2] here"),
         ({"name": "other"}, "name: small there, other here"),
         ({"execution": {"num_cpus": 2}}, "execution.num_cpus: 1 there, 2 here"),
         ({"execution": {"members_per_population": 1}}, "execution.members_per_population: 32 there, 1 here"),
@@ -66,8 +65,6 @@ def test_what_changes_no_result_is_taken_over_and_said(tmp_path: Path) -> None:
             {"methods": {"none": {"kind": "none"}, "fire": {"kind": "fire", "scale": "none"}}},
             "methods.fire.scale: muon",
         ),
-        ({"methods": {"none": {"kind": "none"}}}, "methods.fire.kind: fire there, nothing here"),
-        ({"description": "again", "seeds": [0]}, "seeds: [0, 1] there, [0] here"),
     ],
 )
 def test_everything_else_is_refused_by_key_with_both_values(

@@ -46,6 +46,11 @@ class Trial:
         return " ".join(str(agent[name]) for name in ("kind", "algorithm") if name in agent)
 
     @property
+    def is_external(self) -> bool:
+        """Whether a training loop outside the platform recorded it: its environment is known to that loop alone."""
+        return str(self.settings.get("agent", {}).get("kind")) == "external"
+
+    @property
     def is_control(self) -> bool:
         """Whether the method leaves the networks alone."""
         return str(self.settings.get("method", {}).get("kind")) == "none"
@@ -62,6 +67,7 @@ class Run:
     budget_steps: int
     versions: Mapping[str, str]
     trials: tuple[Trial, ...]
+    left_out: tuple[Trial, ...] = ()  # which its file no longer names; their records stay
 
     @cached_property
     def tasks(self) -> list[str]:
@@ -116,6 +122,7 @@ def load_run(path: Location) -> Run:
             budget_steps=int(plan["budget_steps"]),
             versions=plan.get("versions", {}),
             trials=tuple(_trial(fields) for fields in plan["trials"]),
+            left_out=tuple(_trial(fields) for fields in plan.get("left_out_trials", ())),
         )
     except (ValueError, KeyError, TypeError) as error:
         raise ValueError(f"{plan_file}: this is not a plan: {error!r}") from error

@@ -10,6 +10,7 @@ from typing import TypeVar
 import numpy as np
 
 from plasticbench.contracts.task import EnvConfig, EnvStep, VectorEnv
+from plasticbench.envs._watch import watch
 
 _T = TypeVar("_T")
 
@@ -38,9 +39,9 @@ class ApartEnvs:
         """First observations ``[N, *obs_shape]``."""
         obs = np.zeros((self.num_envs, *self.spec.obs_shape), self.spec.obs_dtype)
         for member, own in self._members():
-            made = self._tried(member, partial(self._config.build, self._seeds[own], self._num_threads))
+            made = self._tried(member, "build", partial(self._config.build, self._seeds[own], self._num_threads))
             self._pools[member] = made
-            if made is not None and (first := self._tried(member, made.reset)) is not None:
+            if made is not None and (first := self._tried(member, "reset", made.reset)) is not None:
                 obs[own] = first
         return obs
 
@@ -52,7 +53,7 @@ class ApartEnvs:
         for member, own in self._members():
             pool = self._pools[member]
             assert pool is not None
-            step = self._tried(member, partial(pool.step, actions[own]))
+            step = self._tried(member, "step", partial(pool.step, actions[own]))
             if step is not None:
                 obs[own], rewards[0, own], rewards[1, own], ends[0, own], ends[1, own] = step
         return EnvStep(obs, rewards[0], rewards[1], ends[0], ends[1])
@@ -61,9 +62,10 @@ class ApartEnvs:
         size = self._per_member
         return [(m, slice(m * size, (m + 1) * size)) for m in range(len(self._pools)) if m not in self.broken]
 
-    def _tried(self, member: int, action: Callable[[], _T]) -> _T | None:
+    def _tried(self, member: int, call: str, action: Callable[[], _T]) -> _T | None:
         try:
-            return action()
+            with watch(call):
+                return action()
         except Exception:
             self.broken[member] = traceback.format_exc()
             return None

@@ -19,6 +19,7 @@ from plasticbench.contracts.task import (
 )
 from plasticbench.envs._apart import ApartEnvs
 from plasticbench.envs._entrance import Entrance
+from plasticbench.envs._watch import watch
 from plasticbench.seeding import derive_generator, derive_seed
 
 Act = Callable[[np.ndarray, np.ndarray], np.ndarray]
@@ -141,7 +142,7 @@ def evaluate(
         return played.play(env), env.broken
 
     try:
-        result, found = apart() if broken else (played.play(env_config.build(env_seeds, num_threads)), {})
+        result, found = apart() if broken else (played.play(_built(env_config, env_seeds, num_threads)), {})
     except Exception as error:
         # Who raised is seen when each member has environments of its own; nothing is played twice that counts.
         if len(member_seeds) == 1 or isinstance(error, EndlessEpisode):
@@ -150,6 +151,11 @@ def evaluate(
         if len(found) in (0, len(member_seeds)):
             raise
     return replace(result, broken=found)
+
+
+def _built(config: EnvConfig, seeds: Sequence[int], num_threads: int) -> VectorEnv:
+    with watch("build"):
+        return config.build(seeds, num_threads)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -183,11 +189,14 @@ class _Round:
         tally = _Tally.zeros(env.num_envs)
         quota = float(self.episodes // self.num_envs) if self.episodes is not None else np.inf
         rounds = -(-self.steps // self.num_envs) if self.steps is not None else np.inf
-        taken, obs, starting = 0, env.reset(), np.zeros(env.num_envs, dtype=bool)
+        with watch("reset"):
+            obs = env.reset()
+        taken, starting = 0, np.zeros(env.num_envs, dtype=bool)
         while taken < rounds and tally.awaits(quota, _left_out(env, self.num_envs)):
             action = self._actions(obs, np.stack([generator.random((self.num_envs, 2)) for generator in generators]))
             tally.spoil(_not_finite(obs) | _not_finite(action))
-            step = env.step(action if _is_finite(action) else _bounded(action, self.config.spec.actions))
+            with watch("step"):
+                step = env.step(action if _is_finite(action) else _bounded(action, self.config.spec.actions))
             obs, starting = step.obs, tally.add(self.rewarded(step), starting, quota)
             taken += 1
             if self.episodes is not None and taken >= self.max_episode_steps:

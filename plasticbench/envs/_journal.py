@@ -8,6 +8,7 @@ import numpy as np
 
 from plasticbench.contracts.task import DiscreteActions, EnvConfig, EnvSpec, EnvStep, VectorEnv
 from plasticbench.envs._apart import ApartEnvs
+from plasticbench.envs._watch import watch
 
 _FIRST_CAPACITY = 1024
 
@@ -51,7 +52,10 @@ class JournaledEnv:
 
     def _start(self, seeds: np.ndarray) -> None:
         self._seeds = seeds
-        self._env: VectorEnv = self._apart() if self.broken else self._config.build(seeds.tolist(), self._num_threads)
+        with watch("build"):
+            self._env: VectorEnv = (
+                self._apart() if self.broken else self._config.build(seeds.tolist(), self._num_threads)
+            )
         self.spec: EnvSpec = self._env.spec
         self.num_envs = self._env.num_envs
         self._journal = _empty_journal(self.spec, self.num_envs)
@@ -61,7 +65,8 @@ class JournaledEnv:
     def reset(self) -> np.ndarray:
         """First observations; called once, before the first step."""
         try:
-            self.obs = self._env.reset()
+            with watch("reset"):
+                self.obs = self._env.reset()
         except Exception as error:
             self._set_apart(error)
         return self.obs
@@ -92,7 +97,8 @@ class JournaledEnv:
         self._journal[self._length] = actions
         self._length += 1
         try:
-            step = self._env.step(actions)
+            with watch("step"):
+                step = self._env.step(actions)
         except Exception as error:
             found = self._set_apart(error)
             assert found is not None, "there was a step"

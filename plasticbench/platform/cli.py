@@ -21,16 +21,18 @@ from plasticbench import plugins
 from plasticbench.cpus import usable_cpus
 from plasticbench.platform import shipped
 from plasticbench.platform.jobs_commands import Dashboard, follow_job, jobs_app, say_how_to_follow
-from plasticbench.platform.literal import LiteralConsole, visible
-from plasticbench.platform.terminal import FAILED, no_warning, out, people_errors, styled, warn
+from plasticbench.platform.literal import visible
+from plasticbench.platform.runs.commands import RunDir, clean, export, list_runs
+from plasticbench.platform.terminal import DONE, FAILED, out, people_errors, styled, warn
 from plasticbench.uris import URI_VARIABLE
 
 if TYPE_CHECKING:
     from plasticbench.platform.planning.disk import DiskUse
     from plasticbench.platform.planning.plan import Plan
     from plasticbench.platform.rundir import RunDirectory
+    from plasticbench.platform.runs.running import FinishedRun
 
-LISTED = sorted([*plugins.PACKAGES, "configs"])
+LISTED = sorted([*plugins.PACKAGES, "configs", "runs"])
 
 _HELP = "Trains, tracks and compares ways of keeping deep RL agents plastic. It begins with: plasticbench run CONFIG"
 app = typer.Typer(add_completion=False, no_args_is_help=True, pretty_exceptions_enable=False, help=_HELP)
@@ -41,7 +43,6 @@ Config = Annotated[
         parser=shipped.resolved, metavar="CONFIG", help="Benchmark file (YAML), or the name of a shipped one."
     ),
 ]
-RunDir = Annotated[str, typer.Argument(help="Run directory: a path, or a URI such as s3://BUCKET/FOLDER.")]
 Overrides = Annotated[list[str] | None, typer.Option("--set", help="Change a setting: dotted.key=value. Repeatable.")]
 Address = Annotated[
     str | None, typer.Option(help="Ray cluster to join; default: RAY_ADDRESS, else a Ray of its own on this machine.")
@@ -69,24 +70,15 @@ def run(
     quiet: Quiet = False,
 ) -> None:
     """Trains every combination of a benchmark file and reports."""
+    _listen_to_logs()
     with people_errors():
-        from plasticbench.platform.cluster.connection import prepare_environment
+        from plasticbench.platform.runs import running
 
-        prepare_environment(address)  # before anything that the file names may import Ray
         _require_absolute_in_job(out_dir)
-        from plasticbench.platform.definition.names import folder_name
-        from plasticbench.platform.definition.reading import load
-        from plasticbench.platform.planning.plan import make_plan
-
-        benchmark = load(config, set_ or [], no_warning if quiet else warn)
-        plan = make_plan(benchmark)
-        directory = _directory(out_dir or f"runs/{folder_name(benchmark.name)}")
-        directory.require_tracking(tracking_uri)
-        with directory.lock():
-            if (taken := directory.create(benchmark, plan)) and not quiet:
-                out.print(f"From now on: {taken}.", highlight=False, soft_wrap=True)
-            code = _execute(directory, address, tracking_uri, quiet)
-    raise typer.Exit(code)
+        done = running.run(
+            config, out_dir, overrides=set_ or [], address=address, tracking_uri=tracking_uri, quiet=quiet
+        )
+    raise typer.Exit(_exit_code(done))
 
 
 @app.command()
@@ -98,8 +90,10 @@ def resume(
     quiet: Quiet = False,
 ) -> None:
     """Goes on with a run that was interrupted or that failed."""
+    _listen_to_logs()
     with people_errors():
         from plasticbench.platform.cluster.connection import prepare_environment
+        from plasticbench.platform.runs import running
 
         prepare_environment(address)
         _require_absolute_in_job(run_dir)
@@ -109,8 +103,16 @@ def resume(
         with directory.lock():
             if repair:
                 _repair(directory, quiet)
-            code = _execute(directory, address, tracking_uri, quiet)
-    raise typer.Exit(code)
+            done = running.go_on(directory, address=address, tracking_uri=tracking_uri, quiet=quiet)
+    raise typer.Exit(_exit_code(done))
+
+
+def _listen_to_logs() -> None:
+    logging.basicConfig(level=logging.WARNING, format="%(message)s")
+
+
+def _exit_code(done: FinishedRun) -> int:
+    return DONE if done.state == "complete" else FAILED
 
 
 def _repair(directory: RunDirectory, quiet: bool) -> None:
@@ -135,21 +137,9 @@ def _require_absolute(out_dir: str) -> None:
 
 
 def _directory(text: str) -> RunDirectory:
-    from plasticbench.platform.rundir import RunDirectory
-    from plasticbench.storage import connect
+    from plasticbench.platform.runs.running import directory_of
 
-    return RunDirectory(connect(text))
-
-
-def _execute(directory: RunDirectory, address: str | None, tracking_uri: str | None, quiet: bool) -> int:
-    from plasticbench.platform import session  # ray and mlflow take seconds to import: only where they are needed
-    from plasticbench.platform.training.soundness import require_sound_records
-
-    require_sound_records(directory)
-    logging.basicConfig(level=logging.WARNING, format="%(message)s")
-    return session.execute(
-        directory, LiteralConsole(quiet=quiet), address=address, tracking_uri=tracking_uri, quiet=quiet
-    )
+    return directory_of(text)
 
 
 @app.command()
@@ -259,6 +249,10 @@ def leaderboard(
         typer.echo(json.dumps(to_json(board), indent=2, allow_nan=False) if as_json else to_markdown(board.rows))
 
 
+app.command()(export)
+app.command()(clean)
+
+
 @app.command()
 def new(
     path: Annotated[Path, typer.Argument(help="Where to write it.")],
@@ -275,15 +269,21 @@ def new(
 @app.command("list")
 def list_(
     group: Annotated[str, typer.Argument(help=f"One of: {', '.join(LISTED)}.")],
+    folder: Annotated[str | None, typer.Argument(help="After runs: where they are; default: runs.")] = None,
     family: Annotated[
         str | None, typer.Option(help="After treatments: one of treatments, structures, optimizers; default: all.")
     ] = None,
     as_json: AsJson = False,
 ) -> None:
-    """Lists plug-ins or shipped benchmark files with their one-line descriptions."""
+    """Lists plug-ins or shipped benchmark files with their one-line descriptions, or the runs in a folder."""
     with people_errors():
         if group not in LISTED:
             raise ValueError(f"there is no group {group!r}. {plugins.did_you_mean(group, LISTED)}")
+        if group == "runs":
+            list_runs(folder or "runs", as_json)
+            return
+        if folder is not None:
+            raise ValueError(f"FOLDER: stands after runs alone, got {folder!r} after {group}")
         from plasticbench.platform import explain as explanations
 
         rows: Any = explanations.rows(group, family)
@@ -295,16 +295,20 @@ def list_(
         typer.echo(json.dumps(rows, indent=2))
         return
     for row in rows:
-        out.print(styled(str(row["name"]), "bold", f"  {row['summary']}"), highlight=False)
-        if row.get("presets"):
-            out.print(f"    presets: {', '.join(row['presets'])}", highlight=False)
-        if row.get("hooks"):
-            about = f"acts at {', '.join(row['hooks'])}; {row['citation'] or 'no source'}"
-            out.print(f"    {about}", highlight=False, markup=False, soft_wrap=True)
-        for task, source in row.get("references", {}).items():
-            out.print(f"    {task}  {source}", highlight=False, soft_wrap=True)
-        for title, tasks in row.get("groups", {}).items():
-            out.print(f"    {title}: {len(tasks)}, such as {tasks[0]}", highlight=False)
+        _show_row(row)
+
+
+def _show_row(row: Any) -> None:
+    out.print(styled(str(row["name"]), "bold", f"  {row['summary']}"), highlight=False)
+    if row.get("presets"):
+        out.print(f"    presets: {', '.join(row['presets'])}", highlight=False)
+    if row.get("hooks"):
+        about = f"acts at {', '.join(row['hooks'])}; {row['citation'] or 'no source'}"
+        out.print(f"    {about}", highlight=False, markup=False, soft_wrap=True)
+    for task, source in row.get("references", {}).items():
+        out.print(f"    {task}  {source}", highlight=False, soft_wrap=True)
+    for title, tasks in row.get("groups", {}).items():
+        out.print(f"    {title}: {len(tasks)}, such as {tasks[0]}", highlight=False)
 
 
 _MARKS = {"works": "green", "absent": "yellow", "broken": "red"}

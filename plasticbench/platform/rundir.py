@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import fcntl
+import json
 import socket
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from plasticbench import storage
 from plasticbench.envs import _own_modules
@@ -19,9 +20,11 @@ from plasticbench.storage import Location
 
 if TYPE_CHECKING:  # reading a benchmark takes PyTorch, which a command that only looks at a run must not wait for
     from plasticbench.platform.definition.benchmark import Benchmark
+    from plasticbench.platform.planning.growth import HasEnd
     from plasticbench.platform.planning.plan import Plan
 
-_LOCKS = {"lock", "lock.json"}
+LOCKS = frozenset({"lock", "lock.json"})
+"""What whoever only looked may leave in a directory."""
 _LOCK_TRIES = 5
 
 
@@ -72,45 +75,45 @@ class RunDirectory:
         """What the final policy of one trial does, where the benchmark asks for pictures."""
         return self.path / "pictures" / f"{trial}.webp"
 
-    def create(self, benchmark: Benchmark, plan: Plan) -> str:
-        """Writes benchmark and plan; an existing run of the very same trials is gone on with.
+    def create(self, benchmark: Benchmark, plan: Plan, has_end: HasEnd = lambda segment: False) -> str:
+        """Writes benchmark and plan; an existing run that shares trials with it is gone on with, and grows.
 
-        Settings that change no result are taken over by it: which, is returned. Raises ``BenchmarkError`` if the folder
-        holds anything else.
+        What it takes over, trials and settings that change no result, is returned. ``has_end`` says of which segments
+        the end can be gone on from. Raises ``BenchmarkError`` if the folder holds anything else.
         """
         modules = _own_modules.archive(benchmark.modules)
+        if self.plan_file.exists() and self.is_external:
+            raise BenchmarkError(
+                f"--out: {self.path} holds records of training loops outside the platform. Choose another directory: "
+                "`plasticbench leaderboard` compares several"
+            )
         if self.plan_file.exists():
-            return self._take_over(benchmark, plan, modules)
-        if storage.entries(self.path).keys() - _LOCKS:
+            return self._take_over(benchmark, plan, modules, has_end)
+        if storage.entries(self.path).keys() - LOCKS:
             raise BenchmarkError(f"--out: {self.path} is not empty and not a run directory. Choose another directory")
         if modules:
             storage.write_atomically(self.modules_file, modules)
         self._write(benchmark, plan)
         return ""
 
-    def _take_over(self, benchmark: Benchmark, plan: Plan, modules: bytes) -> str:
+    def _take_over(self, benchmark: Benchmark, plan: Plan, modules: bytes, has_end: HasEnd) -> str:
         from plasticbench.platform.definition.changes import can_come_later, changes, listed
 
-        known = self.plan()
+        known, before = self.plan(), self.benchmark()
         is_same_work = {trial.id for trial in known.trials} == {trial.id for trial in plan.trials} and [
             segment.work for segment in known.segments
         ] == [segment.work for segment in plan.segments]
-        found = changes(self.benchmark(), benchmark)
+        found = changes(before, benchmark)
         later = {
             key: values
             for key, values in found.items()
             if can_come_later(key) or (is_same_work and key.startswith("execution."))
         }
-        refused = {key: values for key, values in found.items() if key not in later}
-        if refused or not is_same_work:
-            reason = (
-                listed(refused, "{} there, {} here") or f"version {known.version} of plasticbench planned it otherwise"
-            )
-            raise BenchmarkError(
-                f"--out: {self.path} holds another benchmark or other settings ({known.name!r} with "
-                f"{len(known.trials)} trials): {reason}. Choose another directory, or `plasticbench resume "
-                f"{self.path}` to go on with what is there"
-            )
+        others = {key: values for key, values in found.items() if key not in later}
+        if not is_same_work:
+            return self._grow(benchmark, plan, modules, has_end, later, others)
+        if others:
+            raise self._other(known, listed(others, "{} there, {} here"))
         self._require_same(modules)
         if not later:
             return ""
@@ -119,6 +122,43 @@ class RunDirectory:
             replace(known, description=benchmark.description, tracked_probes=benchmark.tracking.probes),
         )
         return listed(later, "{1} in place of {0}")
+
+    def _grow(
+        self,
+        benchmark: Benchmark,
+        plan: Plan,
+        modules: bytes,
+        has_end: HasEnd,
+        later: Mapping[str, tuple[Any, Any]],
+        others: Mapping[str, tuple[Any, Any]],
+    ) -> str:
+        """Takes over a benchmark that shares trials with this run: what is missing is planned beside what is there."""
+        from plasticbench.platform.definition.changes import ABSENT, keeps_trials, listed
+        from plasticbench.platform.planning.growth import conflict, grown, merged
+
+        known, before = self.plan(), self.benchmark()
+        fixed = {key: values for key, values in others.items() if not keeps_trials(key)}
+        shared = {trial.id for trial in known.trials} & {trial.id for trial in plan.trials}
+        if fixed or conflict(known, plan, before, benchmark) or not shared:
+            both = {key: values for key, values in others.items() if ABSENT not in values and key != "seeds"}
+            raise self._other(known, listed(fixed or both or others, "{} there, {} here"))
+        self._require_same(modules)
+        whole = merged(before, benchmark)
+        growth = grown(known, plan, whole, has_end)
+        if growth.plan == known and not later:
+            return ""
+        for name in storage.entries(self.path / "mirror"):
+            if name.endswith("-ending.json"):
+                storage.remove(self.path / "mirror" / name)  # the report is about other trials now
+        self._write(whole, growth.plan)
+        return "; ".join(filter(None, [str(growth), listed(later, "{1} in place of {0}")]))
+
+    def _other(self, known: Plan, reason: str) -> BenchmarkError:
+        return BenchmarkError(
+            f"--out: {self.path} holds another benchmark or other settings ({known.name!r} with "
+            f"{len(known.trials)} trials): {reason or 'no trial is the same'}. Choose another directory, or "
+            f"`plasticbench resume {self.path}` to go on with what is there"
+        )
 
     def _write(self, benchmark: Benchmark, plan: Plan) -> None:
         import yaml
@@ -169,10 +209,15 @@ class RunDirectory:
         self.require()
         return Plan.from_json(storage.read(self.plan_file).decode())
 
+    @property
+    def is_external(self) -> bool:
+        """Whether its trials are recorded by training loops outside the platform (``runs/recorder.py``)."""
+        return bool(json.loads(storage.read(self.plan_file)).get("external", False))
+
     def require(self) -> None:
         """Raises ``BenchmarkError`` unless this is a run directory."""
         absent = [file.name for file in (self.plan_file, self.benchmark_file) if not file.exists()]
-        if absent:
+        if absent and not (self.plan_file.exists() and self.is_external):
             raise BenchmarkError(
                 f"{self.path}: not a run directory (it has no {' and no '.join(absent)}). "
                 "Start one with `plasticbench run`"

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import shlex
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from rich.console import Console
 
@@ -22,8 +23,12 @@ from plasticbench.platform.tracking.flush import LocalFlush
 from plasticbench.platform.tracking.mirror import Mirror, RunStatus, TrackingUnavailable, check, masked
 from plasticbench.platform.tracking.schema import file_problem
 from plasticbench.platform.tracking.tracker import committed_bytes
-from plasticbench.platform.training.ends import finished_bytes
+from plasticbench.platform.training.ends import external_bytes, finished_bytes
+from plasticbench.records import last_step
 from plasticbench.storage import Location
+
+if TYPE_CHECKING:
+    from plasticbench.platform.planning.plan import Plan
 
 DONE, FAILED, INTERRUPTED = 0, 1, 130
 _CODES = {"complete": DONE, "failed": FAILED, "interrupted": INTERRUPTED}
@@ -42,6 +47,8 @@ def execute(
     tracking_uri = _remembered_uri(directory, tracking_uri)
     plan, display, heartbeat = directory.plan(), make_display(console, quiet), Heartbeat(directory.path)
     run = _Session(directory, tracking_uri, console, display)
+    if plan.external:
+        return _follow(run, plan)
     finished = finished_bytes(directory, plan.segments, plan.budget_steps)
     if finished is None:
         heartbeat.say("training")
@@ -51,7 +58,8 @@ def execute(
         run.say_where()
         return DONE
     else:
-        code = _catch_up(run, [trial.id for trial in plan.trials], finished)
+        lost = lost_trials(directory.path)
+        code = _catch_up(run, {t.id: "FAILED" if t.id in lost else "FINISHED" for t in plan.trials}, finished)
     heartbeat.say(_STATES[code])
     return code
 
@@ -125,11 +133,21 @@ def _train(run: _Session, address: str | None) -> int:
     return INTERRUPTED if behind == _SKIPPED else _CODES[outcome]
 
 
-def _catch_up(run: _Session, trials: Sequence[str], lengths: Mapping[str, int]) -> int:
+def _follow(run: _Session, plan: Plan) -> int:
+    """The loops outside the platform train: report and MLflow are brought to where their records are."""
+    ended: dict[str, RunStatus] = {}
+    for trial in plan.trials:
+        is_over = last_step(run.directory.record_file(trial.id)) >= plan.budget_steps
+        ended[trial.id] = "FINISHED" if is_over else "KILLED"
+    if open_trials := list(ended.values()).count("KILLED"):
+        run.display.message(f"{open_trials} of {len(ended)} trials have not reached {plan.budget_steps:,} steps yet.")
+    return _catch_up(run, ended, external_bytes(run.directory, ended))
+
+
+def _catch_up(run: _Session, ended: Mapping[str, RunStatus], lengths: Mapping[str, int]) -> int:
     """Nothing is left to train: the report and MLflow are brought up to date by this process."""
-    report, lost = run.report(), lost_trials(run.directory.path)
+    report, lost = run.report(), {t: why for t, why in lost_trials(run.directory.path).items() if t in ended}
     flush = LocalFlush(run.directory, run.tracking_uri)
-    ended: dict[str, RunStatus] = {trial: "FAILED" if trial in lost else "FINISHED" for trial in trials}
     with connection.interrupts():
         behind = _wait(run, lambda: flush.finish(lengths, ended, report, run.tell_left, lost))
     if behind is None and report is not None and not lost:
@@ -190,7 +208,8 @@ def mirror(directory: RunDirectory, tracking_uri: str) -> None:
     try:
         check(tracking_uri)
         target = Mirror(directory.path, tracking_uri)
-        target.pump(committed_bytes(directory, plan.segments))
+        trials = [trial.id for trial in plan.trials]
+        target.pump(external_bytes(directory, trials) if plan.external else committed_bytes(directory, plan.segments))
         target.log_report(directory.path / "report")
     except TrackingUnavailable as error:
         raise ValueError(f"--tracking-uri: {error}") from error

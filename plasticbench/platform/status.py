@@ -17,6 +17,7 @@ from plasticbench.failures import Failure, failures_name, last_failures, last_fr
 from plasticbench.platform.heartbeat import PERIOD_S, duration, heartbeat
 from plasticbench.platform.rundir import RunDirectory
 from plasticbench.platform.training.checkpoint import CheckpointStore
+from plasticbench.records import last_step
 from plasticbench.storage import location
 
 TrialState = Literal["done", "running", "failed", "waiting"]
@@ -55,6 +56,7 @@ class Status:
     driver: Mapping[str, Any] | None
     trials: tuple[TrialStatus, ...]
     failures: tuple[Failure, ...]
+    is_external: bool = False
 
     @property
     def counts(self) -> dict[str, int]:
@@ -82,6 +84,7 @@ def status(directory: RunDirectory) -> Status:
         driver=driver,
         trials=trials,
         failures=tuple(shown.values()),
+        is_external=bool(plan.get("external")),
     )
 
 
@@ -114,10 +117,13 @@ def _reached(directory: RunDirectory, plan: Mapping[str, Any], driver: Mapping[s
     with ThreadPoolExecutor(_IO_THREADS) as pool:
         commits = list(pool.map(lambda segment: store.newest(segment["id"]), segments))
     found = {trial["id"]: _Reached() for trial in plan["trials"]}
+    for trial, one in found.items() if plan.get("external") else ():
+        one.step = last_step(directory.record_file(trial))
+        one.is_done = one.step >= plan["budget_steps"]
     for segment, commit in zip(segments, commits, strict=True):
         name, is_complete = segment["id"], commit is not None and commit.complete
         step = max(running.get(name, 0), 0 if commit is None else commit.step)
-        for trial in {trial for member in segment["members"] for trial in member["trials"]}:
+        for trial in found.keys() & {trial for member in segment["members"] for trial in member["trials"]}:
             one = found[trial]
             one.step = max(one.step, step)
             one.is_done |= is_complete and segment["to_step"] == plan["budget_steps"]
@@ -172,7 +178,9 @@ def to_text(found: Status) -> Iterator[str]:
     if found.failures:
         yield f"Whole tracebacks: {found.run_dir}/{failures_name(location(found.run_dir))}"
     is_over = all(failure.is_alone for failure in found.failures) and found.counts["waiting"] == 0
-    if found.state == "stopped" or (found.state == "failed" and not is_over):
+    if found.is_external:
+        yield f"Loops of others record it. `plasticbench resume {where}` brings report and MLflow up to date."
+    elif found.state == "stopped" or (found.state == "failed" and not is_over):
         yield f"`plasticbench resume {where}` goes on."
 
 

@@ -9,6 +9,8 @@ import logging
 import os
 import signal
 import socket
+import sys
+import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
@@ -183,6 +185,8 @@ def connected(address: str | None) -> Iterator[None]:
     Raises ``BenchmarkError`` if the cluster cannot be reached, or as ``start_own_node`` does.
     """
     where = _where(address)
+    if "ray" in sys.modules and sys.modules["ray"].is_initialized():
+        raise BenchmarkError("Ray is connected already in this process, to something else: call ray.shutdown() first")
     start_own_node() if where == "local" else _join(where)
     import ray
 
@@ -202,8 +206,11 @@ _last_s: list[float] = []  # when the last one was heard
 def interrupts() -> Iterator[None]:
     """SIGTERM and SIGHUP interrupt as SIGINT does, and no interrupt is lost: ask ``check_interrupted`` now and then.
 
-    What follows within a second of an interrupt is taken for the same one.
+    What follows within a second of an interrupt is taken for the same one. Threads but the main one hear no signals.
     """
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
     # What a shell script starts in the background ignores SIGINT, and what nohup starts SIGHUP, and goes on doing so.
     heard = [kind for kind in _INTERRUPTS if signal.getsignal(kind) != signal.SIG_IGN]
     previous = {kind: signal.signal(kind, _interrupt) for kind in heard}

@@ -7,6 +7,8 @@ from typing import NamedTuple
 
 from ray.exceptions import ActorDiedError, OutOfMemoryError, RayError, RaySystemError, RayTaskError
 
+from plasticbench.envs._watch import Stuck
+
 _COLOUR = re.compile(r"\x1b\[[0-9;]*m")
 _HEADER = re.compile(r"^ray::.*\(pid=.*\)$", re.MULTILINE)
 _CARETS = re.compile(r"^ +[\^~]+\n", re.MULTILINE)
@@ -35,6 +37,15 @@ def post_mortem(error: RayError, step: int | None) -> PostMortem:
         traceback = _CARETS.sub("", _HEADER.sub("Traceback (most recent call last):", text))
         return PostMortem(reason(cause(error)), traceback, worker, step)
     return PostMortem(reason(error), text, worker, step)
+
+
+def never_returned(task: str, stuck: Stuck, step: int | None) -> PostMortem:
+    """Of a call of an environment that lasts longer than ``step_timeout_s``."""
+    why = (
+        f"{task}: an environment did not return from {stuck.call} within {stuck.seconds:.0f} s. If it is only that "
+        "slow, raise step_timeout_s of the environment, or set it to null"
+    )
+    return PostMortem(why, stuck.stack, "ended by the driver", step)
 
 
 def cause(error: RayTaskError) -> Exception:

@@ -6,7 +6,6 @@ The driver holds no results: segments commit to the run directory, and whoever s
 from __future__ import annotations
 
 import heapq
-import threading
 import time
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
@@ -17,11 +16,13 @@ import ray
 from ray.exceptions import RayError, RayTaskError
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
+from plasticbench.envs._watch import Stuck
 from plasticbench.failures import Failure, failures_name, last_frames, note_failure
 from plasticbench.platform.cluster.connection import answer_interrupt, check_interrupted, connected
 from plasticbench.platform.cluster.placement import Needs, check_fits, describe_nodes, needs
-from plasticbench.platform.cluster.post_mortem import PostMortem, cause, post_mortem
+from plasticbench.platform.cluster.post_mortem import PostMortem, cause, never_returned, post_mortem
 from plasticbench.platform.cluster.work_queue import WorkQueue, reasons, statuses
+from plasticbench.platform.cluster.worker import SegmentWorker
 from plasticbench.platform.definition.reading import Benchmark
 from plasticbench.platform.display import Display
 from plasticbench.platform.heartbeat import Heartbeat
@@ -29,8 +30,8 @@ from plasticbench.platform.planning.plan import Plan, Segment
 from plasticbench.platform.rundir import RunDirectory
 from plasticbench.platform.tracking.tracker import Standing, Tracker, committed_bytes
 from plasticbench.platform.training.checkpoint import CheckpointStore, StorageError
-from plasticbench.platform.training.segment import Progress, SegmentRun
-from plasticbench.storage import Location, be_patient, location
+from plasticbench.platform.training.segment import Progress
+from plasticbench.storage import Location
 
 _MAX_DEATHS = 4  # of one segment, without a commit in between
 _MAX_TRACKER_DEATHS = 8  # in a whole run; a resume sends what is left
@@ -45,34 +46,6 @@ _MIRROR_TIMEOUT_S = 180.0
 _TELL_S = 1.0
 
 Outcome = Literal["complete", "failed", "interrupted"]
-
-
-class SegmentWorker:
-    """Ray actor: runs segments one after the other; ``progress`` and ``stop`` answer while one runs."""
-
-    def __init__(self, run_dir: str) -> None:
-        be_patient()
-        self._run_dir = location(run_dir)
-        self._stop = threading.Event()
-        self._current: SegmentRun | None = None
-
-    def run(self, segment: Segment, benchmark: Benchmark) -> tuple[Mapping[str, int], Mapping[str, str]]:
-        """Runs a segment to its end, or to ``stop``.
-
-        Returns the committed length of each trial's record file, and of what single trials failed, without which it
-        went on.
-        """
-        self._current = SegmentRun(self._run_dir, segment, benchmark)
-        self._current.run(self._stop.is_set)
-        return self._current.record_bytes, self._current.failed
-
-    def progress(self) -> Progress | None:
-        """Where the current segment stands."""
-        return self._current.progress() if self._current else None
-
-    def stop(self) -> None:
-        """Makes the current segment commit and return."""
-        self._stop.set()
 
 
 @dataclass(slots=True, eq=False)
@@ -174,10 +147,13 @@ class Scheduler:
 
     def _hear(self, answer: Any, running: _Running) -> None:
         try:
-            progress: Progress | None = ray.get(answer)
+            progress: Progress | Stuck | None = ray.get(answer)
         except RayError:
             return  # the same death reaches us through the segment's result
         running.placed = True
+        if isinstance(progress, Stuck):
+            self._end_stuck(running, progress)
+            return
         if progress is not None:
             known = running.progress.record_bytes if running.progress is not None else {}
             if progress.record_bytes != known:
@@ -197,7 +173,7 @@ class Scheduler:
                 self._fail(segment, found)
         except RayError as error:  # the process, its node or the way to it is gone
             _bury(running.worker)
-            self._retry(segment, post_mortem(error, running.progress.step if running.progress else None))
+            self._retry(segment, post_mortem(error, _step(running)))
         else:
             self.tracker.committed.remote(record_bytes)
             self._record_bytes |= record_bytes
@@ -205,6 +181,13 @@ class Scheduler:
             self.queue.finish(segment)
             self._lose(segment, failed)
             self._employ(running)
+
+    def _end_stuck(self, running: _Running, stuck: Stuck) -> None:
+        """Its process is ended: nothing else ends a call that does not return."""
+        if self._running.pop(running.result, None) is None:
+            return  # it has returned, or died, meanwhile
+        _bury(running.worker)
+        self._fail(running.segment, never_returned(running.segment.task, stuck, _step(running)))
 
     def _employ(self, running: _Running) -> None:
         """The worker goes on with a segment of its size; without one it must not hold what other sizes need."""
@@ -347,13 +330,17 @@ def _node_resources() -> list[dict[str, float]]:
     return [node["Resources"] for node in ray.nodes() if node["Alive"]]  # type: ignore[no-untyped-call]
 
 
+def _step(running: _Running) -> int | None:
+    return running.progress.step if running.progress is not None else None
+
+
 def _last_step(running: _Running) -> int | None:
     """Where the segment stood when its code failed: the process still answers."""
     try:
-        progress: Progress | None = ray.get(running.worker.progress.remote(), timeout=_ANSWER_TIMEOUT_S)
+        progress: Progress | Stuck | None = ray.get(running.worker.progress.remote(), timeout=_ANSWER_TIMEOUT_S)
     except RayError:
         return None
-    return progress.step if progress is not None and progress.segment == running.segment.id else None
+    return progress.step if isinstance(progress, Progress) and progress.segment == running.segment.id else None
 
 
 def _bury(worker: Any) -> None:

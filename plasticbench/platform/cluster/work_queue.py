@@ -75,12 +75,12 @@ def statuses(plan: Plan, queue: WorkQueue, lost: Collection[str] = ()) -> dict[s
     """How each trial ended, for MLflow; ``lost`` are those that failed while their populations went on."""
     ended: dict[str, RunStatus] = {trial.id: "FINISHED" for trial in plan.trials}
     for segment in plan.segments:
-        for trial in _trials(segment):
+        for trial in ended.keys() & set(_trials(segment)):  # others were left out of the benchmark
             if segment.id in queue.failed:
                 ended[trial] = "FAILED"
             elif segment.id not in queue.done and ended[trial] == "FINISHED":
                 ended[trial] = "KILLED"
-    return ended | dict.fromkeys(lost, "FAILED")
+    return ended | {trial: "FAILED" for trial in lost if trial in ended}
 
 
 def reasons(plan: Plan, queue: WorkQueue) -> dict[str, str]:
@@ -89,7 +89,7 @@ def reasons(plan: Plan, queue: WorkQueue) -> dict[str, str]:
     for segment in plan.segments:
         for trial in _trials(segment) if segment.id in queue.failed else ():
             found.setdefault(trial, queue.failed[segment.id])
-    return found
+    return {trial.id: found[trial.id] for trial in plan.trials if trial.id in found}
 
 
 def _trials(segment: Segment) -> Iterator[str]:

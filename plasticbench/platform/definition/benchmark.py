@@ -23,16 +23,28 @@ from plasticbench.settings import (
     stated,
 )
 
+STEP_TIMEOUT_S = 600.0
+"""What no environment takes that works, however slow its machine: building one may load gigabytes."""
 Pixels = Annotated[int, Ge(16), Le(1920, "pixels")]
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Environment:
-    """A task of a family under a scenario; ``name`` labels it everywhere. Tasks of data bring their own phases."""
+    """A task of a family under a scenario; ``name`` labels it everywhere. Tasks of data bring their own phases.
+
+    A call of its environments that lasts longer than ``step_timeout_s`` fails their population; ``None``: none does.
+    """
 
     name: str
     family: Chosen
     scenario: Chosen | None
+    step_timeout_s: float | None = STEP_TIMEOUT_S
+
+    def __post_init__(self) -> None:
+        if self.step_timeout_s is not None and not self.step_timeout_s > 0:
+            raise ValueError(
+                f"step_timeout_s: must be above 0 seconds, or null for no limit, got {self.step_timeout_s}"
+            )
 
     @property
     def config(self) -> EnvConfig:
@@ -56,8 +68,13 @@ class Environment:
         return scenario
 
     def settings(self) -> dict[str, Any]:
-        """Plain data, the label left out."""
+        """Plain data of all that can change a result: neither the label nor how long a step may take."""
         return self.family.settings() | ({"scenario": self.scenario.settings()} if self.scenario is not None else {})
+
+    def resolved(self) -> dict[str, Any]:
+        """Plain data that reads back as an equal environment."""
+        timeout = {} if self.step_timeout_s == STEP_TIMEOUT_S else {"step_timeout_s": self.step_timeout_s}
+        return {"name": self.name, **self.settings(), **timeout}
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -244,7 +261,7 @@ class Benchmark:
         data = {
             "name": self.name,
             "description": self.description,
-            "environments": [{"name": one.name, **one.settings()} for one in self.environments],
+            "environments": [one.resolved() for one in self.environments],
             "agent": agent,
             **({} if restarts is None else {"resets": dict(schedule_to_dict(restarts))}),
             "methods": {method.name: _resolved_method(method, agent) for method in self.methods},

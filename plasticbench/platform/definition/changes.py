@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from typing import Any
 
@@ -21,7 +22,12 @@ def changes(before: Benchmark, after: Benchmark) -> dict[str, tuple[Any, Any]]:
 
 def can_come_later(key: str) -> bool:
     """Whether a setting changes no result and no division of the work."""
-    return key.startswith(_LATER)
+    return key.startswith(_LATER) or re.fullmatch(r"environments\.\d+\.step_timeout_s", key) is not None
+
+
+def keeps_trials(key: str) -> bool:
+    """Whether a run may grow where this setting differs, as long as the ids of the trials that are there stay."""
+    return key != "name" and not key.startswith("execution.")
 
 
 def listed(found: Mapping[str, tuple[Any, Any]], words: str) -> str:

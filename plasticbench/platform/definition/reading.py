@@ -10,6 +10,7 @@ from typing import Any
 
 from plasticbench.envs import _own_modules
 from plasticbench.platform.definition.benchmark import (
+    STEP_TIMEOUT_S,
     Benchmark,
     Checkpoint,
     Environment,
@@ -183,16 +184,29 @@ class _Reader:
     def _environment(self, item: Any, key: str) -> Environment | None:
         data = mapping(item, key, self.problems)
         label, changes = data.pop("name", None), data.pop("scenario", None)
+        limit_s = self._step_timeout(data, key)
         family = read_chosen("envs", data, key, self.problems)
         label = typed(str | None, label, f"{key}.name", self.problems)
         if family is None or not self._is_of_family(family, changes, key):
             return None
-        if self.problems.clock is UPDATES:
-            return Environment(name=label or family.config.task, family=family, scenario=None)
-        scenario = read_chosen("scenarios", changes or {"kind": "stationary"}, f"{key}.scenario", self.problems)
-        if scenario is None:
-            return None
-        return Environment(name=label or family.config.task, family=family, scenario=scenario)
+        scenario = None
+        if self.problems.clock is not UPDATES:
+            scenario = read_chosen("scenarios", changes or {"kind": "stationary"}, f"{key}.scenario", self.problems)
+            if scenario is None:
+                return None
+        made = None
+        with self.problems.caught(key):
+            label = label or family.config.task
+            made = Environment(name=label, family=family, scenario=scenario, step_timeout_s=limit_s)
+        return made
+
+    def _step_timeout(self, data: dict[str, Any], key: str) -> float | None:
+        if self.problems.clock is UPDATES and "step_timeout_s" in data:
+            del data["step_timeout_s"]
+            self.problems.add(f"{key}.step_timeout_s", "has no effect: data are no environment that steps. Remove it")
+        limit_s = data.pop("step_timeout_s", STEP_TIMEOUT_S)
+        found: float | None = typed(float | None, limit_s, f"{key}.step_timeout_s", self.problems)
+        return found
 
     def _is_of_family(self, family: Chosen, scenario: Any, key: str) -> bool:
         """Whether a task is for those whom the file trains; notes why not."""

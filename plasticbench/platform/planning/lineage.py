@@ -158,13 +158,17 @@ class Lineage:
             shared = tuple(self._shared(seed, methods) for methods in courses.values() for seed in seeds)
             trunk = self._segment(shared, from_step, fork_step, trunk)
             yield trunk
-            for pairs in balanced(self._pairs(seeds, leaving), self.limit):
-                members = tuple(self._member(seed, method) for seed, method in pairs)
-                yield self._segment(members, fork_step, budget_steps, trunk, fork=True)
+            yield from self.branches(self._pairs(seeds, leaving), trunk)
             from_step = fork_step
         for method in self.never:
             members = tuple(self._member(seed, method) for seed in seeds)
             yield self._segment(members, from_step, budget_steps, trunk)
+
+    def branches(self, pairs: Sequence[tuple[int, Method]], trunk: Segment) -> Iterator[Segment]:
+        """From the end of a prefix, whose members stand for their trials as well, to the end of the budget."""
+        for own in balanced(pairs, self.limit):
+            members = tuple(self._member(seed, method) for seed, method in own)
+            yield self._segment(members, trunk.to_step, self.benchmark.budget_steps, trunk, fork=True)
 
     def _member(self, seed: int, method: Method) -> Member:
         return Member(seed=seed, method=method.name, trials=(self.trial_ids[method.name, seed],))

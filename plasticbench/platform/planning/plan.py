@@ -56,7 +56,12 @@ class Trial:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Plan:
-    """All trials of a benchmark and the segments that train them; a segment stands after the one it starts from."""
+    """All trials of a benchmark and the segments that train them; a segment stands after the one it starts from.
+
+    ``left_out_...`` are those of which no trial is in the benchmark any more: on disk, and in no report. A member may
+    stand for such trials and for others. The trials of an ``external`` one are recorded by training loops outside the
+    platform, and it has no segments.
+    """
 
     name: str
     description: str
@@ -66,6 +71,9 @@ class Plan:
     tracked_probes: Literal["totals", "all"]
     trials: tuple[Trial, ...]
     segments: tuple[Segment, ...]
+    external: bool = False
+    left_out_trials: tuple[Trial, ...] = ()
+    left_out_segments: tuple[Segment, ...] = ()
 
     def to_json(self) -> str:
         """The content of ``plan.json``."""
@@ -90,7 +98,7 @@ def make_plan(benchmark: Benchmark) -> Plan:
         known = benchmark.methods_on(environment)
         own = [trial for method in known for trial in _trials(benchmark, environment, method)]
         trial_ids = {(trial.method, trial.seed): trial.id for trial in own}
-        for methods in _by_population_key(known):
+        for methods in by_population_key(known):
             segments += Lineage(benchmark, environment, methods, trial_ids).segments()
         trials += own
     return Plan(
@@ -115,7 +123,8 @@ def _versions() -> dict[str, str]:
     }
 
 
-def _by_population_key(methods: Sequence[Method]) -> list[list[Method]]:
+def by_population_key(methods: Sequence[Method]) -> list[list[Method]]:
+    """Methods in groups that can share a population."""
     groups: dict[str, list[Method]] = {}
     for method in methods:
         groups.setdefault(method.population_key, []).append(method)

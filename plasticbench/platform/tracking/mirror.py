@@ -142,7 +142,7 @@ class Mirror:
             yield pool.map
 
     def _pump_trial(self, store: Store, trial_id: str, end: int) -> int:
-        if end == 0:
+        if end == 0 or trial_id in self._left_out:
             return 0
         if trial_id not in self._trials:
             raise UnreadableRecords(f"records of a trial that plan.json does not know cannot be mirrored: {trial_id}")
@@ -268,6 +268,11 @@ class Mirror:
     @cached_property
     def _trials(self) -> dict[str, Trial]:
         return {trial["id"]: trial for trial in self._plan["trials"]}
+
+    @cached_property
+    def _left_out(self) -> set[str]:
+        """Trials that the benchmark no longer names; members may stand for them and for others."""
+        return {trial["id"] for trial in self._plan.get("left_out_trials", ())}
 
     @cached_property
     def _methods(self) -> dict[tuple[str, str], list[Trial]]:

@@ -28,6 +28,7 @@ logger = logging.getLogger(__name__)
 
 CHECKPOINT_FORMAT = 1
 _KEPT_COMMITS = 2
+_CLEANED, _TENSORS = "cleaned", ".safetensors"
 _MANIFEST = re.compile(r"commit-(\d+)\.json")
 
 
@@ -185,6 +186,17 @@ class CheckpointStore:
             if number > newest_kept:
                 storage.remove(self._manifest(segment, number))
 
+    def clean(self, segment: str) -> None:
+        """Removes the tensors of a complete segment; its manifests still say that it is, and what its records are."""
+        storage.write_atomically(self.folder / segment / _CLEANED, b"")  # first, or it would be trained again
+        for name in storage.entries(self.folder / segment):
+            if name.endswith(_TENSORS):
+                storage.remove(self.folder / segment / name)
+
+    def is_cleaned(self, segment: str) -> bool:
+        """Whether its tensors were removed on purpose."""
+        return (self.folder / segment / _CLEANED).exists()
+
     def record_bytes(self, segment: str) -> dict[str, int]:
         """Committed lengths of the segment's record files, empty before its first commit."""
         commit = self.latest(segment)
@@ -197,6 +209,7 @@ class CheckpointStore:
     def claim(self, segment: str) -> str:
         """Makes the caller the only one that may commit to the segment; returns what ``require_claim`` asks for."""
         claim = uuid.uuid4().hex
+        storage.remove(self.folder / segment / _CLEANED)
         storage.write_atomically(self._owner(segment), claim.encode())
         return claim
 
@@ -261,7 +274,7 @@ class CheckpointStore:
         for number in numbers[:-_KEPT_COMMITS]:
             storage.remove(self._manifest(segment, number))
         for name in names:
-            if name.endswith(".safetensors") and f"{segment}/{name}" not in needed:
+            if name.endswith(_TENSORS) and f"{segment}/{name}" not in needed:
                 storage.remove(self.folder / segment / name)
 
 

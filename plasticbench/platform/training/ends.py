@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING
 
 from plasticbench.platform.rundir import RunDirectory
@@ -19,11 +19,29 @@ def sound_end(directory: RunDirectory, segment: Segment, budget_steps: int) -> C
     Raises ``CheckpointError`` if there are commits and none is sound.
     """
     store = CheckpointStore(directory.checkpoints)
+    if (cleaned := _cleaned(store, segment)) is not None:
+        return cleaned
     if segment.to_step == budget_steps:
         own = store.latest(segment.id, store.require_files)
     elif (own := store.completed(segment.id)) is None or not _is_built_on(directory, own):
         own = store.latest(segment.id, store.verify_end)
     return own if own is not None and own.complete else None
+
+
+def _cleaned(store: CheckpointStore, segment: Segment) -> Commit | None:
+    return store.completed(segment.id) if store.is_cleaned(segment.id) else None
+
+
+def can_be_gone_on_from(directory: RunDirectory, segment_id: str) -> bool:
+    """Whether trials that are added to a run may share a segment: its end is whole, or still to be trained."""
+    store = CheckpointStore(directory.checkpoints)
+    try:
+        end = store.completed(segment_id)
+        if end is not None:
+            store.verify_end(end)
+    except CheckpointError:
+        return False
+    return True
 
 
 def _is_built_on(directory: RunDirectory, end: Commit) -> bool:
@@ -43,3 +61,16 @@ def finished_bytes(directory: RunDirectory, segments: Sequence[Segment], budget_
             return None
         lengths = end.record_bytes | lengths
     return lengths
+
+
+def external_bytes(directory: RunDirectory, trials: Iterable[str]) -> dict[str, int]:
+    """Length of the record file of each trial of a loop outside the platform, all of which may be sent."""
+    return {trial: record_length(directory.record_file(trial)) for trial in trials}
+
+
+def are_over(directory: RunDirectory, segments: Sequence[Segment]) -> list[str]:
+    """Complete segments that nothing will go on from: those that start from them are complete as well."""
+    store = CheckpointStore(directory.checkpoints)
+    complete = {segment.id for segment in segments if store.completed(segment.id) is not None}
+    needed = {segment.start for segment in segments if segment.id not in complete}
+    return [segment.id for segment in segments if segment.id in complete - needed]

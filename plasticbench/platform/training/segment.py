@@ -29,6 +29,7 @@ from plasticbench.platform.training.checkpoint import (
     StorageError,
 )
 from plasticbench.platform.training.ends import sound_end
+from plasticbench.platform.training.inherited import inherit_records
 from plasticbench.platform.training.machine import machine
 from plasticbench.platform.training.pictures import film_policies
 from plasticbench.platform.training.trainer import Trainer
@@ -104,6 +105,8 @@ class SegmentRun:
 
     def _open_records(self, trials: Sequence[str], begin: Commit | None) -> dict[str, RecordWriter]:
         lengths, checksums = (begin.record_bytes, begin.record_crc32) if begin is not None else ({}, {})
+        if begin is not None:
+            lengths = lengths | inherit_records(self._directory, self.segment, begin)
         self.record_bytes = {trial: lengths.get(trial, 0) for trial in trials}
 
         def opened(trial: str) -> RecordWriter:
