@@ -8,8 +8,9 @@ from run_directory import write_run
 from plasticbench.analysis import leaderboard
 from plasticbench.analysis.aggregate import Runs
 from plasticbench.analysis.headline import answer
-from plasticbench.analysis.leaderboard import Row, standings
+from plasticbench.analysis.leaderboard import standings
 from plasticbench.analysis.leaderboard_text import number_text, to_json, to_markdown
+from plasticbench.analysis.rows import Row
 
 SCORES = {
     ("A", "none"): [0.0, 0.1, 0.2, 0.1, 0.1],
@@ -188,7 +189,7 @@ def test_a_last_line_that_was_cut_is_left_out(tmp_path):
 def test_json_and_markdown_hold_every_row(tmp_path):
     found = leaderboard.leaderboard([write_run(tmp_path, SCORES)])
     document = json.loads(json.dumps(to_json(found), allow_nan=False))
-    assert document.keys() == {"schema_version", "rows", "provenance"}
+    assert document.keys() == {"schema_version", "rows", "probes", "improvement", "provenance"}
     assert document["rows"][0]["method"] == "fire"
     markdown = to_markdown(found.rows)
     assert "| 1 | fire | dqn | 0.900 [" in markdown

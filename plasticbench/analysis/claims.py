@@ -33,6 +33,8 @@ _ONE_PAIR_LEVEL = 0.04  # of two methods with few seeds
 _FEW_SEEDS = 7
 _FEW_SEEDS_FACTOR = 2.3  # with fewer, the guards alone hold the level; Bonferroni on top of them would find nothing
 POWER = 0.8
+HARDLY = 0.1
+"""Scores below it, of too few seeds for a test, are taken for random play."""
 _POWER_DRAWS = 4_000
 _POWER_SEED = 20260301
 
@@ -86,6 +88,34 @@ def compare(
     level = pair_level(num_methods, int(counts.min()))
     bound = stdtrit(freedom, 1.0 - level / 2)[..., None, None] * error
     return Comparison(difference, bound, (difference > bound) & (difference > 0.0))
+
+
+def above_reference(scores: Mapping[str, Sequence[Runs]]) -> np.ndarray:
+    """Which methods ``[M]`` have a mean score above 0, the reference low, which is random play where a task has it.
+
+    The same guards against unequal spreads as between methods. Among methods that all are at 0 any is claimed to be
+    above in 5 % of boards at most, of scores skewed to the low side as well: hence the quarter of Bonferroni's level.
+    """
+    counts = np.array([[len(runs.seeds) for runs in tasks] for tasks in scores.values()])
+    means = np.array([np.mean([runs.values.mean() for runs in tasks]) for tasks in scores.values()])
+    return above_zero(means, _variances(scores), counts)
+
+
+def has_learned(scores: Mapping[str, Sequence[Runs]]) -> dict[str, bool]:
+    """Of each method whether its mean score is above 0 as far as anything can tell; with few seeds by its size."""
+    if all(len(runs.seeds) >= MIN_SEEDS for tasks in scores.values() for runs in tasks):
+        return dict(zip(scores, above_reference(scores).tolist(), strict=True))
+    return {m: bool(np.mean([runs.values.mean() for runs in tasks]) >= HARDLY) for m, tasks in scores.items()}
+
+
+def above_zero(means: np.ndarray, variances: np.ndarray, counts: np.ndarray) -> np.ndarray:
+    """The same from means ``[..., M]`` and sample variances ``[..., M, tasks]`` of ``counts`` ``[M, tasks]`` runs."""
+    _, freedom = _noise(variances, counts, np.asarray(0.0))
+    own = (variances / (counts * counts.shape[1] ** 2)).sum(axis=-1)
+    error = np.sqrt(np.maximum(own, own.mean(axis=-1, keepdims=True)))
+    bound = stdtrit(freedom, 1.0 - FAMILY_LEVEL / (4 * len(counts)))[..., None] * error
+    is_above: np.ndarray = (means > bound) & (means > 0.0)
+    return is_above
 
 
 def detectable_difference(scores: Mapping[str, Sequence[Runs]]) -> float:

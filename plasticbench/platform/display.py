@@ -13,8 +13,8 @@ from rich.status import Status
 from rich.table import Column, Table
 from rich.text import Text
 
-from plasticbench.analysis.leaderboard import ALL, Estimate, Row
 from plasticbench.analysis.leaderboard_text import by_raw_return, diverged_text, left_out, not_finite_text
+from plasticbench.analysis.rows import ALL, Estimate, Row
 from plasticbench.platform.heartbeat import Pace, duration
 from plasticbench.platform.literal import LiteralConsole, visible
 

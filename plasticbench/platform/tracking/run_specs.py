@@ -37,7 +37,7 @@ class RunSpecs:
     """The runs of one plan, which is plain data as in ``plan.json``."""
 
     def __init__(self, plan: Mapping[str, Any]) -> None:
-        from plasticbench.analysis.plots import palette  # draws: a finished run is shown without it
+        from plasticbench.analysis.colours import palette
 
         self._plan = plan
         self._several_tasks = len({trial["task"] for trial in plan["trials"]}) > 1
