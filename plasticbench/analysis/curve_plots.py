@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -20,6 +20,8 @@ MAX_FAINT_LINES = 20
 """Single runs that are drawn behind a centre; more would be a grey wall."""
 FEW_FAINT_LINES = 5
 """The same on a page of many figures, most of whose bytes are these lines."""
+MAX_TOGETHER = 6
+"""Methods that a figure shows with bands and runs; of more it shows the centres, and each has a small figure."""
 MAX_LABELLED = 8
 """Lines that are named at their ends; more of them leave that to the legend."""
 _MAX_MARKED_POINTS = 12
@@ -44,10 +46,11 @@ class Marks:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Picture:
-    """What all figures of one quantity share; ``after_reset`` are values right after resets, drawn as rings.
+    """What all figures of one quantity share.
 
-    ``returns`` are those that scores 0 and 1 stand for: they are written below the scores of the scale. ``shared`` says
-    of each curve how many of its first points it shares with another, before anything told them apart.
+    ``after_reset`` are values right after resets, drawn as hollow markers. ``returns`` are those that scores 0 and 1
+    stand for: they are written below the scores of the scale. With more than ``max_together`` curves their bands and
+    runs are left out.
     """
 
     curves: Sequence[Curve]
@@ -58,6 +61,7 @@ class Picture:
     after_reset: Sequence[Curve] = ()
     max_faint_lines: int = MAX_FAINT_LINES
     returns: tuple[float, float] | None = None
+    max_together: int = MAX_TOGETHER
 
     @property
     def colours(self) -> dict[str, str]:
@@ -65,8 +69,10 @@ class Picture:
         return {style.colour: f"--{style.name}" for style in self.styles.values()}
 
     def is_logarithmic(self) -> bool:
-        """By the centres: single runs may come from anywhere."""
-        return drawing.is_logarithmic(drawable(np.concatenate([curve.centre for curve in self.curves])))
+        """By the centres: single runs may come from anywhere. Shares are read from their whole range."""
+        return not self.facts.is_share and drawing.is_logarithmic(
+            drawable(np.concatenate([curve.centre for curve in self.curves]))
+        )
 
 
 def curve_figure(picture: Picture, *, key: str, label: str) -> str:
@@ -80,8 +86,12 @@ def curve_figure(picture: Picture, *, key: str, label: str) -> str:
             right_inches=1.2 if is_labelled else 0.16, left_inches=0.72 if picture.returns else 0.62
         )
         shared = shared_points(picture.curves)
+        begun: set[bytes] = set()
         for curve, num_shared in zip(picture.curves, shared, strict=True):
             _draw(axes, curve, picture, num_shared)
+            if num_shared and (begin := curve.runs[:, :num_shared].tobytes()) not in begun:
+                _draw_shared(axes, curve, num_shared)
+                begun.add(begin)
         for points in picture.after_reset:
             _rings(axes, points, picture.styles[points.method])
         _scale(axes, picture)
@@ -95,6 +105,7 @@ def curve_figure(picture: Picture, *, key: str, label: str) -> str:
 
 def small_figures(picture: Picture, controls: Sequence[str], *, key: str, label: str) -> Iterator[tuple[str, str]]:
     """Each method by itself over the control in grey, or over all others where there is none; on one scale."""
+    alone = replace(picture, max_together=len(picture.curves), returns=None)
     behind = [curve for curve in picture.curves if curve.method in controls] or list(picture.curves)
     for number, curve in enumerate(picture.curves):
         if curve.method in controls:
@@ -106,11 +117,11 @@ def small_figures(picture: Picture, controls: Sequence[str], *, key: str, label:
             for other in behind:
                 if other.method != curve.method:
                     axes.plot(other.steps, drawable(other.centre), color=NEUTRAL, linewidth=1.3, zorder=2)
-            _draw(axes, curve, picture, 0)
+            _draw(axes, curve, alone, 0)
             for points in picture.after_reset:
                 if points.method == curve.method:
                     _rings(axes, points, picture.styles[points.method])
-            _scale(axes, picture)
+            _scale(axes, alone)
             for step, _ in picture.marks.lines:
                 axes.axvline(step, color=MUTED, linewidth=0.8, linestyle=(0, (4, 3)), zorder=1.5)
             axes.yaxis.set_major_locator(MaxNLocator(3)) if axes.get_yscale() == "linear" else None
@@ -136,16 +147,10 @@ def shared_points(curves: Sequence[Curve]) -> list[int]:
 def _draw(axes: Axes, curve: Curve, picture: Picture, num_shared: int) -> None:
     style = picture.styles[curve.method]
     order = 2 if style.dash == () and style.name == "m0" else 3
-    x, centre, low, high = curve.steps, drawable(curve.centre), drawable(curve.low), drawable(curve.high)
-    if picture.is_logarithmic():
-        low = np.where(low > 0.0, low, np.where(centre > 0.0, centre / 1e3, np.nan))  # reaches below the figure
+    x, centre = curve.steps, drawable(curve.centre)
     own = slice(max(num_shared - 1, 0), None)
-    axes.plot(
-        *_as_one_line(curve, picture.max_faint_lines, own), color=style.colour, linewidth=0.7, alpha=0.3, zorder=1,
-        gid=f"series-{style.name}",
-    )  # fmt: skip
-    band = axes.fill_between(x[own], low[own], high[own], color=style.colour, alpha=0.16, linewidth=0, zorder=order)
-    band.set_gid(f"series-{style.name}")
+    if len(picture.curves) <= picture.max_together:
+        _draw_spread(axes, curve, picture, own)
     marker = style.marker if len(x) <= _MAX_MARKED_POINTS else None
     line: dict[str, Any] = {
         "color": style.colour,
@@ -156,10 +161,28 @@ def _draw(axes: Axes, curve: Curve, picture: Picture, num_shared: int) -> None:
     }
     dashes: dict[str, Any] = {"dashes": style.dash} if style.dash else {}
     axes.plot(x[own], centre[own], gid=f"series-{style.name} line", **line, **dashes)
-    if num_shared:
-        before = slice(None, num_shared)
-        axes.fill_between(x[before], low[before], high[before], color=NEUTRAL, alpha=0.08, linewidth=0, zorder=1)
-        axes.plot(x[before], centre[before], color=NEUTRAL, linewidth=2.0, zorder=order)
+
+
+def _draw_shared(axes: Axes, curve: Curve, num_shared: int) -> None:
+    """What no method did alone, in no method's colour."""
+    before = slice(None, num_shared)
+    x, low, high = curve.steps[before], drawable(curve.low)[before], drawable(curve.high)[before]
+    axes.fill_between(x, low, high, color=NEUTRAL, alpha=0.2, linewidth=0, zorder=1)
+    axes.plot(x, drawable(curve.centre)[before], color=NEUTRAL, linewidth=2.0, zorder=2)
+
+
+def _draw_spread(axes: Axes, curve: Curve, picture: Picture, own: slice) -> None:
+    """Single runs and the band."""
+    style, x = picture.styles[curve.method], curve.steps
+    low, high = drawable(curve.low), drawable(curve.high)
+    if picture.is_logarithmic():
+        low = np.where(low > 0.0, low, np.where(curve.centre > 0.0, curve.centre / 1e3, np.nan))  # below the figure
+    axes.plot(
+        *_as_one_line(curve, picture.max_faint_lines, own), color=style.colour, linewidth=0.7, alpha=0.3, zorder=1,
+        gid=f"series-{style.name}",
+    )  # fmt: skip
+    band = axes.fill_between(x[own], low[own], high[own], color=style.colour, alpha=0.16, linewidth=0, zorder=2)
+    band.set_gid(f"series-{style.name}")
 
 
 def _rings(axes: Axes, points: Curve, style: MethodStyle) -> None:
@@ -175,6 +198,7 @@ def _rings(axes: Axes, points: Curve, style: MethodStyle) -> None:
 def _scale(axes: Axes, picture: Picture) -> None:
     """The vertical axis: as far as runs and centres reach; bands are cut where they reach farther."""
     reach = [drawable(curve.centre) for curve in picture.curves]
+    reach += [drawable(points.centre) for points in picture.after_reset]
     reach += [drawable(curve.runs[: picture.max_faint_lines]).ravel() for curve in picture.curves]
     values = np.concatenate(reach)
     if picture.is_logarithmic():
@@ -227,8 +251,8 @@ def _mark(axes: Axes, picture: Picture) -> None:
             gid=name and f"series-{name}",
             zorder=1.6,
         )
-    if picture.marks.note:
-        _write_above(axes, 1.0 if picture.marks.lines else 0.5, picture.marks.note)
+    if picture.marks.note and not picture.marks.lines:
+        _write_above(axes, 0.5, picture.marks.note)
 
 
 def _write_above(axes: Axes, place: float, text: str) -> None:

@@ -95,9 +95,13 @@ def use_logarithm(axes: Axes, axis: str) -> None:
     along = axes.yaxis if axis == "y" else axes.xaxis
     (axes.set_yscale if axis == "y" else axes.set_xscale)("log", nonpositive="mask")
     along.set_major_locator(LogLocator(numticks=6))
-    along.set_major_formatter(FuncFormatter(lambda value, _: short_number(value)))
+    along.set_major_formatter(FuncFormatter(_decade))
     along.set_minor_formatter(NullFormatter())
     axes.tick_params(which="minor", length=0)
+
+
+def _decade(value: float, _: int) -> str:
+    return f"{value:.0e}".replace("e+0", "e").replace("e+", "e") if value >= 1e6 else short_number(value)
 
 
 def count_steps(axes: Axes, budget_steps: int, num_ticks: int = 5) -> None:

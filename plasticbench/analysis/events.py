@@ -11,8 +11,8 @@ from plasticbench.analysis.runs import Trial
 class TaskEvents(NamedTuple):
     """Agent steps in ascending order.
 
-    ``resets`` are those at which each method that resets anything does; what one method does by itself is no event of
-    the task. A control has none, whatever its schedule says, as nothing happens to it.
+    ``resets`` are those at which each method but the controls does; what one method does by itself is no event of the
+    task. A control has none, whatever its schedule says, as nothing happens to it.
     """
 
     changes: tuple[int, ...] = ()
@@ -44,13 +44,13 @@ def task_events(trials: Iterable[Trial]) -> TaskEvents:
     resets: dict[str, set[int]] = {}
     for trial in trials:
         changes.update(trial.change_steps)
-        if trial.events and not trial.is_control:
+        if not trial.is_control:
             resets.setdefault(trial.method, set()).update(trial.events)
     shared = set.intersection(*resets.values()) if resets else set()
     return TaskEvents(
         changes=tuple(sorted(changes)),
         resets=tuple(sorted(shared)),
-        settled_step=max((min(steps) for steps in resets.values()), default=None),
+        settled_step=max((min(steps) for steps in resets.values() if steps), default=None),
     )
 
 

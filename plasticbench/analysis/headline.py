@@ -25,8 +25,9 @@ def answer(rows: Sequence[Row]) -> list[str]:
     final = {row.method: row.final for row in ranked}
     after = {row.method: row.after for row in sorted(ranked, key=lambda row: row.after.rank or 0) if row.after.rank}
     measure = ranked[0].measure
-    sentences = [nothing_learned(ranked) or _verdict("At the end of training", final, num_seeds, measure)]
-    if after:
+    nothing = nothing_learned(ranked)
+    sentences = [nothing or _verdict("At the end of training", final, num_seeds, measure)]
+    if after and not (nothing and not any(standing.is_separated for standing in after.values())):
         sentences.append(_verdict("Over all evaluations after the first change or reset", after, num_seeds, measure))
     if (least := ranked[0].final.detectable) is not None:
         power = f"a difference of {number_text(least)} at the end is found with a probability of 80%"
@@ -113,7 +114,8 @@ def separation(others: Sequence[str], beaten: Sequence[str], ahead: str = "clear
     if not open_:
         return f", {ahead} {'every other method' if others[1:] else others[0]}"
     if len(others) > 2 * _MAX_COMPARED:
-        counts = f"{ahead} {len(beaten)} of {len(others)} others, and not separated from the other {len(open_)}"
+        rest = f"the other {len(open_)}" if len(open_) > _MAX_COMPARED else listed(open_)
+        counts = f"{ahead} {len(beaten)} of {len(others)} others, and not separated from {rest}"
         return f", {counts}" if beaten else f", but is not separated from {_any_of(len(others))}"
     if not beaten:
         return f", but is not separated from {listed(open_) if len(open_) < 4 else _any_of(len(open_))}"

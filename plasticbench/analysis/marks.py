@@ -21,8 +21,7 @@ def marks(trials: Sequence[Trial], styles: Mapping[str, MethodStyle]) -> Marks:
     """Of the trials of one task: its events, and in each method's colour what that method does by itself."""
     events = task_events(trials)
     lines, common = _lines(events)
-    own = {method: [s for s in steps if s not in events.steps] for method, steps in own_resets(trials).items()}
-    own = {method: steps for method, steps in own.items() if steps}
+    own = {method: list(steps) for method, steps in own_resets(trials).items() if set(steps) - set(events.steps)}
     rugs = {MUTED: common} if common else {}
     rugs |= {styles[method].colour: steps for method, steps in list(own.items())[:_MAX_RUGS]}
     return Marks(lines=lines, rugs=rugs, note=_note(common, own))

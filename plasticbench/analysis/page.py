@@ -14,6 +14,7 @@ from markupsafe import Markup
 
 from plasticbench.analysis import aggregate, score_panels
 from plasticbench.analysis.colours import method_styles
+from plasticbench.analysis.curve_plots import MAX_TOGETHER
 from plasticbench.analysis.divergence import LIMIT, NUM_RECORDS
 from plasticbench.analysis.films import films_by_task
 from plasticbench.analysis.headline import answer, lowest_text, not_finite_sentence, warning
@@ -144,6 +145,7 @@ def _template(name: str) -> Any:
         "value_records": NUM_RECORDS,
         "max_detailed_tasks": MAX_DETAILED_TASKS,
         "max_resets": MAX_RESETS,
+        "max_together": MAX_TOGETHER,
         "css": Markup((folder / "report.css").read_text(encoding="utf-8")),
         "script": Markup((folder / "report.js").read_text(encoding="utf-8")),
     }

@@ -15,6 +15,7 @@ from plasticbench.analysis.colours import MethodStyle
 from plasticbench.analysis.curve_plots import (
     FEW_FAINT_LINES,
     MAX_FAINT_LINES,
+    MAX_TOGETHER,
     Marks,
     Picture,
     curve_figure,
@@ -31,8 +32,6 @@ _MAX_OPEN_TASKS = 8
 _MAX_ALL_FAINT_LINES = 80  # of all methods in one figure
 MAX_DETAILED_TASKS = 30
 """With more tasks, single tasks show their score alone, and probes are shown over all tasks."""
-MAX_TOGETHER = 6
-"""With more methods each has a small figure of its own as well, where that are not too many."""
 _ALL = "all tasks"
 
 
@@ -100,16 +99,21 @@ class Panels:
 
     def learning_curves(self) -> list[PanelGroup]:
         """Score and return of each task, training records folded; all tasks together first where there are several."""
-        groups = []
+        shown, groups = list[Panel](), list[PanelGroup]()
         if "eval/score" in self._curves[_ALL]:
             facts = quantity("eval/score")._replace(hint="IQM over all tasks; faint lines: tasks")
-            groups.append(PanelGroup(_ALL.capitalize(), [self._panel(_ALL, "eval/score", facts)], []))
+            shown.append(self._panel(_ALL, "eval/score", facts))
         for task in self._tasks:
             names = self._curves[task]
             rest = sorted(name for name in names if name.startswith(("train/", "loss/", "q/")))
-            shown = [self._panel(task, name, facts) for name, facts in self._evaluations(task) if name in names]
-            groups.append(self._group(task, shown, [self._panel(task, name, quantity(name)) for name in rest]))
-        return [group for group in groups if group.shown or group.folded]
+            own = [self._panel(task, name, facts) for name, facts in self._evaluations(task) if name in names]
+            folded = [self._panel(task, name, quantity(name)) for name in rest]
+            if len(self._tasks) <= _MAX_OPEN_TASKS or not self._is_detailed:
+                shown += own
+            else:
+                folded = own + folded
+            groups.append(PanelGroup(task, [], folded))
+        return [group for group in (PanelGroup("Evaluations", shown, []), *groups) if group.shown or group.folded]
 
     def _evaluations(self, task: str) -> list[tuple[str, ProbeFacts]]:
         """Where scores and returns are one scale, one figure shows both."""
@@ -172,8 +176,11 @@ class Panels:
         hint = "; ".join(part for part in (facts.hint, facts.direction if facts.better else "") if part)
         if picture.is_logarithmic():
             hint += "; logarithmic"
+        if picture.marks.note and picture.marks.lines:
+            hint += f"; {picture.marks.note}"
         svg = Markup(curve_figure(picture, key=key, label=label))
-        return Panel(facts.title, hint, svg, self._small(picture, task, name, key))
+        title = f"{facts.title}, {task}" if name.startswith("eval/") and len(self.run.tasks) > 1 else facts.title
+        return Panel(title, hint, svg, self._small(picture, task, name, key))
 
     def _small(self, picture: Picture, task: str, name: str, key: str) -> list[tuple[str, Markup]]:
         """Of scores and the most telling probes, where there are many methods and one task, or all together."""

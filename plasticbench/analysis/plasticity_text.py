@@ -7,7 +7,7 @@ from typing import NamedTuple
 
 from plasticbench.analysis.headline import listed
 from plasticbench.analysis.plasticity import ProbeRow, networks_of, ordered_probes
-from plasticbench.analysis.probe_facts import ProbeFacts, facts_of
+from plasticbench.analysis.probe_facts import ProbeFacts, facts_of, short_number
 from plasticbench.analysis.rows import ALL
 
 _MAX_NAMED = 4  # methods of which the sentence about all probes speaks
@@ -84,8 +84,8 @@ def _of_probe(rows: Sequence[ProbeRow], control: str | None) -> str:
         worst = min(rows, key=lambda row: facts.sign * (row.estimate.value or 0.0))
         return f"{having}; {worst.method} has {_full(worst)}."
     if best.method == control:
-        return f"{having}; no method does better than {control} there."
-    beside = f"{having}; {control} has {_full(by_method[control])}"
+        return f"{having}: no method does better than the control there."
+    beside = f"{having}; the control ({control}) has {_full(by_method[control])}"
     if best.against_control is None:
         return f"{beside}; with so few seeds this is indicative."
     return f"{beside}: {'a certain difference' if best.against_control == 1 else 'not a certain difference'}."
@@ -97,17 +97,16 @@ def _of_all(rows: Sequence[ProbeRow], control: str | None) -> str:
         return ""
     better, worse = (_counts(judged, sign) for sign in (1, -1))
     count = len({(row.network, row.probe) for row in judged})
-    order = sorted(better, key=lambda method: (-better[method], worse[method]))
-    told = [
-        f"{method} in {better[method] or 'none'}{f' (worse in {worse[method]})' if worse[method] else ''}"
-        for method in order[:_MAX_NAMED]
-        if better[method] or worse[method]
-    ]
-    if not told:
-        return f"In none of {count} probes with a direction is any method certain to differ from {control}."
+    order = sorted((m for m in better if better[m]), key=lambda method: (-better[method], worse[method]))
+    if not order:
+        losers = sum(count > 0 for count in worse.values())
+        others = f"; {losers} of {len(worse)} are surely worse in some" if losers else ""
+        nowhere = f"In none of {count} probes with a direction is any method surely better than the control ({control})"
+        return f"{nowhere}{others}."
+    told = [f"{m} in {better[m]}{f' (worse in {worse[m]})' if worse[m] else ''}" for m in order[:_MAX_NAMED]]
     rest = len(order) - len(told)
-    others = f"; {rest} other{'s' * (rest > 1)} in no more" if rest and len(told) == _MAX_NAMED else ""
-    return f"Of {count} probes with a direction, these are surely better than {control}: {listed(told)}{others}."
+    others = f"; {rest} other{'s' * (rest > 1)} in no more" if rest else ""
+    return f"Of {count} probes with a direction, surely better than the control ({control}): {listed(told)}{others}."
 
 
 def _counts(rows: Iterable[ProbeRow], sign: int) -> dict[str, int]:
@@ -126,7 +125,7 @@ def _best(rows: Sequence[ProbeRow]) -> ProbeRow | None:
 def value_text(row: ProbeRow, value: float | None) -> str:
     """A probe's value, or the multiple of the control's that it is."""
     if row.is_relative and value is not None:
-        return f"× {value:.3g}"  # noqa: RUF001
+        return f"× {short_number(value)}"  # noqa: RUF001
     return facts_of(row.probe).text(value)
 
 
