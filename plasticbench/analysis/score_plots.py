@@ -12,6 +12,7 @@ from matplotlib.ticker import FuncFormatter, MaxNLocator
 
 from plasticbench.analysis import drawing
 from plasticbench.analysis.colours import MethodStyle
+from plasticbench.analysis.curve_plots import MAX_TOGETHER
 from plasticbench.analysis.drawing import GRID, HEIGHT_INCHES, INK, drawable
 from plasticbench.analysis.probe_facts import ProbeFacts
 
@@ -84,15 +85,14 @@ def _strip(axes: Axes, row: int, strip: Strip, style: MethodStyle) -> None:
 
 
 def profile_figure(profiles: Sequence[Profile], styles: Styles, *, key: str, label: str) -> str:
-    """Share of runs above each score, with bands."""
+    """Share of runs above each score, with bands where there are few methods."""
     with drawing.style():
         figure, axes = drawing.panel()
         for profile in profiles:
             style = styles[profile.method]
-            band = axes.fill_between(
-                profile.thresholds, profile.low, profile.high, color=style.colour, alpha=0.15, linewidth=0, step="post"
-            )
-            band.set_gid(f"series-{style.name}")
+            if len(profiles) <= MAX_TOGETHER:
+                ends: dict[str, Any] = {"color": style.colour, "alpha": 0.15, "linewidth": 0, "step": "post"}
+                axes.fill_between(profile.thresholds, profile.low, profile.high, gid=f"series-{style.name}", **ends)
             dashes: dict[str, Any] = {"dashes": style.dash} if style.dash else {}
             line: dict[str, Any] = {
                 "color": style.colour,
