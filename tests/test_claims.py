@@ -2,9 +2,10 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from benchmarks.null_claims import false_claims, spreads
+from benchmarks.null_claims import SHAPES, false_claims, spreads
 from plasticbench.analysis.aggregate import Runs
 from plasticbench.analysis.claims import (
+    above_zero,
     compare,
     compare_methods,
     correlation_bound,
@@ -106,3 +107,18 @@ def test_a_test_of_single_pairs_claims_far_more():
     scores = generator().standard_normal((2_000, 4, 5))
     pairs = [stats.ttest_ind(scores[:, i], scores[:, j], axis=-1).pvalue for i in range(4) for j in range(i)]
     assert (np.min(pairs, axis=0) < 0.05).mean() > 0.15
+
+
+def test_what_is_above_random_play_by_hand():
+    means, variances, counts = np.array([0.5, 0.5, 0.0]), np.array([[0.05], [5.0], [0.0]]), np.full((3, 1), 5)
+    bound = stats.t.ppf(1 - 0.05 / 6, 4) * 0.1
+    assert bound < 0.5
+    assert above_zero(means, variances, counts).tolist() == [True, False, False]
+
+
+@pytest.mark.parametrize("num_methods, num_seeds", [(2, 5), (12, 5), (24, 20)])
+@pytest.mark.parametrize("shape", ["normal", "exponential"])
+def test_of_methods_that_play_at_random_any_is_above_it_in_five_percent_at_most(shape, num_methods, num_seeds):
+    scores = SHAPES[shape](generator(), (4_000, num_methods, 1, num_seeds))
+    counts = np.full((num_methods, 1), num_seeds)
+    assert above_zero(scores.mean((-1, -2)), scores.var(-1, ddof=1), counts).any(-1).mean() <= 0.05

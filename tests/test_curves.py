@@ -105,20 +105,22 @@ def test_window_mean_leaves_out_the_evaluation_at_the_event():
 
 def test_recovery_by_hand():
     steps, values = np.arange(10, 101, 10), np.array([0, 3, 4, 5, 5, 1, 2, 4, 5, 6.0])
-    found = curves.recovery(steps, values, event_step=50, window_steps=20)
+    found = curves.recovery(steps, values, 50, curves.Stretch(0, 100, window_steps=20))
     assert found == curves.Recovery(before=5.0, drop=4.0, recovery_steps=40.0)
 
 
 def test_recovery_is_infinite_when_the_score_does_not_come_back():
-    found = curves.recovery(np.array([10, 20]), np.array([2.0, 1.0]), event_step=10, window_steps=1)
+    found = curves.recovery(np.array([10, 20]), np.array([2.0, 1.0]), 10, curves.Stretch(0, 100, window_steps=1))
     assert found is not None
     assert found.recovery_steps == float("inf")
 
 
 def test_recovery_uses_the_last_evaluation_when_the_window_holds_none():
-    found = curves.recovery(np.array([10, 60, 90]), np.array([2.0, 0.5, 3.0]), event_step=50, window_steps=5)
+    found = curves.recovery(
+        np.array([10, 60, 90]), np.array([2.0, 0.5, 3.0]), 50, curves.Stretch(0, 100, window_steps=5)
+    )
     assert found == curves.Recovery(before=2.0, drop=1.5, recovery_steps=40.0)
 
 
 def test_recovery_needs_values_on_both_sides():
-    assert curves.recovery(np.array([60]), np.array([1.0]), event_step=50, window_steps=5) is None
+    assert curves.recovery(np.array([60]), np.array([1.0]), 50, curves.Stretch(0, 100, window_steps=5)) is None

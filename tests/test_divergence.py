@@ -16,6 +16,7 @@ from plasticbench.analysis.divergence import Overvalued, ValueCourse, overvalued
 from plasticbench.analysis.headline import warning
 from plasticbench.analysis.leaderboard_text import to_markdown
 from plasticbench.analysis.report import write_report
+from plasticbench.analysis.rows import Row
 from plasticbench.platform.display import standings
 from plasticbench.platform.rundir import RunDirectory
 from plasticbench.platform.training.segment import SegmentRun
@@ -116,8 +117,8 @@ def test_a_run_without_divergence_is_not_warned_of(tmp_path):
 
 
 def test_the_sentence_names_a_few_methods_and_counts_many():
-    def row(method: str, diverged: int | None) -> leaderboard.Row:
-        return leaderboard.Row(task="A", method=method, n_seeds=5, n_incomplete=0, n_trials=5, diverged_trials=diverged)
+    def row(method: str, diverged: int | None) -> Row:
+        return Row(task="A", method=method, n_seeds=5, n_incomplete=0, n_trials=5, diverged_trials=diverged)
 
     ending = ": this measures divergence, not plasticity."
     assert warning([row("a", 0), row("b", None)]) is None

@@ -7,9 +7,10 @@ from run_directory import write_run
 
 from plasticbench.analysis import leaderboard
 from plasticbench.analysis.aggregate import Runs
-from plasticbench.analysis.headline import answer
-from plasticbench.analysis.leaderboard import Row, standings
+from plasticbench.analysis.headline import answer, separation
+from plasticbench.analysis.leaderboard import standings
 from plasticbench.analysis.leaderboard_text import number_text, to_json, to_markdown
+from plasticbench.analysis.rows import Row
 
 SCORES = {
     ("A", "none"): [0.0, 0.1, 0.2, 0.1, 0.1],
@@ -188,7 +189,7 @@ def test_a_last_line_that_was_cut_is_left_out(tmp_path):
 def test_json_and_markdown_hold_every_row(tmp_path):
     found = leaderboard.leaderboard([write_run(tmp_path, SCORES)])
     document = json.loads(json.dumps(to_json(found), allow_nan=False))
-    assert document.keys() == {"schema_version", "rows", "provenance"}
+    assert document.keys() == {"schema_version", "rows", "probes", "improvement", "provenance"}
     assert document["rows"][0]["method"] == "fire"
     markdown = to_markdown(found.rows)
     assert "| 1 | fire | dqn | 0.900 [" in markdown
@@ -213,3 +214,23 @@ def test_the_answer_claims_nothing_from_two_seeds(tmp_path):
     scores = {key: values[:2] for key, values in SCORES.items()}
     sentence = answer(board([write_run(tmp_path, scores)])[:3])[0]
     assert "with 2 seeds per method this is indicative, and cannot show that it is better" in sentence
+
+
+def test_a_board_on_which_nothing_was_learned_has_no_winner(tmp_path):
+    nothing = {("A", "none"): [0.03, -0.02, 0.0, -0.03, 0.02], ("A", "fire"): [0.04, -0.03, 0.02, -0.01, 0.03]}
+    rows = board([write_run(tmp_path / "five", nothing)])
+    sentences = answer(rows[:2])
+    assert sentences[0].startswith("No method is distinguishable from random play (score 0) at the end of training: ")
+    assert len(sentences) == 2, "and the power, without a word about who leads after the change"
+    assert {row.above_reference for row in rows} == {False}
+    few = board([write_run(tmp_path / "two", {key: values[:2] for key, values in nothing.items()})])
+    assert "hardly above random play (score 0), and with 2 seeds" in answer(few[:2])[0]
+    assert {row.above_reference for row in few} == {None}
+
+
+def test_many_methods_are_counted_and_few_are_named():
+    others = [f"m{i}" for i in range(10)]
+    assert separation(others, others) == ", clearly ahead of every other method"
+    assert separation(others, others[:4]).endswith("ahead of 4 of 10 others, and not separated from the other 6")
+    assert separation(others, []) == ", but is not separated from any of the other 10"
+    assert separation(others[:3], []) == ", but is not separated from m0, m1 and m2"

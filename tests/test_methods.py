@@ -11,6 +11,7 @@ import pytest
 from small_runs import facts, prepare, run_all, small
 
 from plasticbench.agents import dqn
+from plasticbench.analysis.events import task_events
 from plasticbench.analysis.runs import load_run
 from plasticbench.platform.definition.parsing import to_dict
 from plasticbench.platform.definition.reading import Benchmark, BenchmarkError, from_dict
@@ -290,7 +291,7 @@ def test_a_report_looks_behind_the_fork_and_not_behind_each_event_of_a_treatment
         ((2_000, 4_000, 6_000, 8_000), 5_000),
     ]
     (tmp_path / "plan.json").write_text(plan.to_json())
-    assert load_run(tmp_path).first_event("Acrobot-v1") == 5_000
+    assert task_events(load_run(tmp_path).trials).after_step == 5_000
 
 
 # -- running --------------------------------------------------------------------------------------------------------

@@ -11,9 +11,10 @@ from run_directory import write_run
 from typer.testing import CliRunner
 
 from plasticbench.analysis.headline import answer
-from plasticbench.analysis.leaderboard import ALL, leaderboard
+from plasticbench.analysis.leaderboard import leaderboard
 from plasticbench.analysis.leaderboard_text import to_markdown
 from plasticbench.analysis.report import write_report
+from plasticbench.analysis.rows import ALL
 from plasticbench.envs.gymnasium import Config
 from plasticbench.platform.cli import app
 from plasticbench.platform.definition.reading import from_dict
@@ -73,7 +74,7 @@ def test_text_page_and_terminal_say_so(tmp_path: Path) -> None:
     for shown in (text, page):
         assert "Without Mine, for which no reference returns are known" in shown
         assert shown.count("Ranked by raw return: no reference returns are known") == 1
-    assert "Final return, IQM" in page
+    assert "Final return ↑, IQM" in page
     assert "final return" in page
     captions = [str(table.caption) for table in standings(rows)]
     assert ["raw return" in caption for caption in captions] == [True, False, False, True]

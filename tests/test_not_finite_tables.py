@@ -10,11 +10,11 @@ import pandas as pd
 import pytest
 from run_directory import write_run
 
-from plasticbench.analysis import leaderboard, report
-from plasticbench.analysis.leaderboard import Row
+from plasticbench.analysis import leaderboard, page
 from plasticbench.analysis.leaderboard_text import number_text, to_json, to_markdown
 from plasticbench.analysis.not_finite import NotFinite, counted, for_figures, mark
 from plasticbench.analysis.report import write_report
+from plasticbench.analysis.rows import Row
 from plasticbench.records import Record, RecordWriter
 
 SCORES = {("A", "none"): [0.2, 0.3, 0.4], ("A", "fire"): [0.8, 0.9, 1.0]}
@@ -128,7 +128,7 @@ def test_a_page_that_fails_leaves_yesterdays_files_together(tmp_path, monkeypatc
     yesterday = contents(run / "report")
     add(run, "a--fire--s1", (100, "eval/score", 0.1))
     with monkeypatch.context() as patched:
-        patched.setattr(report, "_context", lambda *_: 1 / 0)
+        patched.setattr(page, "report_page", lambda *_: 1 / 0)
         with pytest.raises(ZeroDivisionError):
             write_report(run)
     assert contents(run / "report") == yesterday

@@ -30,22 +30,22 @@ def found(steps: np.ndarray, scores: np.ndarray, **other_methods: np.ndarray) ->
         for step, score in zip(steps, methods[trial.method], strict=True)
     ]
     table = pd.DataFrame(rows, columns=["task", "method", "seed", "name", "step", "value"])
-    return recoveries(run, table.astype({"task": "category", "method": "category", "name": "category"}))
+    return recoveries(run, table.astype({"task": "category", "method": "category", "name": "category"})).rows
 
 
 @pytest.mark.parametrize("steps", [STEPS_80, STEPS_266], ids=len)
 def test_what_never_comes_back_has_not_recovered_however_often_it_is_evaluated(steps):
     (row,) = found(steps, np.where(steps <= EVENT, 1.0, 0.5))
-    assert (row.before, row.drop) == (1.0, 0.5)
-    assert (row.recovery_steps, row.num_recovered, row.num_seeds) == (None, 0, 3)
+    assert (row.before.value, row.drop.value) == (1.0, 0.5)
+    assert (row.back.value, row.num_recovered, row.num_seeds, row.stretch_steps) == (np.inf, 0, 3, EVENT)
 
 
 def test_a_recovery_takes_the_steps_to_the_first_evaluation_that_is_as_good_as_before():
     (row,) = found(STEPS_266, np.where((STEPS_266 <= EVENT) | (STEPS_266 >= 28_050), 1.0, 0.5))
-    assert (row.recovery_steps, row.num_recovered) == (8_050, 3)
+    assert (row.back.value, row.num_recovered) == (8_050, 3)
 
 
 def test_evaluations_that_are_no_numbers_are_passed_over_and_rows_keep_the_order_of_the_plan():
     hole = np.where(STEPS_80 == EVENT, np.nan, 1.0)
     rows = found(STEPS_80, hole, fire=np.where(STEPS_80 <= EVENT, 1.0, 0.0))
-    assert [(row.method, row.drop, row.recovery_steps) for row in rows] == [("none", 0.0, 500), ("fire", 1.0, None)]
+    assert [(row.method, row.drop.value, row.back.value) for row in rows] == [("none", 0.0, 500), ("fire", 1.0, np.inf)]

@@ -7,8 +7,8 @@ import pytest
 from run_directory import write_run
 
 from plasticbench.analysis import leaderboard
+from plasticbench.analysis.colours import palette
 from plasticbench.analysis.leaderboard_text import to_json
-from plasticbench.analysis.plots import palette
 from plasticbench.analysis.report import write_leaderboard_html, write_report
 from plasticbench.analysis.runs import load_run, read_table
 from plasticbench.analysis.settings import settings_tables
@@ -63,11 +63,13 @@ def test_the_page_is_well_formed_with_unique_ids_that_resolve(page):
     assert set(re.findall(r"url\(#([^)]+)\)", page)) <= set(structure.ids)
 
 
-def test_the_page_loads_nothing_and_runs_no_script(page):
+def test_the_page_is_one_file_that_loads_nothing(page):
     structure = Structure()
     structure.feed(page)
     assert all(target.startswith("#") for target in structure.loads)
-    assert not structure.tags & {"script", "link", "img", "iframe"}
+    assert not structure.tags & {"link", "img", "iframe"}
+    assert "fetch(" not in page
+    assert "import(" not in page
     assert "http:" not in page
     assert "https:" not in page
     assert "@import" not in page
@@ -77,6 +79,13 @@ def test_the_page_shows_every_method_escaped(page):
     for method in ("none", "fire", "shrink &amp; &lt;perturb&gt;"):
         assert page.count(method) > 5
     assert "<perturb>" not in page
+
+
+def test_a_method_can_be_hidden_in_all_figures_without_a_script(page):
+    for name in ("m0", "m1", "m2"):
+        assert f'<input type="checkbox" id="show-{name}" checked>' in page
+        assert f"body:has(#show-{name}:not(:checked)) .{name} {{ display: none; }}" in page
+        assert page.count(f'class="{name} line"') == page.count('class="m0 line"') > 0
 
 
 def test_every_figure_has_a_text_for_readers_who_do_not_see_it(page):
@@ -94,6 +103,7 @@ def test_the_page_holds_networks_as_a_whole_and_leaves_layers_to_the_records(pag
 def test_tick_labels_are_the_values_they_stand_at(page):
     (svg,) = re.findall(r'<svg [^>]*aria-label="Score on A.*?</svg>', page, flags=re.DOTALL)
     ticks = [float(text) for text in re.findall(r"text-anchor: end[^>]*>([0-9.]+)<", svg)]
+    assert ticks.pop(0) == 100.0, "the last step, which ends at the figure's edge"
     steps = {round(b - a, 9) for a, b in itertools.pairwise(ticks)}
     assert len(ticks) >= 4
     assert len(steps) == 1
@@ -123,7 +133,9 @@ def test_the_report_leaves_the_leaderboard_as_json_and_markdown(tmp_path):
         "rank",
         "diverged_trials",
     } <= set(document["rows"][0])
-    assert (run / "report" / "leaderboard.md").read_text().startswith("### A")
+    text = (run / "report" / "leaderboard.md").read_text()
+    assert text.startswith("* At the end of training, fire has the highest score")
+    assert "\n\n### A\n" in text
 
 
 def test_incomplete_trials_raise_a_banner_that_lists_them(tmp_path):
@@ -148,7 +160,7 @@ def test_a_run_without_any_record_still_has_a_report(tmp_path):
 def test_several_tasks_have_a_board_each_and_one_for_all(tmp_path):
     scores = {(task, method): values for task in ("A", "B") for (_, method), values in SCORES.items()}
     page = write_report(write_run(tmp_path, scores)).read_text()
-    assert [page.count(f"<caption>{title}</caption>") for title in ("All tasks", "A", "B")] == [1, 1, 1]
+    assert [page.count(f"<caption>{title}<small") for title in ("All tasks", "A", "B")] == [1, 1, 1]
     assert "Score over all tasks over agent steps" in page
 
 
@@ -182,8 +194,8 @@ def test_table_reads_special_values_and_only_the_names_asked_for(tmp_path):
 
 
 def test_the_leaderboard_page_loads_nothing_and_names_every_method(tmp_path):
-    rows = leaderboard.leaderboard([write_run(tmp_path / "run", SCORES)]).rows
-    write_leaderboard_html(rows, tmp_path / "board.html")
+    board = leaderboard.leaderboard([write_run(tmp_path / "run", SCORES)])
+    write_leaderboard_html(board, tmp_path / "board.html")
     page = (tmp_path / "board.html").read_text()
     structure = Structure()
     structure.feed(page)

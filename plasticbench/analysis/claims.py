@@ -33,6 +33,8 @@ _ONE_PAIR_LEVEL = 0.04  # of two methods with few seeds
 _FEW_SEEDS = 7
 _FEW_SEEDS_FACTOR = 2.3  # with fewer, the guards alone hold the level; Bonferroni on top of them would find nothing
 POWER = 0.8
+HARDLY = 0.1
+"""Scores below it, of too few seeds for a test, are taken for random play."""
 _POWER_DRAWS = 4_000
 _POWER_SEED = 20260301
 
@@ -86,6 +88,36 @@ def compare(
     level = pair_level(num_methods, int(counts.min()))
     bound = stdtrit(freedom, 1.0 - level / 2)[..., None, None] * error
     return Comparison(difference, bound, (difference > bound) & (difference > 0.0))
+
+
+def above_reference(scores: Mapping[str, Sequence[Runs]]) -> np.ndarray:
+    """Which methods ``[M]`` have a mean score above 0, the reference low, which is random play where a task has it.
+
+    Student's t of each method by itself, as what spreads in others says nothing about it, one-sided at 2.5 % over all
+    methods (Bonferroni). Random play is the mean of many episodes, so this holds for normal scores and such as are
+    skewed to the high side; where it had two modes, five seeds would all fall into the upper one in 3 % of cases.
+    """
+    counts = np.array([[len(runs.seeds) for runs in tasks] for tasks in scores.values()])
+    means = np.array([np.mean([runs.values.mean() for runs in tasks]) for tasks in scores.values()])
+    return above_zero(means, _variances(scores), counts)
+
+
+def has_learned(scores: Mapping[str, Sequence[Runs]]) -> dict[str, bool]:
+    """Of each method whether its mean score is above 0 as far as anything can tell; with few seeds by its size."""
+    if all(len(runs.seeds) >= MIN_SEEDS for tasks in scores.values() for runs in tasks):
+        return dict(zip(scores, above_reference(scores).tolist(), strict=True))
+    return {m: bool(np.mean([runs.values.mean() for runs in tasks]) >= HARDLY) for m, tasks in scores.items()}
+
+
+def above_zero(means: np.ndarray, variances: np.ndarray, counts: np.ndarray) -> np.ndarray:
+    """The same from means ``[..., M]`` and sample variances ``[..., M, tasks]`` of ``counts`` ``[M, tasks]`` runs."""
+    cells = variances / (counts * counts.shape[1] ** 2)
+    own, squares = cells.sum(axis=-1), (cells**2 / (counts - 1)).sum(axis=-1)
+    with np.errstate(invalid="ignore"):
+        freedom = np.where(squares > 0.0, own**2 / squares, 1.0)
+    bound = stdtrit(freedom, 1.0 - FAMILY_LEVEL / (2 * len(counts))) * np.sqrt(own)
+    is_above: np.ndarray = (means > bound) & (means > 0.0)
+    return is_above
 
 
 def detectable_difference(scores: Mapping[str, Sequence[Runs]]) -> float:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 import pandas as pd
@@ -35,6 +36,14 @@ class Recovery:
     before: float
     drop: float
     recovery_steps: float  # infinite if the score was not reached again
+
+
+class Stretch(NamedTuple):
+    """Around an event: from the event before it to the one behind it, and how much before it counts as before."""
+
+    from_step: float
+    to_step: float
+    window_steps: float
 
 
 def align(steps: np.ndarray, seeds: np.ndarray, values: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -152,16 +161,17 @@ def final_value(steps: np.ndarray, values: np.ndarray, end_step: int) -> float:
     return window_mean(steps[upto], values[upto], end_step * (1.0 - FINAL_FRACTION))
 
 
-def recovery(steps: np.ndarray, values: np.ndarray, event_step: int, window_steps: float) -> Recovery | None:
+def recovery(steps: np.ndarray, values: np.ndarray, event_step: int, stretch: Stretch) -> Recovery | None:
     """Drop of the score after an event, and the steps until it is back; ``None`` without values on both sides.
 
     The score before is the mean of the evaluations in the ``window_steps`` up to the event, at least the last one. An
-    evaluation at the event's own step was made before the event.
+    evaluation at the event's own step was made before the event. What other events do is not looked at.
     """
-    is_before, is_after = steps <= event_step, steps > event_step
+    is_before = (steps <= event_step) & (steps > stretch.from_step)
+    is_after = (steps > event_step) & (steps <= stretch.to_step)
     if not (is_before.any() and is_after.any()):
         return None
-    near = is_before & (steps > min(event_step - window_steps, steps[is_before].max() - 1))
+    near = is_before & (steps > min(event_step - stretch.window_steps, steps[is_before].max() - 1))
     before = float(values[near].mean())
     back = steps[is_after & (values >= before)]
     steps_back = float(back.min() - event_step) if len(back) else float("inf")

@@ -13,98 +13,45 @@ what all tasks say together.
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
 from typing import Any, Literal, NamedTuple
 
 import numpy as np
+import pandas as pd
 
 from plasticbench.analysis import aggregate
 from plasticbench.analysis.aggregate import Runs
-from plasticbench.analysis.claims import Comparison, compare_methods, detectable_difference
+from plasticbench.analysis.claims import (
+    Comparison,
+    above_reference,
+    compare_methods,
+    detectable_difference,
+)
+from plasticbench.analysis.improvement import Improvement, improvements
 from plasticbench.analysis.intervals import iqm_interval
-from plasticbench.analysis.outcomes import RECORD_PATTERN, Outcome, after_score, outcomes, scores_by_task
+from plasticbench.analysis.outcomes import (
+    RECORD_PATTERN,
+    Outcome,
+    after_score,
+    outcome_rows,
+    outcomes,
+    scores_by_task,
+)
+from plasticbench.analysis.plasticity import PROBE_PATTERN, ProbeRow, probes_at_end
 from plasticbench.analysis.provenance import provenance
-from plasticbench.analysis.runs import load_run, read_table
+from plasticbench.analysis.rows import ALL, Estimate, Row, Standing, Summary
+from plasticbench.analysis.runs import Run, load_run, read_table
 from plasticbench.storage import Location
 
-ALL = "all"
-"""The row's task when all tasks are taken together."""
-BOOTSTRAP_SEED = 20210831
 UNPOOLED = "not ranked: returns of tasks without reference returns cannot be taken together"
 _MAX_REASON = 160  # characters
-
-
-@dataclass(frozen=True, slots=True)
-class Estimate:
-    """A number and its 95% interval; ``None`` where there is none, as with few seeds or beyond what a float holds."""
-
-    value: float | None = None
-    low: float | None = None
-    high: float | None = None
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Standing:
-    """Where one method stands among the ranked ones; without values if it is not ranked.
-
-    ``behind`` is the leader's mean minus its own, with the simultaneous interval that the platform's test has for the
-    differences of all pairs; they leave open the ranks from ``rank_best`` to ``rank_worst``. ``detectable`` is the
-    difference that the test finds with a power of 80 %, given the board's seeds and their mean spread.
-    """
-
-    iqm: Estimate = Estimate()
-    rank: int | None = None
-    rank_best: int | None = None
-    rank_worst: int | None = None
-    behind: Estimate = Estimate()
-    detectable: float | None = None
-
-    @property
-    def is_separated(self) -> bool:
-        """Whether the test finds the leader ahead of it."""
-        return self.behind.low is not None and self.behind.low > 0
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Summary:
-    """Other summaries of the final scores, and the mean final return, which tasks do not share."""
-
-    mean: float | None = None
-    median: float | None = None
-    optimality_gap: float | None = None
-    mean_return: float | None = None
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Row:
-    """One method on one task, or on all; ``note`` says why where there are no values.
-
-    ``agent`` says what trained it, so that methods of different backends can stand in one table. ``final`` ranks the
-    final scores, ``after`` the means of all scores after the first reset or change. ``diverged_trials`` are those
-    marked ``overvalued``; ``None`` where no trial recorded how large its values are. ``not_finite_trials`` are those
-    marked ``not_finite``, which are ranked with the reference low. ``measure`` is what everything of the row is about:
-    scores, or raw returns where there are no references.
-    """
-
-    task: str
-    method: str
-    agent: str = ""
-    n_seeds: int
-    n_incomplete: int
-    n_trials: int = 0
-    diverged_trials: int | None = None
-    not_finite_trials: int = 0
-    final: Standing = Standing()
-    after: Standing = Standing()
-    summary: Summary = Summary()
-    note: str = ""
-    measure: Literal["score", "return"] = "score"
 
 
 class Leaderboard(NamedTuple):
     """Rows of all tasks together and of each task, in the order of their ranks, and what they were made of."""
 
     rows: list[Row]
+    probes: list[ProbeRow]
+    improvement: list[Improvement]
     provenance: dict[str, Any]
 
 
@@ -116,8 +63,17 @@ def leaderboard(run_dirs: Iterable[Location]) -> Leaderboard:
     other settings under one method name, or a trial that is there twice.
     """
     runs = [load_run(path) for path in run_dirs]
-    tables = [read_table(run, RECORD_PATTERN) for run in runs]
-    return Leaderboard(rank(outcomes(runs, tables)), provenance(runs, tables))
+    tables = [read_table(run, f"{RECORD_PATTERN}|{PROBE_PATTERN}") for run in runs]
+    own = [outcome_rows(table) for table in tables]
+    return board_of(runs, own, outcomes(runs, own), probes_at_end(runs, tables).rows)
+
+
+def board_of(
+    runs: Sequence[Run], tables: Sequence[pd.DataFrame], found: Sequence[Outcome], probes: list[ProbeRow]
+) -> Leaderboard:
+    """The leaderboard of runs from the records, outcomes and probes that belong to them."""
+    tasks = list(dict.fromkeys(task for run in runs for task in run.tasks))
+    return Leaderboard(rank(found), probes, improvements(complete_scores(tasks, found)), provenance(runs, tables))
 
 
 def rank(found: Sequence[Outcome]) -> list[Row]:
@@ -147,6 +103,7 @@ def _rows(label: str, tasks: Sequence[str], found: Sequence[Outcome], is_ranked:
     after = {method: scores_by_task(tasks, own, after_score) for method, own in whole.items()}
     is_after_known = all(np.isfinite(runs.values).all() for own in after.values() for runs in own)
     by_final, by_after = standings(finals), standings(after) if is_after_known else {}
+    above = _above(finals) if measure == "score" else {}
     rows = []
     for method, own in by_method.items():
         counts = [sum(outcome.is_complete for outcome in own if outcome.task == task) for task in tasks]
@@ -161,12 +118,19 @@ def _rows(label: str, tasks: Sequence[str], found: Sequence[Outcome], is_ranked:
             not_finite_trials=sum(outcome.not_finite is not None for outcome in own),
             final=by_final.get(method, Standing()),
             after=by_after.get(method, Standing()),
+            above_reference=above.get(method),
             summary=_summary(label, measure, finals[method], own) if method in finals else Summary(),
             note=notes[method] or ("" if min(counts) >= aggregate.MIN_SEEDS else _too_few(min(counts))),
             measure=measure,
         )
         rows.append(row)
     return sorted(rows, key=lambda row: (row.final.rank is None, row.final.rank or 0))
+
+
+def _above(scores: Mapping[str, Sequence[Runs]]) -> dict[str, bool]:
+    if not scores or not all(aggregate.has_interval(tasks) for tasks in scores.values()):
+        return {}
+    return dict(zip(scores, above_reference(scores).tolist(), strict=True))
 
 
 def _summary(label: str, measure: str, scores: Sequence[Runs], own: Sequence[Outcome]) -> Summary:

@@ -9,8 +9,12 @@ from collections.abc import Sequence
 from dataclasses import asdict
 from typing import Any
 
-from plasticbench.analysis.leaderboard import ALL, Estimate, Leaderboard, Row, Standing, shortened
+from plasticbench.analysis.improvement import Improvement
+from plasticbench.analysis.leaderboard import Leaderboard, shortened
 from plasticbench.analysis.outcomes import Outcome
+from plasticbench.analysis.plasticity import ProbeRow
+from plasticbench.analysis.probe_facts import facts_of
+from plasticbench.analysis.rows import ALL, Estimate, Row, Standing
 
 _COLUMNS = (
     "rank",
@@ -29,14 +33,38 @@ _COLUMNS = (
 _BILLION = 1e9
 _MARKDOWN = re.compile(r"[\\`*\[\]|~]|(?<!\w)_|_(?!\w)|:(?=//)|(?<=www)\.")
 """What means something in the middle of a line; underscores within a word do not, nor does a colon without slashes."""
-SCHEMA_VERSION = 2
+SCHEMA_VERSION = 3
 """Of what ``to_json`` gives; raised when a name of it goes or begins to mean something else."""
 
 
 def to_json(board: Leaderboard) -> dict[str, Any]:
-    """The content of ``leaderboard.json``: rows as flat plain data; null for a number that is missing or infinite."""
-    rows = [{name: _strict(value) for name, value in _flat(row).items()} for row in board.rows]
-    return {"schema_version": SCHEMA_VERSION, "rows": rows, "provenance": board.provenance}
+    """The content of ``leaderboard.json``: flat plain data; null for a number that is missing or infinite."""
+    return {
+        "schema_version": SCHEMA_VERSION,
+        "rows": [_strict(_flat(row)) for row in board.rows],
+        "probes": [_strict(_probe(row)) for row in board.probes],
+        "improvement": [_strict(_improvement(pair)) for pair in board.improvement],
+        "provenance": board.provenance,
+    }
+
+
+def _probe(row: ProbeRow) -> dict[str, Any]:
+    return {
+        "task": row.task,
+        "method": row.method,
+        "network": row.network,
+        "probe": row.probe,
+        **_columns("value", row.estimate, bounds="value"),
+        "n_trials": row.num_trials,
+        "is_relative_to_control": row.is_relative,
+        "better": facts_of(row.probe).better or None,
+        "against_control": row.against_control,
+    }
+
+
+def _improvement(pair: Improvement) -> dict[str, Any]:
+    own = Estimate(pair.value, pair.low, pair.high)
+    return {"method": pair.method, "over": pair.over, **_columns("probability", own)}
 
 
 def _flat(row: Row) -> dict[str, Any]:
@@ -60,13 +88,14 @@ def _flat(row: Row) -> dict[str, Any]:
         **_columns("after_reset_iqm", after.iqm, bounds="after_reset"),
         "after_reset_rank": after.rank,
         **_columns("after_reset_behind", after.behind),
+        "above_reference": row.above_reference,
         "measure": row.measure,
         "note": row.note,
     }
 
 
-def _strict(value: Any) -> Any:
-    return None if isinstance(value, float) and not math.isfinite(value) else value
+def _strict(fields: dict[str, Any]) -> dict[str, Any]:
+    return {n: None if isinstance(v, float) and not math.isfinite(v) else v for n, v in fields.items()}
 
 
 def _columns(name: str, estimate: Estimate, bounds: str | None = None) -> dict[str, float | None]:

@@ -26,6 +26,15 @@ def mixture(run: Run) -> str:
     return "; ".join(f"{name}: {_listed(counts)}" for name, counts in mixed.items() if len(counts) > 1)
 
 
+def machines(run: Run) -> list[dict[str, Any]]:
+    """What the trials of a run were trained on, and how many on each; in a fixed order."""
+    known, trials = {trial.id for trial in run.trials}, defaultdict[str, set[str]](set)
+    for note in _notes(run):
+        facts = {name: note[name] for name in _FIELDS if name in note}
+        trials[json.dumps(facts, sort_keys=True)] |= known.intersection(note["trials"])
+    return [json.loads(facts) | {"num_trials": len(own)} for facts, own in sorted(trials.items())]
+
+
 def _notes(run: Run) -> Iterator[Mapping[str, Any]]:
     """One for each time that a segment was started, of those whose work was kept."""
     folder = run.path / "machines"

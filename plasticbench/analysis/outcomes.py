@@ -13,6 +13,7 @@ import pandas as pd
 from plasticbench.analysis.aggregate import Runs
 from plasticbench.analysis.curves import final_value, window_mean
 from plasticbench.analysis.divergence import RATIO, Overvalued, overvalued
+from plasticbench.analysis.events import task_events
 from plasticbench.analysis.not_finite import MARK, SPOILT, NotFinite, counted, is_mark, marks
 from plasticbench.analysis.runs import Run
 from plasticbench.failures import last_failures
@@ -57,12 +58,13 @@ class Outcome:
 def outcomes(runs: Sequence[Run], tables: Sequence[pd.DataFrame]) -> list[Outcome]:
     """One outcome per planned trial, those without records included; ``tables`` hold ``RECORD_NAMES`` of each run."""
     _check_comparable(runs)
-    events = {task: _first_event(runs, task) for run in runs for task in run.tasks}
+    tasks = dict.fromkeys(task for run in runs for task in run.tasks)
+    events = {task: task_events([t for run in runs for t in run.by_task.get(task, ())]) for task in tasks}
     found = []
     for run, table, raw in zip(runs, counted(tables, references(runs)), tables, strict=True):
         own, broken, spoilt, failed = series(table), marks(raw), _spoilt(raw), last_failures(run.path)
         for trial in run.trials:
-            after = events[trial.task]
+            after = events[trial.task].after_step
             key = trial.task, trial.method, trial.seed
             returns, scores, ratios, _ = (own.get((*key, name), _NOTHING) for name in RECORD_NAMES)
             score = final_value(*scores, run.budget_steps)
@@ -116,10 +118,6 @@ def series(table: pd.DataFrame) -> dict[tuple[Any, ...], tuple[np.ndarray, np.nd
     return {key: (steps[rows], values[rows]) for key, rows in groups.items()}
 
 
-def _first_event(runs: Sequence[Run], task: str) -> int | None:
-    return min((step for run in runs if (step := run.first_event(task)) is not None), default=None)
-
-
 def _check_comparable(runs: Sequence[Run]) -> None:
     first: dict[tuple[Any, ...], tuple[Any, Location]] = {}
 
@@ -148,7 +146,7 @@ def final_score(outcome: Outcome) -> float:
 
 
 def after_score(outcome: Outcome) -> float:
-    """The mean of all evaluations after the task's first reset or change."""
+    """The mean of all evaluations after the task's first change, or after the methods' resets have begun."""
     return outcome.after_score
 
 

@@ -89,20 +89,13 @@ class Run:
         """Methods that leave the networks alone."""
         return {trial.method for trial in self.trials if trial.is_control}
 
-    def first_event(self, task: str) -> int | None:
-        """The first reset or scenario change of any method on a task; ``None`` if none is known in advance.
-
-        One step for all methods of a task, so that what lies after it is the same stretch of training for each.
-        """
-        return self._first_events.get(task)
-
     @cached_property
-    def _first_events(self) -> dict[str, int]:
-        first: dict[str, int] = {}
+    def by_task(self) -> dict[str, list[Trial]]:
+        """The trials of each task, in the plan's order."""
+        trials: dict[str, list[Trial]] = {}
         for trial in self.trials:
-            for step in (*trial.events, *trial.change_steps):
-                first[trial.task] = min(step, first.get(trial.task, step))
-        return first
+            trials.setdefault(trial.task, []).append(trial)
+        return trials
 
 
 def load_run(path: Location) -> Run:

@@ -245,7 +245,7 @@ def leaderboard(
         if html is not None:
             from plasticbench.analysis.report import write_leaderboard_html
 
-            write_leaderboard_html(board.rows, html)
+            write_leaderboard_html(board, html)
         typer.echo(json.dumps(to_json(board), indent=2, allow_nan=False) if as_json else to_markdown(board.rows))
 
 
