@@ -69,6 +69,14 @@ class Look(Protocol):
         """Of the agent's loss, by parameter ``[m, ...]``: of the latest update, or at an event of the sample."""
         ...
 
+    def pass_back(self, pulls: Mapping[str, Tensor]) -> Mapping[str, Tensor]:
+        """Gradients of parameters ``[m, ...]`` by name, from gradients ``[m, N, ...]`` of what hidden layers pass on.
+
+        At gradients alone: the pass that was trained on is gone backward through once more, which costs no new pass
+        forward. Parameters that these layers do not depend on are left out.
+        """
+        ...
+
     def evaluate(self, parameters: Mapping[str, Tensor], inputs: Tensor) -> tuple[Tensor, Mapping[str, Tensor]]:
         """Outputs ``[m, N, outputs]`` and activations by layer of this network with other weights, or on other inputs.
 

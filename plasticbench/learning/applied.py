@@ -96,6 +96,7 @@ class Application:
         self._trained, self._device = trained, trained.online.flat.device
         self._treatment = self._built(range(len(parts)))[1]
         self._hooks = hooks_of(self._treatment)
+        self.acts_at_gradients = "gradient" in self._hooks
         self.acts_at_updates = "gradient" in self._hooks or "update" in self._hooks
         self.state: State | None = None
         self.last_step = parts[0].begin_step

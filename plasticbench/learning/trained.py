@@ -129,10 +129,11 @@ class TrainedNetwork:
         loss happens to be steep, nor does it push the agent's share aside.
         """
         self.online.flat_grad.zero_()
-        torch.autograd.backward(loss.sum(), inputs=self._descended)
+        acting = self.parts.due(step)
+        is_passed_again = any(part.acts_at_gradients for part in acting)
+        torch.autograd.backward(loss.sum(), inputs=self._descended, retain_graph=is_passed_again)
         if self._clip is not None:
             self._clip(self.online.flat_grad)
-        acting = self.parts.due(step)
         for part in acting:
             part.on_gradient(step)
         self.optimizer.step()
@@ -154,7 +155,17 @@ class TrainedNetwork:
             inputs,
             lambda: activations_of(self.online, [passed_on.detach() for passed_on in hidden or ()]),
             lambda: self.online.views(self.online.flat_grad),
+            lambda pulls: self._passed_back(activations_of(self.online, hidden or ()), pulls),
         )
+
+    def _passed_back(self, passed_on: Mapping[str, Tensor], pulls: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        """Gradients of the parameters before these layers, from gradients of what the layers passed on; all ``[M]``."""
+        outputs = [passed_on[name] for name in pulls]
+        found = torch.autograd.grad(
+            outputs, self._parameters, list(pulls.values()), retain_graph=True, allow_unused=True
+        )
+        named = zip(self.online.parameters, found, strict=True)
+        return {name: gradient for name, gradient in named if gradient is not None}
 
     # -- resets --------------------------------------------------------------------------------------------------
 
