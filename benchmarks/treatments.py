@@ -35,6 +35,7 @@ EXCEPTIONS = {
     "churn_reduction": "one more forward and backward pass",
     "plasticity_injection": "three heads in place of one",
     "upgd": "a normal number for every weight at every update, which alone takes half of a small one",
+    "infer": "one more pass forward, through the first weights, and one backward",
     "wasserstein_init": "all weights are sorted at every update",
     "soft_shrink_perturb": "a new initial value for every weight at every update",
     "parseval": "the Gram matrix of every layer; at small batches a layer's product costs no more than that",
