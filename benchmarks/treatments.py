@@ -4,8 +4,8 @@
     python -m benchmarks.treatments --kinds redo muon --repeats 3
 
 DQN with batches of 32 on one thread: an MLP 2x128 with M=1 and M=10 members, and the MinAtar network with M=1. A kind
-and ``none`` take turns, so that a busy machine slows both; shown is the median of the ratios of CPU time. Where a kind
-needs normalisations, both have ``layer_norm``. Prints a table; exits with 1 if a treatment or an optimizer that is no
+and ``none`` take turns, so that a busy machine slows both; shown is the median of the ratios of CPU time. What a
+kind cannot be without, both have. Prints a table; exits with 1 if a treatment or an optimizer that is no
 exception costs more than the limit. Structures make another network of it, so there is no limit for them.
 """
 
@@ -44,6 +44,9 @@ EXCEPTIONS = {
 }
 """Kinds that may cost more than the limit, and why."""
 
+COMPANIONS = {"plasticity_injection": "injection_heads"}
+"""Structures that a kind cannot be without, where that is not ``layer_norm``."""
+
 PLANES = EnvSpec(obs_shape=(4, 10, 10), obs_dtype="float32", actions=DiscreteActions(count=6))
 TASKS: dict[str, tuple[Any, EnvSpec, int]] = {
     "MLP M=1": (mlp.Config(hidden=(128, 128)), VECTOR, 1),
@@ -65,7 +68,7 @@ def beside(kind: str, task: str) -> list[Part]:
     try:
         getattr(part(kind).config, "fits", lambda layers: None)(network.layers(spec.obs_shape, spec.actions.count))
     except ValueError:
-        return [part("layer_norm")]
+        return [part(COMPANIONS.get(kind, "layer_norm"))]
     return []
 
 

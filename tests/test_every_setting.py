@@ -94,6 +94,7 @@ TREATED: dict[str, dict[str, Any]] = {
 BASES: dict[tuple[str, str], tuple[dict[str, Any], str, dict[str, Any]]] = {
     ("treatments", "nap"): (DQN, "methods.m.1", {}),  # behind a structure that it needs
     ("treatments", "plasticity_injection"): (DQN, "methods.m.1", {"at": [0.5]}),
+    ("optimizers", "kron"): (DQN, "methods.m", {"fit_flat_updates": 1}),
     ("agents", "dqn"): (DQN, "agent", {}),
     ("agents", "sac"): (SAC, "agent", {}),
     ("networks", "mlp"): (DQN, "agent.network", {}),
@@ -130,6 +131,9 @@ OTHERS: dict[tuple[str, str], list[Any]] = {
     ("Trigger", "above"): [1e6],
     ("Trigger", "below"): [1.0],
     ("drm", "least_kept"): [0.89],  # above what dormancy leaves
+    ("kron", "fit_flat_updates"): [500],
+    ("kron", "least_fit_share"): [1.0],
+    ("kron", "triangular_size"): [2],
     ("mlp", "hidden"): [[9]],
     ("observation_permutation", "at"): [[0.25]],
     ("At", "at"): [[0.75]],
