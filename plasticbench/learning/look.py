@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from functools import cached_property
 
-import torch
 from torch import Tensor
 
 from plasticbench.learning.chance import Chance
@@ -23,9 +22,8 @@ class Sample:
         inputs: Tensor,
         activations: Callable[[], Mapping[str, Tensor]],
         gradients: Callable[[], Mapping[str, Tensor]],
-        pass_back: Callable[[Mapping[str, Tensor]], Mapping[str, Tensor]] | None = None,
     ) -> None:
-        self.inputs, self._activations, self._gradients, self._pass_back = inputs, activations, gradients, pass_back
+        self.inputs, self._activations, self._gradients = inputs, activations, gradients
 
     @cached_property
     def activations(self) -> Mapping[str, Tensor]:
@@ -36,11 +34,6 @@ class Sample:
     def gradients(self) -> Mapping[str, Tensor]:
         """Of the agent's loss, by parameter."""
         return self._gradients()
-
-    def pass_back(self, pulls: Mapping[str, Tensor]) -> Mapping[str, Tensor]:
-        """Gradients of parameters, by name, from gradients of what layers pass on; in an update alone."""
-        assert self._pass_back is not None, "only the pass that is trained on can be passed back"
-        return self._pass_back(pulls)
 
 
 class MemberLook:
@@ -81,16 +74,6 @@ class MemberLook:
     def gradients(self) -> Mapping[str, Tensor]:
         """Of the agent's loss, by parameter."""
         return {name: value[self._members] for name, value in self._sample.gradients.items()}
-
-    def pass_back(self, pulls: Mapping[str, Tensor]) -> Mapping[str, Tensor]:
-        """Gradients of parameters ``[m, ...]`` from gradients of what layers pass on ``[m, N, ...]``, both by name."""
-        members, whole = self._members, {}
-        if len(members_of(members)) == len(self._sample.inputs):
-            return self._sample.pass_back(pulls)
-        for name, pull in pulls.items():
-            whole[name] = torch.zeros_like(self._sample.activations[name])
-            whole[name][members] = pull
-        return {name: gradient[members] for name, gradient in self._sample.pass_back(whole).items()}
 
     def evaluate(self, parameters: Mapping[str, Tensor], inputs: Tensor) -> tuple[Tensor, Mapping[str, Tensor]]:
         """Outputs ``[m, N, outputs]`` and activations by layer with these weights ``[m, ...]`` on these inputs."""

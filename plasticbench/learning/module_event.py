@@ -129,10 +129,6 @@ class ModuleLook:
         """Unknown."""
         raise self._missing("gradients of a replay sample")
 
-    def pass_back(self, pulls: Mapping[str, Tensor]) -> Mapping[str, Tensor]:
-        """Unknown."""
-        raise self._missing("the pass that was trained on")
-
     def evaluate(self, parameters: Mapping[str, Tensor], inputs: Tensor) -> tuple[Tensor, Mapping[str, Tensor]]:
         """Unknown."""
         raise self._missing("outputs under other weights")

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from plasticbench.contracts.network import NetworkState, NetworkView
 from plasticbench.contracts.treatment import Part
-from plasticbench.learning.applied import AppliedParts
+from plasticbench.learning.applied import Application, AppliedParts
 from plasticbench.learning.clipping import MemberClipping
 from plasticbench.learning.layers import LayerSpec
 from plasticbench.learning.look import Sample
@@ -52,6 +52,7 @@ class TrainedNetwork:
         self.parts = AppliedParts(self, ())
         self._clip: MemberClipping | None = None
         self._last: _Pass | None = None
+        self._acting: list[Application] | None = None
         self._held: list[Tensor] = []  # what is zero of members that are silent
 
     @classmethod
@@ -116,6 +117,12 @@ class TrainedNetwork:
 
     # -- training ------------------------------------------------------------------------------------------------
 
+    def begin(self, step: int) -> None:
+        """What comes before ``forward`` in an update at clock ``step``, which ``descend`` ends."""
+        self._acting = self.parts.due(step)
+        for part in self._acting:
+            part.on_pass(step)
+
     def forward(self, x: Tensor) -> Tensor:
         """Outputs of the online network for the rows that it is about to be trained on: treatments may look at them."""
         hidden: list[Tensor] | None = [] if self.parts.look_at_activations else None
@@ -129,17 +136,39 @@ class TrainedNetwork:
         loss happens to be steep, nor does it push the agent's share aside.
         """
         self.online.flat_grad.zero_()
-        acting = self.parts.due(step)
-        is_passed_again = any(part.acts_at_gradients for part in acting)
-        torch.autograd.backward(loss.sum(), inputs=self._descended, retain_graph=is_passed_again)
-        if self._clip is not None:
-            self._clip(self.online.flat_grad)
+        acting = self.parts.due(step) if self._acting is None else self._acting
+        assert self._acting is not None or not any(part.acts_at_passes for part in acting), "begin comes before forward"
+        self._acting = None
+        self._pass_back(loss, self._pulls(acting, step))
         for part in acting:
             part.on_gradient(step)
         self.optimizer.step()
         for part in acting:
             part.on_update(step)
         self._last = None
+
+    def _pulls(self, acting: Sequence[Application], step: int) -> dict[str, Tensor]:
+        """Gradients of treatments' penalties on what hidden layers pass on, ``[M, N, ...]`` by layer."""
+        pulls: dict[str, Tensor] = {}
+        for part in acting:
+            for name, pull in part.on_backward(step).items():
+                if name not in pulls:
+                    pulls[name] = pull.new_zeros(self.online.num_members, *pull.shape[1:])
+                pulls[name][part.members] += pull
+        return pulls
+
+    def _pass_back(self, loss: Tensor, pulls: Mapping[str, Tensor]) -> None:
+        """Gradients of the loss, clipped, and of the penalties, which are not, and pass back by themselves then."""
+        assert not pulls or self._last is not None
+        passed_on = activations_of(self.online, self._last.hidden or ()) if pulls and self._last is not None else {}
+        layers, own = [passed_on[name] for name in pulls], list(pulls.values())
+        if self._clip is None:
+            torch.autograd.backward([loss.sum(), *layers], [None, *own], inputs=self._descended)
+            return
+        torch.autograd.backward(loss.sum(), inputs=self._descended, retain_graph=bool(pulls))
+        self._clip(self.online.flat_grad)
+        if pulls:
+            torch.autograd.backward(layers, own, inputs=self._descended)
 
     def gradient(self, loss: Tensor) -> Tensor:
         """The flat gradient of ``loss`` ``[M]``; the one that the optimizer sees stays as it is."""
@@ -155,17 +184,7 @@ class TrainedNetwork:
             inputs,
             lambda: activations_of(self.online, [passed_on.detach() for passed_on in hidden or ()]),
             lambda: self.online.views(self.online.flat_grad),
-            lambda pulls: self._passed_back(activations_of(self.online, hidden or ()), pulls),
         )
-
-    def _passed_back(self, passed_on: Mapping[str, Tensor], pulls: Mapping[str, Tensor]) -> dict[str, Tensor]:
-        """Gradients of the parameters before these layers, from gradients of what the layers passed on; all ``[M]``."""
-        outputs = [passed_on[name] for name in pulls]
-        found = torch.autograd.grad(
-            outputs, self._parameters, list(pulls.values()), retain_graph=True, allow_unused=True
-        )
-        named = zip(self.online.parameters, found, strict=True)
-        return {name: gradient for name, gradient in named if gradient is not None}
 
     # -- resets --------------------------------------------------------------------------------------------------
 

@@ -1,4 +1,4 @@
-"""Penalties on what a network does, whose gradient automatic differentiation finds or takes back to the weights."""
+"""Penalties on what a network does, whose gradient automatic differentiation finds."""
 
 from __future__ import annotations
 
@@ -32,17 +32,6 @@ def add_penalty(
         if gradient is not None:
             assert parameter.gradient is not None
             parameter.gradient.add_(gradient * column(strength, gradient))
-
-
-def add_pull(net: NetworkState, look: Look, pulls: Mapping[str, Tensor]) -> None:
-    """``gradient += d(penalty)/d(value)`` for a penalty on what layers pass on in the pass that was trained on.
-
-    ``pulls``: its gradients ``[m, N, ...]`` by layer, each member's times its own strength.
-    """
-    for name, gradient in look.pass_back(pulls).items():
-        own = net.parameters[name].gradient
-        assert own is not None
-        own.add_(gradient)
 
 
 def last_features(look: Look) -> tuple[str, Tensor]:

@@ -7,12 +7,13 @@ every width; ``correlations`` divides by the features' deviations, so that small
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Annotated, Literal
 
 from plasticbench.contracts.network import NetworkState
 from plasticbench.contracts.treatment import Look, State
-from plasticbench.learning.treatments._penalty import add_pull, last_features
+from plasticbench.learning.treatments._penalty import last_features
 from plasticbench.settings import Ge, PerMember, Settings
 
 if TYPE_CHECKING:
@@ -37,19 +38,19 @@ PRESETS = {"clean": Config(), "correlations": Config(of="correlations")}
 
 
 class FeatureDecorrelation:
-    """Adds the penalty's gradient to that of the loss; it needs a pass of its own backward through the network."""
+    """Its gradient goes back to the weights with that of the loss."""
 
     def __init__(self, config: Config) -> None:
         self.config = config
 
-    def on_gradient(self, net: NetworkState, state: State, look: Look) -> None:
+    def on_backward(self, net: NetworkState, state: State, look: Look) -> Mapping[str, Tensor]:
         """Of the update's rows."""
         from plasticbench.learning.members import column
 
         name, passed_on = last_features(look)
         features = passed_on.flatten(2)
         pull = covariance_pull(features, is_scaled=self.config.of == "correlations")
-        add_pull(net, look, {name: pull.mul_(column(self.config.strength, pull)).view_as(passed_on)})
+        return {name: pull.mul_(column(self.config.strength, pull)).view_as(passed_on)}
 
 
 def mean_squared_covariance(features: Tensor, *, is_scaled: bool) -> Tensor:

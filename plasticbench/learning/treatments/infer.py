@@ -4,18 +4,18 @@ Source: Lyle, Rowland & Dabney, ICLR 2022, arXiv 2204.09560: the loss plus stren
 between what auxiliary linear heads say on the features, and ``scale`` times what the same heads said at initialisation
 on the features of the first weights. Features that still tell inputs apart keep their rank. The heads are trained as
 well: here by an Adam of their own, with a learning rate of its own, because the network's optimizer has no place for
-them. They have no bias, and are drawn from the treatment's own stream. It needs a pass through the first weights, and
-one backward through the network.
+them. They have no bias, and are drawn from the treatment's own stream. It needs a pass through the first weights.
 """
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Annotated
 
 from plasticbench.contracts.network import NetworkState
 from plasticbench.contracts.treatment import Look, State
-from plasticbench.learning.treatments._penalty import add_pull, last_features
+from plasticbench.learning.treatments._penalty import last_features
 from plasticbench.settings import Ge, PerMember, PositiveFloat, PositiveInt, Settings
 
 if TYPE_CHECKING:
@@ -57,8 +57,8 @@ class Infer:
         weight = net.layers[0].weight.value
         return {"updates": weight.new_zeros(len(weight), dtype=torch.int64)}
 
-    def on_gradient(self, net: NetworkState, state: State, look: Look) -> None:
-        """Adds the penalty's gradient, and trains the heads one step."""
+    def on_backward(self, net: NetworkState, state: State, look: Look) -> Mapping[str, Tensor]:
+        """The penalty's gradient; trains the heads one step."""
         from plasticbench.learning.members import column
 
         name, passed_on = last_features(look)
@@ -70,8 +70,9 @@ class Infer:
         at_first = list(look.evaluate(beginning, look.inputs)[1].values())[-1].flatten(2)  # type: ignore[arg-type]
         error = features @ heads.mT - (at_first @ first.mT).mul_(self.config.scale)
         error.mul_(column(2 * self.config.strength / error[0].numel(), error))
-        add_pull(net, look, {name: (error @ heads).view_as(passed_on)})
+        pull = (error @ heads).view_as(passed_on)
         self._train(state, error.mT @ features)
+        return {name: pull}
 
     def _begin(self, state: State, look: Look, features: Tensor) -> None:
         """Draws the heads, each weight within one over the root of the number of features."""
