@@ -4,8 +4,8 @@
     python -m benchmarks.treatments --kinds redo muon --repeats 3
 
 DQN with batches of 32 on one thread: an MLP 2x128 with M=1 and M=10 members, and the MinAtar network with M=1. A kind
-and ``none`` take turns, so that a busy machine slows both; shown is the median of the ratios of CPU time. Where a kind
-needs normalisations, both have ``layer_norm``. Prints a table; exits with 1 if a treatment or an optimizer that is no
+and ``none`` take turns, so that a busy machine slows both; shown is the median of the ratios of CPU time. What a
+kind cannot be without, both have. Prints a table; exits with 1 if a treatment or an optimizer that is no
 exception costs more than the limit. Structures make another network of it, so there is no limit for them.
 """
 
@@ -34,11 +34,19 @@ EXCEPTIONS = {
     "spectral": "power iterations of every layer, each a handful of small products",
     "churn_reduction": "one more forward and backward pass",
     "plasticity_injection": "three heads in place of one",
+    "upgd": "a normal number for every weight at every update, which alone takes half of a small one",
+    "anv": "a normal number for every weight at every update, which alone takes half of a small one",
+    "infer": "one more pass forward, through the first weights",
+    "wasserstein_init": "all weights are sorted at every update",
+    "soft_shrink_perturb": "a new initial value for every weight at every update",
     "parseval": "the Gram matrix of every layer; at small batches a layer's product costs no more than that",
     "muon": "five Newton-Schulz steps of every matrix, whatever the batch",
     "adamo": "the Gram matrix of every layer, whatever the batch",
 }
 """Kinds that may cost more than the limit, and why."""
+
+COMPANIONS = {"plasticity_injection": "injection_heads"}
+"""Structures that a kind cannot be without, where that is not ``layer_norm``."""
 
 PLANES = EnvSpec(obs_shape=(4, 10, 10), obs_dtype="float32", actions=DiscreteActions(count=6))
 TASKS: dict[str, tuple[Any, EnvSpec, int]] = {
@@ -61,7 +69,7 @@ def beside(kind: str, task: str) -> list[Part]:
     try:
         getattr(part(kind).config, "fits", lambda layers: None)(network.layers(spec.obs_shape, spec.actions.count))
     except ValueError:
-        return [part("layer_norm")]
+        return [part(COMPANIONS.get(kind, "layer_norm"))]
     return []
 
 

@@ -19,8 +19,10 @@ from plasticbench.learning.trained import TrainedNetwork
 TREATMENTS = plugins.names("treatments")
 KINDS = [kind for family in FAMILIES for kind in plugins.names(family)]
 PRESETS = [(kind, preset) for kind in KINDS for preset in plugins.load(plugins.find(kind, FAMILIES), kind).PRESETS]
-NEEDS = {"nap": ("layer_norm",)}
+NEEDS = {"nap": ("layer_norm",), "plasticity_injection": ("injection_heads",)}
 """Structures without which a treatment is refused."""
+UNFIT = {("injection_heads", "residual"), ("plasticity_injection", "residual")}
+"""Kinds, and networks that they refuse."""
 EXAMINED = (1, 3)
 """The members with the part in question: a slice with a step of 2."""
 

@@ -86,6 +86,21 @@ def test_what_a_treatment_adds_is_not_clipped():
     assert pull.norm() > 10 * bound
 
 
+def test_a_penalty_on_activations_is_not_clipped_and_as_large_as_without_a_bound():
+    methods = [(part("feature_decorrelation", strength=1e5),), (part("none"),)]
+    bounded, free, bare = _clipped(methods, 1e-3), trained(methods), trained([(), ()])
+    for network in (bounded, free, bare):
+        update(network, 1)
+    gradients = [network.online.flat_grad for network in (bounded, free, bare)]
+    pull, (member, other) = gradients[1] - gradients[2], range(2)
+    for name, value in bounded.online.views(gradients[0]).items():
+        by_member = bounded.online.views(pull)[name]
+        torch.testing.assert_close(value[member], by_member[member], rtol=1e-3, atol=2e-3)
+        assert not by_member[other].any()
+    assert pull.norm() > 1e-1
+    assert bounded.online.views(pull)["fc3.weight"].norm() == 0.0, "the outputs read what is penalised"
+
+
 def test_probes_see_the_gradient_as_it_is_and_the_step_that_the_clipped_one_leads_to():
     network, inputs = _clipped([()], 1e-3), batch([0], 1)[0]
     gradients = network.online.flatten(sample(network, 1).gradients.values())

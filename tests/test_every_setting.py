@@ -106,6 +106,8 @@ TREATED: dict[str, dict[str, Any]] = {
 
 BASES: dict[tuple[str, str], tuple[dict[str, Any], str, dict[str, Any]]] = {
     ("treatments", "nap"): (DQN, "methods.m.1", {}),  # behind a structure that it needs
+    ("treatments", "plasticity_injection"): (DQN, "methods.m.1", {"at": [0.5]}),
+    ("optimizers", "kron"): (DQN, "methods.m", {"fit_flat_updates": 1}),
     ("agents", "dqn"): (DQN, "agent", {}),
     ("agents", "sac"): (SAC, "agent", {}),
     ("agents", "ppo"): (PPO, "agent", {}),
@@ -146,6 +148,9 @@ OTHERS: dict[tuple[str, str], list[Any]] = {
     ("Trigger", "below"): [1.0],
     ("drm", "least_kept"): [0.89],  # above what dormancy leaves
     ("impala_cnn", "channels"): [[3]],
+    ("kron", "fit_flat_updates"): [500],
+    ("kron", "least_fit_share"): [1.0],
+    ("kron", "triangular_size"): [2],
     ("mlp", "hidden"): [[9]],
     ("observation_offset", "at"): [[0.25]],
     ("observation_permutation", "at"): [[0.25]],
@@ -156,6 +161,8 @@ OTHERS: dict[tuple[str, str], list[Any]] = {
     ("ppo", "target_kl"): [1e-6],
 }
 """Other values of fields whose type does not say enough."""
+BEFORE = {"plasticity_injection": "injection_heads"}
+"""Structures before a treatment in its method, where it is not ``layer_norm``."""
 ELSEWHERE = {
     ("Execution", "max_concurrent"): "a limit of the driver: test_runner.py",
     ("Probes", "probes"): "read from 'kinds'",
@@ -251,7 +258,8 @@ def cases() -> Iterator[Any]:
 @pytest.mark.parametrize(("owner", "base", "key", "own", "name", "hint", "field"), list(cases()))
 def test_another_value_of_any_setting_changes_a_run_or_is_refused(owner, base, key, own, name, hint, field) -> None:
     if key.startswith("methods.m"):
-        base = base | {"methods": {"m": [{"kind": "layer_norm"}, {}] if key == "methods.m.1" else {"kind": "fire"}}}
+        behind = [{"kind": BEFORE.get(owner, "layer_norm")}, {}]
+        base = base | {"methods": {"m": behind if key == "methods.m.1" else {"kind": "fire"}}}
     if key == "probes.kinds.0":
         base = at_key(base, "probes.kinds", ["weight_norm"])
     as_it_is = at_key(base, key, own)

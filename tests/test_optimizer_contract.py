@@ -22,7 +22,10 @@ STRONG: dict[str, dict[str, Any]] = {
 }
 # Settings with which each parameter is updated by itself, so that others do not show what became of it.
 BY_PARAMETER: dict[str, dict[str, Any]] = {"upgd": {"scope": "local", "noise": 0.0}}
-WHOLE = {"trac": "one scale is that of all parameters"}
+WHOLE = {
+    "trac": "one scale is that of all parameters",
+    "kron": "factors are fitted with noise from a stream that has gone on: see its own test",
+}
 """Optimizers that take no parameter by itself, and why."""
 
 

@@ -74,6 +74,16 @@ def test_a_rule_that_there_is_not_is_answered_with_those_that_there_are(settings
     assert f"methods.x.{name}: must be" in problem({"x": {"kind": "fire", **settings}})
 
 
+def test_an_injection_without_heads_or_twice_is_refused() -> None:
+    heads, injection = {"kind": "injection_heads"}, {"kind": "plasticity_injection"}
+    assert "methods.x: 'plasticity_injection' needs heads to inject into" in problem({"x": injection})
+    assert "got 'plasticity_injection' repeatedly" in problem({"x": [heads, injection, injection]})
+    twice = problem({"x": [heads, injection | {"at": [0.4, 0.6]}]})
+    assert "methods.x.1.at: 'plasticity_injection' acts at 1 event at most, got 2. Give it one with 'at'" in twice
+    both = problem({"x": [heads, injection, {"kind": "redo"}]})
+    assert "exclude each other: it would recycle the units that wait for the injection" in both
+
+
 def test_the_zoo_has_two_dozen_treatments_of_three_seeds() -> None:
     zoo = load(ZOO)
     kinds = {part.kind for method in zoo.methods for part in method.parts if part.family == "treatments"}

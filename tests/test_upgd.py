@@ -2,7 +2,6 @@
 
 import math
 
-import numpy as np
 import pytest
 import torch
 from plain_training import plain_copy
@@ -65,10 +64,10 @@ def test_with_gates_for_noise_alone_the_gradient_passes_whole():
     assert stepped([1.0, 1.0, 1.0, 1.0], [-2.0, 1.0, 2.0, 3.0], gates="noise") == pytest.approx([1.2, 0.9, 0.8, 0.7])
 
 
-def noise_of(rng, shape):
+def noise_of(generator, shape):
     if len(shape) == 2:  # weights lie in memory as [in, out]
-        return torch.from_numpy(rng.standard_normal(shape[::-1], dtype=np.float32)).T
-    return torch.from_numpy(rng.standard_normal(shape, dtype=np.float32))
+        return torch.empty(shape[::-1]).normal_(generator=generator).T
+    return torch.empty(shape).normal_(generator=generator)
 
 
 def plain_step(parameters, held, step, rng, lr, settings):
@@ -83,13 +82,14 @@ def plain_step(parameters, held, step, rng, lr, settings):
     largest = max(held[name, "u"].max().item() for name in parameters)
     if settings.get("maximum") != "uncorrected":
         largest /= 1 - decay**step
+    generator = torch.Generator().manual_seed(int(rng.integers(2**63)))
     for name, p in parameters.items():
         s = torch.sigmoid(held[name, "u"] / (1 - decay**step) / largest)
         direction = p.grad
         if adam:
             direction = held[name, "m"] / (1 - 0.9**step) / ((held[name, "v"] / (1 - 0.999**step)).sqrt() + BASE.eps)
         with torch.no_grad():
-            p -= factor * lr * (direction + sigma * noise_of(rng, p.shape)) * (1 - s)
+            p -= factor * lr * (direction + sigma * noise_of(generator, p.shape)) * (1 - s)
 
 
 @pytest.mark.parametrize(

@@ -81,6 +81,7 @@ def batch(seeds: Sequence[int], step: int, shape: tuple[int, ...] = (INPUTS,)) -
 def update(network: TrainedNetwork, step: int, shape: tuple[int, ...] = (INPUTS,)) -> Tensor:
     """One update of every member at clock ``step``; returns the losses ``[M]``."""
     inputs, targets = batch([streams.seed for streams in network.streams], step, shape)
+    network.begin(step)
     loss = (network.forward(inputs) - targets).square().mean(dim=(1, 2))
     network.descend(loss, step)
     return loss.detach()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Literal
 
 import torch
@@ -83,6 +84,11 @@ def temperature_loss(weight: Tensor, log_prob: Tensor, target_entropy: float) ->
     ``weight`` is alpha, or its logarithm. Falls with alpha where the policy is more random than the target.
     """
     return -weight * (log_prob.mean(dim=1) + target_entropy)
+
+
+def smallest(values: Sequence[Tensor]) -> Tensor:
+    """The smallest of one or two critics' values ``[M, B, 1]``, as ``[M, B]``."""
+    return (values[0] if len(values) == 1 else torch.minimum(*values)).squeeze(-1)
 
 
 def weighted_mean(values: Tensor, weight: Tensor) -> Tensor:

@@ -66,7 +66,7 @@ class Ordered(Protocol):
         """Actions and their log densities."""
         ...
 
-    def trained_policy(self, obs: Tensor, noise: Tensor) -> tuple[Tensor, Tensor]:
+    def trained_policy(self, obs: Tensor, noise: Tensor, step: int) -> tuple[Tensor, Tensor]:
         """The same from a pass that the actor is about to be trained on."""
         ...
 
@@ -99,7 +99,7 @@ def update(agent: Ordered, rows: Rows, noise: Tensor, step: int) -> Losses:
 
 
 def _simba(agent: Ordered, rows: Rows, noise: Tensor, step: int) -> Losses:
-    action, log_prob = agent.trained_policy(rows.obs, noise[:, 0])
+    action, log_prob = agent.trained_policy(rows.obs, noise[:, 0], step)
     actor = agent.train_actor(rows.obs, action, log_prob, agent.temperature.value, step)
     log_prob = log_prob.detach()
     temperature = agent.train_temperature(log_prob)
@@ -109,7 +109,7 @@ def _simba(agent: Ordered, rows: Rows, noise: Tensor, step: int) -> Losses:
 
 def _stable_baselines3(agent: Ordered, rows: Rows, noise: Tensor, step: int) -> Losses:
     before = agent.temperature.value
-    action, log_prob = agent.trained_policy(rows.obs, noise[:, 0])
+    action, log_prob = agent.trained_policy(rows.obs, noise[:, 0], step)
     temperature = agent.train_temperature(log_prob.detach())
     critics = agent.train_critics(rows, noise[:, 1], before, step)
     actor = agent.train_actor(rows.obs, action, log_prob, before, step)
@@ -120,7 +120,7 @@ def _cleanrl(agent: Ordered, rows: Rows, noise: Tensor, step: int) -> Losses:
     period = agent.config.policy_period_updates
     losses = Losses(agent.train_critics(rows, noise[:, 0], agent.temperature.value, step))
     for number in range(period if agent.updates_made % period == 0 else 0):
-        action, log_prob = agent.trained_policy(rows.obs, noise[:, 1 + 2 * number])
+        action, log_prob = agent.trained_policy(rows.obs, noise[:, 1 + 2 * number], step)
         actor = agent.train_actor(rows.obs, action, log_prob, agent.temperature.value, step)
         with torch.no_grad():
             _, log_prob = agent.policy(rows.obs, noise[:, 2 + 2 * number])

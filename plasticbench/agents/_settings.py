@@ -20,7 +20,7 @@ class AgentSettings(Settings):
     """Base of agents' Configs: treatments may act at every moment, there is no temperature, and nothing is demanded."""
 
     __slots__ = ()
-    hooks: ClassVar[tuple[Hook, ...]] = ("event", "gradient", "update")
+    hooks: ClassVar[tuple[Hook, ...]] = ("event", "pass", "backward", "gradient", "update")
     has_temperature: ClassVar[bool] = False
     demands: ClassVar[Demands] = Demands()
 

@@ -326,6 +326,7 @@ class DQN(ReplayAgent):
     def update(self, step: int = 1) -> dict[str, Tensor]:
         """One gradient step of every member on a batch of its own, at clock ``step``."""
         batch = self.replay.sample(self._batches.draw())
+        self.q.begin(step)
         loss, q = self._loss(batch)
         self.q.descend(loss, step)
         self.updates_made += 1

@@ -310,6 +310,8 @@ class PPO(PopulationAgent[Rows]):
     def update(self, rows: Rows, step: int) -> dict[str, Tensor]:
         """One gradient step of every member on rows of its own, at clock ``step``."""
         self.updates_made += 1
+        for network in self._networks:
+            network.begin(step)
         losses, metrics = self._losses(rows, is_update=True)
         descend_together(self._networks, torch.stack(losses).sum(0), step, self._clip, self._share(step))
         return metrics

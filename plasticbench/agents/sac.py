@@ -14,7 +14,7 @@ from torch import Tensor
 
 from plasticbench.agents import _effects, _sac_orders
 from plasticbench.agents._clock import Clock
-from plasticbench.agents._losses import entropy_target, policy_loss, squared_loss
+from plasticbench.agents._losses import entropy_target, policy_loss, smallest, squared_loss
 from plasticbench.agents._population import ReplayAgent
 from plasticbench.agents._replay import Batch, PopulationReplay, observations
 from plasticbench.agents._running_norm import RunningNorm
@@ -312,8 +312,9 @@ class SAC(ReplayAgent):
         found["q/bound_ratio"] = self._bound_ratio if losses.actor is not None else None
         return {name: value for name, value in found.items() if value is not None}
 
-    def trained_policy(self, obs: Tensor, noise: Tensor) -> tuple[Tensor, Tensor]:
+    def trained_policy(self, obs: Tensor, noise: Tensor, step: int) -> tuple[Tensor, Tensor]:
         """Actions and their log densities, from a pass that the actor is about to be trained on."""
+        self.actor.begin(step)
         return self._drawn(self.actor.forward(obs), noise)
 
     def train_actor(self, obs: Tensor, action: Tensor, log_prob: Tensor, temperature: Tensor, step: int) -> Tensor:
@@ -329,6 +330,8 @@ class SAC(ReplayAgent):
 
     def train_critics(self, rows: Rows, noise: Tensor, temperature: Tensor, step: int) -> list[Tensor]:
         """One step of each critic, and of its target behind it; returns the losses ``[M]``."""
+        for critic in self.critics:
+            critic.begin(step)
         losses = self._critic_losses(rows, noise, temperature)
         for critic, loss in zip(self.critics, losses, strict=True):
             critic.descend(loss, step)
@@ -337,7 +340,7 @@ class SAC(ReplayAgent):
 
     def _actor_loss(self, obs: Tensor, action: Tensor, log_prob: Tensor, temperature: Tensor) -> tuple[Tensor, Tensor]:
         """The loss ``[M]``, and the values ``[M, B]`` of these actions."""
-        q = self._smallest([critic.online.forward(_joined(obs, action)) for critic in self.critics])
+        q = smallest([critic.online.forward(_joined(obs, action)) for critic in self.critics])
         return policy_loss(q, log_prob, temperature), q
 
     def _critic_losses(self, rows: Rows, noise: Tensor, temperature: Tensor) -> list[Tensor]:
@@ -345,15 +348,10 @@ class SAC(ReplayAgent):
         with torch.no_grad():
             next_action, next_log_prob = self.policy(next_obs, noise)
             next_inputs = _joined(next_obs, next_action)
-            next_q = self._smallest([critic.forward_target(next_inputs) for critic in self.critics])
+            next_q = smallest([critic.forward_target(next_inputs) for critic in self.critics])
             target = entropy_target(batch.reward, batch.terminated, next_q, next_log_prob, temperature, batch.discount)
         inputs = _joined(obs, batch.action)
         return [squared_loss(critic.forward(inputs).squeeze(-1), target) for critic in self.critics]
-
-    @staticmethod
-    def _smallest(values: Sequence[Tensor]) -> Tensor:
-        """The smallest of the critics' values ``[M, B, 1]``, as ``[M, B]``."""
-        return (values[0] if len(values) == 1 else torch.minimum(*values)).squeeze(-1)
 
     def _observations(self, batch: Batch) -> tuple[Tensor, Tensor]:
         obs, next_obs = observations(batch.frames, self.spec.frame_stack)
@@ -370,7 +368,7 @@ class SAC(ReplayAgent):
         noise, temperature = self._probe_noise(batch.action.shape[1]), self.temperature.value
         rows = Rows(batch, *self._observations(batch))
         critic_losses = self._critic_losses(rows, noise[:, 1], temperature)
-        actor_loss, _ = self._actor_loss(rows.obs, *self.trained_policy(rows.obs, noise[:, 0]), temperature)
+        actor_loss, _ = self._actor_loss(rows.obs, *self._drawn(self.actor.forward(rows.obs), noise[:, 0]), temperature)
         return [actor_loss, *critic_losses]
 
     def _probe_noise(self, rows: int) -> Tensor:

@@ -45,8 +45,6 @@ def write_report(run_dir: Location) -> Location:
             + to_markdown(board.rows)
             + failures_to_markdown(found, f"../{failures_name(run.path)}")
         ),
-        + to_markdown(board.rows)
-        + failures_to_markdown(found, f"../{failures_name(run.path)}"),
         "index.html": page.report_page(run, shown, found, probes, board),
     }
     folder = run.path / "report"

@@ -1,4 +1,4 @@
-"""What keeps a network plastic: treatments with their four hooks, and the rules that a reset event carries out.
+"""What keeps a network plastic: treatments with their six hooks, and the rules that a reset event carries out.
 
 Shape legend: ``m`` members that a treatment concerns, ``N`` rows of a batch.
 """
@@ -16,7 +16,7 @@ from plasticbench.contracts.network import NetworkState
 if TYPE_CHECKING:  # treatments are listed without torch
     from torch import Tensor
 
-Hook = Literal["event", "gradient", "update"]
+Hook = Literal["event", "pass", "backward", "gradient", "update"]
 Family = Literal["treatments", "structures", "optimizers"]
 FAMILIES: tuple[Family, ...] = ("treatments", "structures", "optimizers")
 """Groups of plug-ins that a method's parts come from; a kind is unique across them."""
@@ -82,7 +82,7 @@ class Look(Protocol):
 
 
 class Treatment(Protocol):
-    """``learning/treatments/<kind>.py``. A class has those of the four hooks that it needs, as named here.
+    """``learning/treatments/<kind>.py``. A class has those of the six hooks that it needs, as named here.
 
     Each concerns m members by views ``[m, ...]`` and writes in place. ``init`` is asked for the state when the
     treatment first acts. A ``Config`` builds the treatment; its settings marked ``PerMember`` then are tensors ``[m]``.
@@ -97,6 +97,17 @@ class Treatment(Protocol):
         """At a reset event."""
         ...
 
+    def on_pass(self, net: NetworkState, state: State, look: Look) -> None:
+        """Before the pass that is trained on; there are no rows to look at yet."""
+        ...
+
+    def on_backward(self, net: NetworkState, state: State, look: Look) -> Mapping[str, Tensor]:
+        """Before the pass backward: the gradients of a penalty on what hidden layers pass on, ``[m, N, ...]`` by layer.
+
+        They go back to the weights with those of the agent's loss, but are not clipped with them.
+        """
+        ...
+
     def on_gradient(self, net: NetworkState, state: State, look: Look) -> None:
         """Between backward and the optimizer's step."""
         ...
@@ -108,7 +119,7 @@ class Treatment(Protocol):
 
 def hooks_of(treatment: object) -> tuple[Hook, ...]:
     """At which moments a treatment acts."""
-    hooks: tuple[Hook, ...] = ("event", "gradient", "update")
+    hooks: tuple[Hook, ...] = ("event", "pass", "backward", "gradient", "update")
     return tuple(hook for hook in hooks if hasattr(treatment, f"on_{hook}"))
 
 

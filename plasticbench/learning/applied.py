@@ -110,7 +110,8 @@ class Application:
         self._section = trained.section_of(parts[0])
         self._treatment = self._built(range(len(parts)))[1]
         self._hooks = hooks_of(self._treatment)
-        self.acts_at_updates = "gradient" in self._hooks or "update" in self._hooks
+        self.acts_at_passes = "pass" in self._hooks
+        self.acts_at_updates = self._hooks not in ((), ("event",))
         self.state: State | None = None
         self.last_step = parts[0].begin_step
 
@@ -138,6 +139,21 @@ class Application:
             return False
         self.last_step = step
         return True
+
+    @torch.no_grad()
+    def on_pass(self, step: int) -> None:
+        """Before the pass that is trained on."""
+        if "pass" in self._hooks:
+            self._treatment.on_pass(self._net, self._begun(), self._look(step, self.members, None))
+
+    @torch.no_grad()
+    def on_backward(self, step: int) -> Mapping[str, Tensor]:
+        """Before the pass backward."""
+        if "backward" not in self._hooks:
+            return {}
+        look = self._look(step, self.members, self._trained.last_sample())
+        found: Mapping[str, Tensor] = self._treatment.on_backward(self._net, self._begun(), look)
+        return found
 
     @torch.no_grad()
     def on_gradient(self, step: int) -> None:

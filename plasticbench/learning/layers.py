@@ -30,7 +30,8 @@ class LayerSpec(NamedTuple):
     layer and its siblings are the outputs, which have no activation. ``over`` concerns normalisations of maps
     alone, ``norm`` normalisations. A convolution may have zeros as ``padding``, and with ``pool`` the largest of 3x3
     windows at every other position behind it. ``reads`` names the nonlinearity through which a layer takes its input;
-    a residual connection keeps what is before it.
+    a residual connection keeps what is before it. The last ``spare_units`` units and ``spare_inputs`` inputs start as
+    zeros, and count in no initialiser.
     """
 
     name: str
@@ -46,11 +47,22 @@ class LayerSpec(NamedTuple):
     padding: int = 0
     pool: bool = False
     reads: str = "identity"
+    spare_units: int = 0
+    spare_inputs: int = 0
 
     @property
     def is_norm(self) -> bool:
         """Whether the layer normalises its input over the units instead of mixing them."""
         return len(self.weight_shape) == 1
+
+    @property
+    def core(self) -> LayerSpec:
+        """The layer without what is spare."""
+        if not (self.spare_units or self.spare_inputs):
+            return self
+        units, inputs, *kernel = self.weight_shape
+        shape = (units - self.spare_units, inputs - self.spare_inputs, *kernel)
+        return self._replace(weight_shape=shape, spare_units=0, spare_inputs=0)
 
     @property
     def fan_in(self) -> int:
@@ -68,6 +80,9 @@ def draw_weight(spec: LayerSpec, rng: np.random.Generator) -> np.ndarray:
     """
     if spec.is_norm:
         return np.ones(spec.weight_shape, dtype=np.float32)
+    if spec.core is not spec:
+        kernel = [(0, 0)] * (len(spec.weight_shape) - 2)
+        return np.pad(draw_weight(spec.core, rng), [(0, spec.spare_units), (0, spec.spare_inputs), *kernel])
     out_features, fan_in = spec.weight_shape[0], spec.fan_in
     if spec.initializer == "orthogonal":
         rows, columns = max(out_features, fan_in), min(out_features, fan_in)
@@ -86,6 +101,7 @@ def weight_bound(spec: LayerSpec) -> float:
     Exact for all initialisers but ``orthogonal``. That one is given the bound of the uniform distribution with the same
     standard deviation, sqrt(3) gain / sqrt(max(out, fan_in)); about a twelfth of its weights start beyond.
     """
+    spec = spec.core
     fan_in, fan_out = spec.fan_in, math.prod((spec.weight_shape[0], *spec.weight_shape[2:]))
     match spec.initializer:
         case "xavier_uniform":
@@ -111,5 +127,7 @@ def draw_bias(spec: LayerSpec, rng: np.random.Generator) -> np.ndarray:
     """A new bias of one member: uniform like the weight for ``torch_default``, else zero."""
     if spec.is_norm or spec.initializer != "torch_default":
         return np.zeros(spec.weight_shape[0], dtype=np.float32)
-    bound = 1 / math.sqrt(spec.fan_in)
-    return rng.uniform(-bound, bound, spec.weight_shape[0]).astype(np.float32)
+    core = spec.core
+    bound = 1 / math.sqrt(core.fan_in)
+    drawn = rng.uniform(-bound, bound, core.weight_shape[0]).astype(np.float32)
+    return np.pad(drawn, (0, spec.spare_units)) if spec.spare_units else drawn

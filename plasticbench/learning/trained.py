@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from plasticbench.contracts.network import NetworkState, NetworkView
 from plasticbench.contracts.treatment import Part
-from plasticbench.learning.applied import AppliedParts
+from plasticbench.learning.applied import Application, AppliedParts
 from plasticbench.learning.clipping import MemberClipping
 from plasticbench.learning.layers import LayerSpec
 from plasticbench.learning.look import Sample
@@ -57,6 +57,7 @@ class TrainedNetwork:
         self._clip: MemberClipping | None = None
         self.sections: Mapping[str, frozenset[str]] = {}
         self._last: _Pass | None = None
+        self._acting: list[Application] | None = None
         self._held: list[Tensor] = []  # what is zero of members that are silent
 
     @classmethod
@@ -132,6 +133,12 @@ class TrainedNetwork:
 
     # -- training ------------------------------------------------------------------------------------------------
 
+    def begin(self, step: int) -> None:
+        """What comes before ``forward`` in an update at clock ``step``, which ``descend`` ends."""
+        self._acting = self.parts.due(step)
+        for part in self._acting:
+            part.on_pass(step)
+
     def forward(self, x: Tensor) -> Tensor:
         """Outputs of the online network for the rows that it is about to be trained on: treatments may look at them."""
         hidden: list[Tensor] | None = [] if self.parts.look_at_activations else None
@@ -146,15 +153,17 @@ class TrainedNetwork:
         The agent's gradient is clipped before treatments see it: what they add is not scaled down because the agent's
         loss happens to be steep, nor does it push the agent's share aside.
         """
-        self.online.flat_grad.zero_()
-        torch.autograd.backward(loss.sum(), inputs=self._descended)
-        if self._clip is not None:
-            self._clip(self.online.flat_grad)
-        self.follow_gradient(step, share)
+        descend_together((self,), loss, step, self._clip, share)
 
-    def follow_gradient(self, step: int, share: float = 1.0) -> None:
-        """What follows once ``online.flat_grad`` holds each member's gradient; ``share`` of the optimizer's step."""
-        acting = self.parts.due(step)
+    def _begun(self, step: int) -> list[Application]:
+        """Who acts in the update under way."""
+        acting = self.parts.due(step) if self._acting is None else self._acting
+        assert self._acting is not None or not any(part.acts_at_passes for part in acting), "begin comes before forward"
+        self._acting = None
+        return acting
+
+    def _follow_gradient(self, acting: Sequence[Application], step: int, share: float) -> None:
+        """What follows once ``online.flat_grad`` holds each member's gradient."""
         for part in acting:
             part.on_gradient(step)
         before = self.online.flat.clone() if share != 1.0 else None
@@ -164,6 +173,24 @@ class TrainedNetwork:
         for part in acting:
             part.on_update(step)
         self._last = None
+
+    def _pulls(self, acting: Sequence[Application], step: int) -> dict[str, Tensor]:
+        """Gradients of treatments' penalties on what hidden layers pass on, ``[M, N, ...]`` by layer."""
+        pulls: dict[str, Tensor] = {}
+        for part in acting:
+            for name, pull in part.on_backward(step).items():
+                if name not in pulls:
+                    pulls[name] = pull.new_zeros(self.online.num_members, *pull.shape[1:])
+                pulls[name][part.members] += pull
+        return pulls
+
+    def _pulled(self, pulls: Mapping[str, Tensor]) -> list[Tensor]:
+        """What the layers of penalties passed on, from where these pass back."""
+        if not pulls:
+            return []
+        assert self._last is not None
+        passed_on = activations_of(self.online, self._last.hidden or ())
+        return [passed_on[name] for name in pulls]
 
     def gradient(self, loss: Tensor) -> Tensor:
         """The flat gradient of ``loss`` ``[M]``; the one that the optimizer sees stays as it is."""
@@ -333,12 +360,23 @@ def descend_together(
 ) -> None:
     """One step of several networks down one loss ``[M]`` that all of them made, each with its own optimizer.
 
-    ``clip`` holds each member's gradient over all of them. ``share``: how much of its step each optimizer makes.
+    ``clip`` holds each member's gradient of the loss over all of them; what treatments' penalties add is not clipped,
+    and passes back by itself then. ``share``: how much of its step each optimizer makes.
     """
     for network in networks:
         network.online.flat_grad.zero_()
-    torch.autograd.backward(loss.sum())
-    if clip is not None:
+    acting = [network._begun(step) for network in networks]
+    pulls = [network._pulls(own, step) for network, own in zip(networks, acting, strict=True)]
+    layers = [layer for network, own in zip(networks, pulls, strict=True) for layer in network._pulled(own)]
+    gradients = [pull for own in pulls for pull in own.values()]
+    named = [parameter for network in networks for parameter in network._descended or ()]
+    inputs = named or None
+    if clip is None:
+        torch.autograd.backward([loss.sum(), *layers], [None, *gradients], inputs=inputs)
+    else:
+        torch.autograd.backward(loss.sum(), inputs=inputs, retain_graph=bool(layers))
         clip(*(network.online.flat_grad for network in networks))
-    for network in networks:
-        network.follow_gradient(step, share)
+        if layers:
+            torch.autograd.backward(layers, gradients, inputs=inputs)
+    for network, own in zip(networks, acting, strict=True):
+        network._follow_gradient(own, step, share)

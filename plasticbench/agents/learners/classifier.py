@@ -192,6 +192,7 @@ class Classifier(PopulationLearner[Batch]):
 
     def update(self, batch: Batch, step: int, at: PhaseClock) -> dict[str, Tensor]:
         """One gradient step of every member on a batch of its own, at clock ``step``."""
+        self.classifier.begin(step)
         logits = self.classifier.forward(batch.inputs)
         loss = cross_entropy(logits, batch.labels).mean(1)
         self.classifier.descend(loss, step, self.config.rate_factor(at))

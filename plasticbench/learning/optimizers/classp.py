@@ -9,6 +9,7 @@ chosen for image classification: the gradients of most agents never pass that th
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 import torch
@@ -50,14 +51,19 @@ class PopulationCLASSP(Elementwise):
     def __init__(self, network: FlatParameters, config: Config) -> None:
         super().__init__(network, ["followed"])
         self.config = config
+        self._passing, self._divisor = torch.empty_like(network.flat), torch.empty_like(network.flat)
 
     @torch.no_grad()
     def _update(self, weights: Tensor, gradients: Tensor, moments: dict[str, Tensor]) -> None:
         config, followed = self.config, moments["followed"]
         assert config.learning_rate is not None
-        is_held_back = gradients.square() <= config.threshold  # asked so, NaN passes and is found by who looks for it
-        passing = torch.where(is_held_back, 0.0, gradients)
-        followed.add_(passing.abs().pow_(config.power))
+        passing, divisor = self._passing, self._divisor
+        torch.ops.aten.hardshrink.out(gradients, math.sqrt(config.threshold), out=passing)  # NaN passes, and is found
+        torch.abs(passing, out=divisor)
+        if config.power == 1.0:
+            torch.add(followed.add_(divisor), config.eps, out=divisor)
+        else:
+            torch.add(followed.add_(divisor.pow_(config.power)), config.eps, out=divisor).pow_(1 / config.power)
         if config.weight_decay:
             weights.mul_(1 - config.learning_rate * config.weight_decay)
-        weights.addcdiv_(passing, (followed + config.eps).pow_(1 / config.power), value=-config.learning_rate)
+        weights.addcdiv_(passing, divisor, value=-config.learning_rate)

@@ -22,11 +22,14 @@ from torch import Tensor
 
 from plasticbench.learning.optimizer import BaseSettings, FlatParameters, completed
 from plasticbench.learning.optimizers import adam
+from plasticbench.learning.optimizers._members import by_member
 from plasticbench.settings import HalfOpenFraction, NonNegativeFloat, PositiveFloat, Settings
 
 _BETAS = (0.9, 0.99, 0.999, 0.9999, 0.99999, 0.999999)
 _LARGEST_ARGUMENT = 6.0
 _TERMS = 160  # of erfi's series, all of one sign; the rest is below 1e-15 of the sum at the largest argument
+_N = torch.arange(1, _TERMS, dtype=torch.float64)
+_SERIES = (1 / _N, 1 / (2 * _N + 1))
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -54,9 +57,12 @@ PRESETS = {"clean": Config()}
 
 def erfi(x: Tensor) -> Tensor:
     """The imaginary error function of float64 numbers within 6 by its series, which torch does not have."""
-    n = torch.arange(_TERMS, dtype=torch.float64, device=x.device)
-    logarithms = n * x.square().clamp_min(1e-300).log().unsqueeze(-1) - torch.lgamma(n + 1) - (2 * n + 1).log()
-    return 2 / math.sqrt(math.pi) * x * logarithms.exp().sum(-1)
+    divisors, weights = (numbers.to(x.device) for numbers in _SERIES)
+    powers = (x.square().unsqueeze(-1) * divisors).cumprod(-1)  # x^2n / n!
+    return (powers @ weights).add_(1).mul_(x).mul_(2 / math.sqrt(math.pi))
+
+
+_UNIT = erfi(torch.tensor(1 / math.sqrt(2), dtype=torch.float64)).item()
 
 
 class PopulationTRAC(adam.PopulationAdam):
@@ -66,13 +72,12 @@ class PopulationTRAC(adam.PopulationAdam):
         super().__init__(network, settings)
         self._tuning = config
         self.moments["way"] = torch.zeros_like(network.flat)
+        self._before, self._taken = torch.empty_like(network.flat), torch.empty_like(network.flat)
         device = network.flat.device
         self._betas = torch.tensor(_BETAS, dtype=torch.float64, device=device)
+        self._squared_betas = self._betas.square()
         zeros = torch.zeros(network.num_members, len(_BETAS), dtype=torch.float64, device=device)
         self.member_state = {"variance": zeros, "sigma": zeros.clone(), "scale": zeros[:, 0].clone()}
-        sizes = torch.tensor([(slot.stop - slot.start) // network.num_members for slot in network.slots])
-        owners = torch.arange(network.num_members).repeat(len(network.slots))
-        self._owner = owners.repeat_interleave(sizes.repeat_interleave(network.num_members)).to(device)
         self.restart(slice(None))
 
     def restart(self, members: slice) -> None:
@@ -84,12 +89,12 @@ class PopulationTRAC(adam.PopulationAdam):
     @torch.no_grad()
     def step(self) -> None:
         """One update from the gradients in ``network.flat_grad``."""
-        before = self.network.flat.clone()
-        gradients = self.network.flat_grad.clone()
+        flat, way, before, taken = self.network.flat, self.moments["way"], self._before, self._taken
+        before.copy_(flat)
         super().step()
-        way = self._tuned(gradients, self.network.flat - before, self.member_state)
-        self.network.flat.copy_(before).add_(way - self.moments["way"])
-        self.moments["way"].copy_(way)
+        new = self._tuned(self.network.flat_grad, torch.sub(flat, before, out=taken), self.member_state)
+        torch.add(before, torch.sub(new, way, out=flat), out=flat)
+        way.copy_(new)
 
     @torch.no_grad()
     def ahead(self, gradients: Tensor) -> Tensor:
@@ -99,19 +104,24 @@ class PopulationTRAC(adam.PopulationAdam):
         return self.network.flat + (way - self.moments["way"])
 
     def _tuned(self, gradients: Tensor, step: Tensor, state: dict[str, Tensor]) -> Tensor:
-        """The way (flat) after Adam's ``step``; writes the tuner's ``state``."""
+        """The way (flat) after Adam's ``step``, in the place of it; writes the tuner's ``state``."""
         eps = self._tuning.tuner_eps
         variance, sigma, scale = state["variance"], state["sigma"], state["scale"]
-        direction = self.moments["way"] / (scale + eps).float().index_select(0, self._owner)
-        products = direction * gradients
-        sums = [p.view(len(scale), -1).sum(1) for p in self._by_slot(products)]
-        h = torch.stack(sums).sum(0).double().unsqueeze(1)
-        variance.mul_(self._betas.square()).add_(h.square())
+        before = scale + eps
+        ways = by_member(self.network, self.moments["way"])
+        products = map(_dot, ways, by_member(self.network, gradients))
+        h = (torch.stack(list(products)).sum(0).double() / before).unsqueeze(1)
+        variance.mul_(self._squared_betas).addcmul_(h, h)
         sigma.mul_(self._betas).sub_(h)
         arguments = (sigma / (math.sqrt(2) * variance.sqrt() + eps)).clamp(-_LARGEST_ARGUMENT, _LARGEST_ARGUMENT)
-        worth = self._tuning.initial_scale * erfi(arguments) / erfi(self._betas.new_tensor(1 / math.sqrt(2)))
-        scale.copy_(worth.sum(1).clamp_min(0.0))
-        return direction.add_(step).mul_(scale.float().index_select(0, self._owner))
+        worth = erfi(arguments).sum(1).mul_(self._tuning.initial_scale / _UNIT)
+        scale.copy_(worth.clamp_min_(0.0))
+        kept, taken = (scale / before).float().unsqueeze(1), scale.float().unsqueeze(1)
+        for own, moved in zip(ways, by_member(self.network, step), strict=True):
+            moved.mul_(taken).addcmul_(own, kept)
+        return step
 
-    def _by_slot(self, flat: Tensor) -> list[Tensor]:
-        return [flat[slot.start : slot.stop] for slot in self.network.slots]
+
+def _dot(x: Tensor, y: Tensor) -> Tensor:
+    """Of each member's row ``[M, size]``, ``[M]``."""
+    return torch.bmm(x.unsqueeze(1), y.unsqueeze(2)).flatten()

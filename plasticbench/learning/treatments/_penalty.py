@@ -32,3 +32,8 @@ def add_penalty(
         if gradient is not None:
             assert parameter.gradient is not None
             parameter.gradient.add_(gradient * column(strength, gradient))
+
+
+def last_features(look: Look) -> tuple[str, Tensor]:
+    """The last hidden layer with a nonlinearity, and what it passes on ``[m, N, ...]``."""
+    return list(look.activations.items())[-1]

@@ -238,8 +238,10 @@ class _Units:
 
 def _outgoing(layer: LayerState) -> Tensor:
     """Sum of the magnitudes of all weights that read a unit, ``[m, blocks, units]``."""
-    columns = [reader.columns(reader.layer.weight.value).abs() for reader in layer.readers]
-    sums = [weight.sum(dim=(2, *range(4, weight.ndim))) for weight in columns]
+    from torch.linalg import vector_norm
+
+    columns = [reader.columns(reader.layer.weight.value) for reader in layer.readers]
+    sums: list[Tensor] = [vector_norm(weight, 1, dim=(2, *range(4, weight.ndim))) for weight in columns]
     return reduce(operator.add, sums).transpose(1, 2)
 
 

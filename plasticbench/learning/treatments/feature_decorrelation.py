@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 from plasticbench.contracts.network import NetworkState
 from plasticbench.contracts.treatment import Look, State
-from plasticbench.learning.treatments._penalty import add_penalty
+from plasticbench.learning.treatments._penalty import last_features
 from plasticbench.settings import Ge, PerMember, Settings
 
 if TYPE_CHECKING:
@@ -38,29 +38,55 @@ PRESETS = {"clean": Config(), "correlations": Config(of="correlations")}
 
 
 class FeatureDecorrelation:
-    """Adds the penalty's gradient to that of the loss; it needs a pass of its own through the network."""
+    """Its gradient goes back to the weights with that of the loss."""
 
     def __init__(self, config: Config) -> None:
         self.config = config
 
-    def on_gradient(self, net: NetworkState, state: State, look: Look) -> None:
+    def on_backward(self, net: NetworkState, state: State, look: Look) -> Mapping[str, Tensor]:
         """Of the update's rows."""
+        from plasticbench.learning.members import column
 
-        def penalty(outcome: tuple[Tensor, Mapping[str, Tensor]]) -> Tensor:
-            features = list(outcome[1].values())[-1].flatten(2)
-            return mean_squared_covariance(features, is_scaled=self.config.of == "correlations")
-
-        add_penalty(net, look, look.inputs, self.config.strength, penalty)
+        name, passed_on = last_features(look)
+        features = passed_on.flatten(2)
+        pull = covariance_pull(features, is_scaled=self.config.of == "correlations")
+        return {name: pull.mul_(column(self.config.strength, pull)).view_as(passed_on)}
 
 
 def mean_squared_covariance(features: Tensor, *, is_scaled: bool) -> Tensor:
     """Of ``[m, N, units]``, over all pairs of two different units: ``[m]``."""
-    import torch
+    others = _between(_centred(features, is_scaled=is_scaled)[0])
+    return others.square().sum(dim=(1, 2)) / _pairs(features)
 
-    units = features.shape[2]
+
+def covariance_pull(features: Tensor, *, is_scaled: bool) -> Tensor:
+    """The gradient ``[m, N, units]`` of ``mean_squared_covariance``.
+
+    With z the centred (and scaled) features and C their covariances without the diagonal it is 4 z C / (N pairs), for
+    each member. A scale of one over the deviation takes the part along z out, and divides by the deviation.
+    """
+    z, deviation = _centred(features, is_scaled=is_scaled)
+    pull = (z @ _between(z)).mul_(4 / (features.shape[1] * _pairs(features)))
+    if deviation is not None:
+        pull = pull.sub_(z * (pull * z).mean(dim=1, keepdim=True)).div_(deviation)
+    return pull
+
+
+def _centred(features: Tensor, *, is_scaled: bool) -> tuple[Tensor, Tensor | None]:
+    """Features without their means over the rows; with ``is_scaled`` divided by their deviations, the second result."""
     centred = features - features.mean(dim=1, keepdim=True)
-    if is_scaled:
-        centred = centred / (centred.square().mean(dim=1, keepdim=True) + _SILENT).sqrt()
-    covariance = centred.transpose(1, 2) @ centred / features.shape[1]
-    others = covariance - torch.diag_embed(covariance.diagonal(dim1=1, dim2=2))
-    return others.square().sum(dim=(1, 2)) / max(units * (units - 1), 1)
+    if not is_scaled:
+        return centred, None
+    deviation = (centred.square().mean(dim=1, keepdim=True) + _SILENT).sqrt_()
+    return centred.div_(deviation), deviation
+
+
+def _between(z: Tensor) -> Tensor:
+    """Mean products over the rows ``[m, units, units]``, with zeros on the diagonal."""
+    covariance = (z.transpose(1, 2) @ z).div_(z.shape[1])
+    covariance.diagonal(dim1=1, dim2=2).zero_()
+    return covariance
+
+
+def _pairs(features: Tensor) -> int:
+    return max(features.shape[2] * (features.shape[2] - 1), 1)

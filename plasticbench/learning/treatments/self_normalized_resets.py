@@ -80,7 +80,7 @@ class SelfNormalizedResets:
         recycle(net, silent, look.rng, Recycling(moments=config.moments, bias_moments=config.moments))
         for name, over in silent.items():
             state[f"{name}.age"].masked_fill_(over, 0)
-            state[f"{name}.gaps"].masked_fill_(over.unsqueeze(2), 0)
+            state[f"{name}.gaps"][over] = 0
             state[f"{name}.recycled"] += over.sum(dim=1)
         state["updates"] += 1
         due = state["updates"] % config.recompute_updates == 0
@@ -93,7 +93,9 @@ def _count(layer: LayerState, passed_on: Tensor, state: State) -> None:
     """Who fired on any row of this update, and after how many silent ones."""
     from plasticbench.learning.activations import by_unit
 
-    fired = (by_unit(passed_on, layer.activation) > 0).any(dim=3).any(dim=1)
+    fired = passed_on.amax(dim=(1, *range(3, passed_on.ndim))) > 0
+    if fired.shape != state[f"{layer.name}.age"].shape:  # a unit that is passed on more than once
+        fired = by_unit(fired.unsqueeze(1), layer.activation).any(dim=3).squeeze(1)
     age, gaps = state[f"{layer.name}.age"], state[f"{layer.name}.gaps"]
     spoke_again = (fired & (age > 0)).to(gaps.dtype)
     gaps.scatter_add_(2, age.clamp(max=gaps.shape[2] - 1).unsqueeze(2), spoke_again.unsqueeze(2))
@@ -101,14 +103,18 @@ def _count(layer: LayerState, passed_on: Tensor, state: State) -> None:
 
 
 def _recompute(name: str, state: State, due: Tensor, eta: Any) -> None:
-    """The quantile if it is below the threshold, else twice the threshold; nobody without gaps stays above 1."""
-    from plasticbench.learning.members import column
+    """The quantile if it is below the threshold, else twice the threshold; 1 for a unit without gaps.
+
+    Most units fire at every update and have no gaps, so sums are made for the others alone.
+    """
+    from torch import Tensor
 
     threshold, gaps = state[f"{name}.threshold"], state[f"{name}.gaps"]
-    share = gaps.cumsum(dim=2).double()
-    total = share[..., -1:]
-    quantile = (share < column(eta, share) * total).sum(dim=2)
-    found = quantile.where(quantile < threshold, 2 * threshold).where(total.squeeze(2) > 0, threshold.new_ones(()))
-    found.clamp_(1, gaps.shape[2] - 1)
-    threshold.copy_(found.where(due.unsqueeze(1), threshold))
-    gaps.masked_fill_(due.view(-1, 1, 1), 0)
+    has_gaps = gaps.any(dim=2) & due.unsqueeze(1)
+    member, unit = has_gaps.nonzero(as_tuple=True)
+    share = gaps[member, unit].cumsum(dim=1).double()
+    wanted = share[:, -1:] * (eta.double()[member].unsqueeze(1) if isinstance(eta, Tensor) else eta)
+    quantile, before = (share < wanted).sum(dim=1), threshold[member, unit]
+    threshold.masked_fill_(due.unsqueeze(1), 1)
+    threshold[member, unit] = quantile.where(quantile < before, 2 * before).clamp_(1, gaps.shape[2] - 1)
+    gaps[member, unit] = 0

@@ -9,15 +9,12 @@ which is a slow decay towards it and perturbs nothing; ``parseval_reg`` (a basel
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated, Any
 
 from plasticbench.contracts.network import NetworkState
 from plasticbench.contracts.treatment import Look, State
 from plasticbench.learning.treatments._settings import InitSource
 from plasticbench.settings import Fraction, Ge, PerMember, Settings
-
-if TYPE_CHECKING:
-    from torch import Tensor
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -54,25 +51,24 @@ class SoftShrinkPerturb:
         from plasticbench.learning.members import column
 
         config = self.config
-        drawn = _drawn(net, look) if config.init_source == "fresh" else {}
         for layer in net.layers:
-            for name, parameter in layer.parameters.items():
-                initial = drawn[name] if drawn else parameter.original
-                assert initial is not None
+            for parameter in layer.parameters.values():
                 parameter.value.mul_(column(1 - config.shrink, parameter.value))
-                parameter.value.add_(initial * column(config.noise, parameter.value))
+        if config.init_source == "fresh":
+            _add_fresh(net, look, config.noise)
+            return
+        for layer in net.layers:
+            for parameter in layer.parameters.values():
+                assert parameter.original is not None
+                parameter.value.add_(parameter.original * column(config.noise, parameter.value))
 
 
-def _drawn(net: NetworkState, look: Look) -> dict[str, Tensor]:
-    """A new initialisation of all layers ``[m, ...]`` by parameter."""
-    import torch
-
-    drawn: dict[str, list[Tensor]] = {name: [] for layer in net.layers for name in layer.parameters}
+def _add_fresh(net: NetworkState, look: Look, noise: Any) -> None:
+    """Adds ``noise`` times a new initialisation of all layers, each member's from its own stream."""
     for member in range(len(net.layers[0].weight.value)):
-        rng = look.rng(member)
+        rng, factor = look.rng(member), float(noise if isinstance(noise, float | int) else noise[member])
         for layer in net.layers:
             assert layer.redraw is not None, "layers of a population can be drawn"
-            for name, value in zip(layer.parameters, layer.redraw(rng), strict=False):
+            for parameter, value in zip(layer.parameters.values(), layer.redraw(rng), strict=False):
                 assert value is not None
-                drawn[name].append(value)
-    return {name: torch.stack(values) for name, values in drawn.items()}
+                parameter.value[member].add_(value, alpha=factor)

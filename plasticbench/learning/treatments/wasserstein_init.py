@@ -9,11 +9,14 @@ arXiv 2412.07224) divides each parameter's sum by its size; ``juliani_ash`` is a
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from plasticbench.contracts.network import NetworkState
 from plasticbench.contracts.treatment import Look, State
 from plasticbench.settings import Ge, PerMember, Settings
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -51,16 +54,39 @@ class WassersteinInit:
 
     def on_gradient(self, net: NetworkState, state: State, look: Look) -> None:
         """``gradient += 2 strength (value - initial value of the same rank)`` of every parameter ``[m, ...]``."""
-        import torch
-
         from plasticbench.learning.members import column
 
-        factor = 2 * self.config.strength
         for name, parameter in net.parameters.items():
             assert parameter.gradient is not None
-            values = parameter.value.flatten(1)
-            drawn_to = torch.empty_like(values).scatter_(1, values.argsort(dim=1, stable=True), state[name])
-            pull = values - drawn_to
-            if self.config.reduction == "mean":
-                pull.div_(pull.shape[1])
-            parameter.gradient.add_(pull.mul_(column(factor, pull)).view_as(parameter.value))
+            values = _as_it_lies(parameter.value)
+            factor: Any = 2 * self.config.strength / (values[0].numel() if self.config.reduction == "mean" else 1)
+            pull = values - drawn_to(values.flatten(1), state[name]).view_as(values)
+            if isinstance(factor, float):
+                _as_it_lies(parameter.gradient).add_(pull, alpha=factor)
+            else:
+                _as_it_lies(parameter.gradient).add_(pull.mul_(column(factor, pull)))
+
+
+def _as_it_lies(parameter: Tensor) -> Tensor:
+    """A view whose members are contiguous, as ``learning.network`` lays them out; ranks know no order."""
+    return parameter.transpose(1, 2) if parameter.ndim == 3 else parameter
+
+
+def drawn_to(values: Tensor, ordered: Tensor) -> Tensor:
+    """Of ``ordered`` ``[m, n]`` the number whose rank is that of each value ``[m, n]``; equal values count in order.
+
+    What is sorted are whole numbers: a value's bits, which order as values do once those of negative ones are turned
+    round, above its place. On CPUs NumPy sorts these with vector instructions, about twelve times as fast as torch
+    finds an order.
+    """
+    import torch
+
+    bits = values.contiguous().view(torch.int32)
+    ascending = (bits >> 31).bitwise_and_(0x7FFFFFFF).bitwise_xor_(bits)
+    places = torch.arange(values.shape[1], device=values.device)
+    keys = ascending.long().bitwise_left_shift_(32).add_(places)
+    if keys.device.type == "cpu":
+        keys.numpy().sort(axis=1)
+    else:
+        keys = keys.sort(dim=1).values
+    return torch.empty_like(values).scatter_(1, keys.bitwise_and_(0xFFFFFFFF), ordered)

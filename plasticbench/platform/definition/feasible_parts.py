@@ -132,6 +132,9 @@ def _check_known_events(
         problems.add(where, f"the first reset must come after learning starts (step {starts}), got step {known[0]}")
     if isinstance(part.schedule, Boundaries) and "event" in part.hooks and part.kind != "none" and not known:
         problems.add(where, f"{environment.name!r} never changes, so there are no boundaries. Choose another schedule")
+    most = getattr(part.chosen.config, "most_events", None)
+    if most is not None and len(known) > most:
+        problems.add(where, f"{part.kind!r} acts at {most} event at most, got {len(known)}. Give it one with 'at'")
     if isinstance(part.schedule, At) and "event" in part.hooks and len(known) < len(part.schedule.at):
         got = list(part.schedule.at)
         problems.add(where, f"each reset must fall on a step of its own inside the budget of {budget_steps}, got {got}")

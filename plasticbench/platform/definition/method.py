@@ -67,7 +67,7 @@ class Part:
     @property
     def is_at_updates(self) -> bool:
         """Whether it acts at updates."""
-        return "gradient" in self.hooks or "update" in self.hooks
+        return self.hooks not in ((), ("event",))
 
     def placing(self) -> dict[str, Any]:
         """Where and when it acts, as plain data without what holds by default."""
