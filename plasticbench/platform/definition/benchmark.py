@@ -9,6 +9,7 @@ from typing import Annotated, Any, Literal
 
 from plasticbench.contracts.task import EnvConfig
 from plasticbench.platform.definition.method import Chosen, Method
+from plasticbench.platform.definition.start import Start
 from plasticbench.schedules import schedule_to_dict
 from plasticbench.settings import (
     UNHASHED_DEFAULT,
@@ -199,6 +200,12 @@ class Benchmark:
         """Modules that its environments name, which need not be installed."""
         named = (getattr(environment.config, "modules", ()) for environment in self.environments)
         return tuple(dict.fromkeys(name for names in named for name in names))
+
+    @property
+    def starts(self) -> tuple[Start, ...]:
+        """Stored weights that trials begin with."""
+        found = {method.agent.start.content: method.agent.start for method in self.methods if method.agent.start}
+        return tuple(found.values())
 
     def environment(self, name: str) -> Environment:
         """The environment with this label."""
