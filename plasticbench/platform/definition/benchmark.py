@@ -11,6 +11,7 @@ from plasticbench.contracts.task import EnvConfig, Scenario
 from plasticbench.envs.scenarios._unchanged import Unchanged
 from plasticbench.platform.definition.clock import STEPS, UPDATES, Clock
 from plasticbench.platform.definition.method import Chosen, Method
+from plasticbench.platform.definition.start import Start
 from plasticbench.schedules import schedule_to_dict
 from plasticbench.settings import (
     UNHASHED_DEFAULT,
@@ -232,6 +233,12 @@ class Benchmark:
     def clock(self) -> Clock:
         """What is counted, and what who is trained is called."""
         return UPDATES if self.environments[0].is_supervised else STEPS
+
+    @property
+    def starts(self) -> tuple[Start, ...]:
+        """Stored weights that trials begin with."""
+        found = {method.agent.start.content: method.agent.start for method in self.methods if method.agent.start}
+        return tuple(found.values())
 
     def environment(self, name: str) -> Environment:
         """The environment with this label."""

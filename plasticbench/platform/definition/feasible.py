@@ -8,6 +8,7 @@ from plasticbench.platform.definition.benchmark import Benchmark, Environment
 from plasticbench.platform.definition.feasible_parts import check_events, check_parts, check_structures
 from plasticbench.platform.definition.method import Method
 from plasticbench.platform.definition.parsing import Problems
+from plasticbench.platform.definition.start import stored
 from plasticbench.platform.definition.within import note_effects
 
 
@@ -21,6 +22,7 @@ def check_feasible(benchmark: Benchmark, problems: Problems) -> None:
             shared = method.agent == benchmark.methods[0].agent
             agent_key = "agent" if shared else f"methods.{method.name}.agent"
             if _check_agent(benchmark, environment, method, agent_key, problems):
+                _check_start(environment, method, agent_key, problems)
                 check_structures(environment, method, problems)
             _check_demands(benchmark, environment, method, f"environments.{index}", problems)
             if fits or not method.follows_changes:
@@ -95,6 +97,25 @@ def _check_agent(benchmark: Benchmark, environment: Environment, method: Method,
             f"must be less than the budget of {benchmark.budget_steps} steps, got {starts}",
         )
     return fits
+
+
+def _check_start(environment: Environment, method: Method, key: str, problems: Problems) -> None:
+    """Whether stored weights fit; those of networks that structures rewrite are looked at when training begins."""
+    start = method.agent.start
+    if start is None or not start.run or any(part.family == "structures" for part in method.parts):
+        return
+    _, tensors = stored(start)
+    for network, layers in method.agent_config.layers(environment.config.spec).items():
+        for layer in layers:
+            name, shape = f"{network}/online/{layer.name}.weight", tuple(layer.weight_shape)
+            if name not in tensors or tensors[name].shape != shape:
+                there = list(tensors[name].shape) if name in tensors else "nothing"
+                problems.add(
+                    f"{key}.start",
+                    f"{start.trial} does not fit {environment.name!r}: {name} has the shape {list(shape)} here, and "
+                    f"there {there}. Begin from a run with the same network",
+                )
+                return
 
 
 def _check_demands(

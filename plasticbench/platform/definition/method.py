@@ -12,6 +12,7 @@ from plasticbench.contracts.learner import AgentConfig
 from plasticbench.contracts.treatment import Family, Hook, hooks_of
 from plasticbench.contracts.treatment import Part as AgentPart
 from plasticbench.platform.definition.parsing import to_dict
+from plasticbench.platform.definition.start import Start
 from plasticbench.schedules import Boundaries, Schedule, Trigger, rounded_up, schedule_to_dict
 from plasticbench.settings import per_member_names
 
@@ -34,6 +35,18 @@ class Chosen:
     def settings(self) -> dict[str, Any]:
         """Plain data that reads back as an equal choice."""
         return to_dict(self.kind, self.config)
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class ChosenAgent(Chosen):
+    """An agent, and the stored weights that its trials begin with, if any."""
+
+    start: Start | None = None
+
+    def settings(self) -> dict[str, Any]:
+        """Plain data that reads back as an equal choice."""
+        own = Chosen.settings(self)
+        return own if self.start is None else own | {"start": self.start.settings()}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -123,7 +136,7 @@ class Method:
 
     name: str
     parts: tuple[Part, ...]
-    agent: Chosen
+    agent: ChosenAgent
     restarts: Schedule | None = None
     key: str = field(default="", compare=False)
 

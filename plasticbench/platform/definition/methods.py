@@ -11,7 +11,7 @@ from plasticbench import plugins
 from plasticbench.contracts.learner import AgentConfig
 from plasticbench.contracts.treatment import FAMILIES, Family
 from plasticbench.platform.definition.clock import STEPS, UPDATES
-from plasticbench.platform.definition.method import Chosen, Method, Part
+from plasticbench.platform.definition.method import Chosen, ChosenAgent, Method, Part
 from plasticbench.platform.definition.parsing import (
     Problems,
     dotted,
@@ -22,6 +22,7 @@ from plasticbench.platform.definition.parsing import (
     typed,
     unknown_keys,
 )
+from plasticbench.platform.definition.start import read_start
 from plasticbench.schedules import At, Boundaries, Every, Schedule, Trigger
 
 SCHEDULE_KEYS = ("at", "every", "until", "when")
@@ -35,7 +36,7 @@ class MethodsReader:
     def __init__(
         self,
         data: Mapping[str, Any],
-        agent: Chosen | None,
+        agent: ChosenAgent | None,
         default: Schedule | None,
         budget_steps: int,
         problems: Problems,
@@ -97,7 +98,7 @@ class MethodsReader:
             method = replace(method, restarts=self._default)
         return method
 
-    def _own_agent(self, override: Any, key: str) -> Chosen | None:
+    def _own_agent(self, override: Any, key: str) -> ChosenAgent | None:
         changes = mapping(override, f"{key}.agent", self._problems)
         base_data = self._data.get("agent")
         if not changes or (self._agent is None and "kind" not in changes):
@@ -186,9 +187,10 @@ def read_chosen(group: str, data: Any, key: str, problems: Problems) -> Chosen |
     return None if found is None else Chosen(kind=found[0], config=found[1])
 
 
-def read_agent(data: Any, key: str, problems: Problems) -> Chosen | None:
+def read_agent(data: Any, key: str, problems: Problems) -> ChosenAgent | None:
     """An agent whose ``Config`` answers all that a plan asks, or ``None`` where problems were noted."""
-    chosen = read_chosen(problems.clock.group, _of_family(data, key, problems), key, problems)
+    own = {name: value for name, value in data.items() if name != "start"} if isinstance(data, Mapping) else data
+    chosen = read_chosen(problems.clock.group, _of_family(own, key, problems), key, problems)
     if chosen is None:
         return None
     asked = [name for name in vars(AgentConfig) if not name.startswith("_")]
@@ -199,7 +201,9 @@ def read_agent(data: Any, key: str, problems: Problems) -> Chosen | None:
             "plasticbench/contracts/learner.py",
         )
         return None
-    return chosen
+    begun = data.get("start") if isinstance(data, Mapping) else None
+    start = None if begun is None else read_start(begun, chosen.kind, f"{key}.start", problems)
+    return ChosenAgent(kind=chosen.kind, config=chosen.config, start=start)
 
 
 def _of_family(data: Any, key: str, problems: Problems) -> Any:
