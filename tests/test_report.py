@@ -133,7 +133,9 @@ def test_the_report_leaves_the_leaderboard_as_json_and_markdown(tmp_path):
         "rank",
         "diverged_trials",
     } <= set(document["rows"][0])
-    assert (run / "report" / "leaderboard.md").read_text().startswith("### A")
+    text = (run / "report" / "leaderboard.md").read_text()
+    assert text.startswith("* At the end of training, fire has the highest score")
+    assert "\n\n### A\n" in text
 
 
 def test_incomplete_trials_raise_a_banner_that_lists_them(tmp_path):

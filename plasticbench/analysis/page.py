@@ -22,6 +22,7 @@ from plasticbench.analysis.leaderboard import Leaderboard, shortened
 from plasticbench.analysis.leaderboard_text import (
     by_raw_return,
     diverged_text,
+    escaped,
     left_out,
     not_finite_text,
     number_text,
@@ -85,7 +86,7 @@ def report_page(
         "styles": styles,
         "answer": answer(own),
         "speed_answer": soonest_sentence(speed),
-        "plasticity_answer": plasticity_answer(probes.rows, next(iter(sorted(run.controls)), None)),
+        "plasticity_answer": plasticity_answer(probes.rows, _control(run)),
         "warning": warning(own),
         "not_finite_sentence": not_finite_sentence(own),
         "diverged_trials": [outcome for outcome in found if outcome.overvalued is not None],
@@ -112,6 +113,17 @@ def report_page(
         "score_sources": {trial.task: trial.score_source for trial in run.trials},
     }
     return str(_template("report.html.j2").render(context))
+
+
+def answer_text(run: Run, table: pd.DataFrame, probes: ProbesAtEnd, board: Leaderboard) -> str:
+    """The answer as a Markdown list, for whoever sees no page."""
+    sentences = [*answer(boards_of(board.rows)[0].rows), *plasticity_answer(probes.rows, _control(run))]
+    speed = soonest_sentence(soonest(run, table, board.rows))
+    return "".join(f"* {escaped(sentence)}\n" for sentence in (*sentences, speed) if sentence) + "\n"
+
+
+def _control(run: Run) -> str | None:
+    return next((trial.method for trial in run.trials if trial.is_control), None)
 
 
 def leaderboard_page(board: Leaderboard) -> str:

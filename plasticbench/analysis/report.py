@@ -40,7 +40,11 @@ def write_report(run_dir: Location) -> Location:
     [shown] = counted([for_figures(table)], references([run]))
     texts = {
         "leaderboard.json": json.dumps(to_json(board), indent=1, allow_nan=False) + "\n",
-        "leaderboard.md": to_markdown(board.rows) + failures_to_markdown(found, f"../{failures_name(run.path)}"),
+        "leaderboard.md": (
+            page.answer_text(run, shown, probes, board)
+            + to_markdown(board.rows)
+            + failures_to_markdown(found, f"../{failures_name(run.path)}")
+        ),
         "index.html": page.report_page(run, shown, found, probes, board),
     }
     folder = run.path / "report"

@@ -13,7 +13,10 @@ from rich.status import Status
 from rich.table import Column, Table
 from rich.text import Text
 
-from plasticbench.analysis.leaderboard_text import by_raw_return, diverged_text, left_out, not_finite_text
+from plasticbench.analysis.headline import answer
+from plasticbench.analysis.leaderboard import Leaderboard
+from plasticbench.analysis.leaderboard_text import by_raw_return, diverged_text, left_out, not_finite_text, rank_text
+from plasticbench.analysis.plasticity_text import plasticity_answer
 from plasticbench.analysis.rows import ALL, Estimate, Row
 from plasticbench.platform.heartbeat import Pace, duration
 from plasticbench.platform.literal import LiteralConsole, visible
@@ -79,6 +82,9 @@ class LiveDisplay(Display):
             speed_estimate_period=_SPEED_PERIOD_S,
         )
         self._all = self._bars.add_task(self._name("all populations"), total=None, speed="", evaluation="")
+        self._began_s = time.monotonic()
+        self._running: set[str] = set()
+        self._num_ended = 0
         self._populations: dict[str, TaskID] = {}
         self._total: int | None = None
         self._status: Status | None = None
@@ -90,6 +96,9 @@ class LiveDisplay(Display):
     def update(self, running: Sequence[Progress], member_steps_left: int) -> None:
         """Redraws all lines at once."""
         shown = running[: min(_MAX_ROWS, max(self._console.height - 2, 0))]
+        now = {progress.segment for progress in running}
+        self._num_ended += len(self._running - now)
+        self._running = now
         self._show_all(len(running) - len(shown), member_steps_left)
         for progress in shown:
             if progress.segment not in self._populations:
@@ -113,7 +122,8 @@ class LiveDisplay(Display):
             total=total,
             completed=done,
             description=self._name(f"all, {num_hidden} not shown" if num_hidden else "all populations"),
-            speed=f"{done / max(total, 1):.0%}",
+            speed=f"{done / max(total, 1):.0%} {duration(time.monotonic() - self._began_s)}",
+            evaluation=f"{self._num_ended} done" if self._num_ended else "",
         )
 
     def _show(self, progress: Progress) -> None:
@@ -215,33 +225,58 @@ def standings(rows: Sequence[Row]) -> Iterator[Table]:
         own = [row for row in rows if row.task == task]
         title = Text("\n" + ("all tasks" if task == ALL else visible(task)), style="table.title")
         table = Table(title=title, title_justify="left", box=None, pad_edge=False)
-        headings = ["rank", "method", "agent", f"final {own[0].measure}", "after the reset", "return", "seeds"]
-        if tells_divergence := any(row.diverged_trials for row in own):
-            headings.append("values diverged")
-        if tells_broken := any(row.not_finite_trials for row in own):
-            headings.append("not finite")
-        for heading in headings:
-            table.add_column(heading, justify="left" if heading in ("method", "agent") else "right")
-        for row in own:
-            table.add_row(
-                "-" if row.final.rank is None else str(row.final.rank),
-                Text(visible(row.method)),
-                Text(visible(row.agent)),
-                Text(_estimate(row.final.iqm)),
-                Text(_estimate(row.after.iqm)),
-                "-" if row.summary.mean_return is None else f"{row.summary.mean_return:.1f}",
-                str(row.n_seeds),
-                *([diverged_text(row)] if tells_divergence else []),
-                *([not_finite_text(row)] if tells_broken else []),
+        columns = _columns(own)
+        for heading in columns:
+            is_text = heading in ("rank", "method", "agent")
+            table.add_column(
+                heading, justify="left" if is_text else "right", no_wrap=heading not in ("method", "agent")
             )
+            table.columns[-1].overflow = "fold"
+        for cells in zip(*columns.values(), strict=True):
+            table.add_row(*(Text(cell) for cell in cells))
         remark = left_out(rows) if task == ALL else by_raw_return(own)
-        notes = sorted({row.note for row in own if row.note}) + [remark] * bool(remark)
+        agents = {row.agent for row in own}
+        trained = f"agent {visible(own[0].agent)}, {own[0].n_seeds} seeds" if len(agents) == 1 else ""
+        notes = sorted({row.note for row in own if row.note}) + [remark] * bool(remark) + [trained] * bool(trained)
         table.caption = Text(
             visible("; ".join([f"IQM of {own[0].measure}s [95% interval]", *notes])), style="table.caption"
         )
         yield table
 
 
+def _columns(own: Sequence[Row]) -> dict[str, list[str]]:
+    """Cells by heading; what all methods have in common needs no column, and is said below the table."""
+    has_one_agent = len({(row.agent, row.n_seeds) for row in own}) == 1
+    columns = {
+        "rank": ["-" if row.final.rank is None else rank_text(row.final) for row in own],
+        "method": [visible(row.method) for row in own],
+        "agent": [visible(row.agent) for row in own],
+        f"final {own[0].measure}": [_estimate(row.final.iqm) for row in own],
+        "after the event": [_estimate(row.after.iqm) for row in own],
+        "return": ["-" if row.summary.mean_return is None else f"{row.summary.mean_return:.1f}" for row in own],
+        "seeds": [str(row.n_seeds) for row in own],
+    }
+    if has_one_agent:
+        del columns["agent"], columns["seeds"]
+    if any(row.diverged_trials for row in own):
+        columns["values diverged"] = [diverged_text(row) for row in own]
+    if any(row.not_finite_trials for row in own):
+        columns["not finite"] = [not_finite_text(row) for row in own]
+    return columns
+
+
+def closing_lines(board: Leaderboard) -> Iterator[str]:
+    """What a run has come to: the answer, and how many trials it took."""
+    tasks = list(dict.fromkeys(row.task for row in board.rows))
+    own = [row for row in board.rows if row.task == tasks[-1 if len(tasks) == 2 else 0]]
+    (source,) = board.provenance["runs"]
+    yield from (visible(sentence) for sentence in answer(own))
+    yield from (visible(sentence) for sentence in plasticity_answer(board.probes, next(iter(source["controls"]), None)))
+    failed = sum(row.n_incomplete for row in board.rows if row.task != ALL)
+    took = f", {duration(source['wall_s'])} from the first record to the last" if source["wall_s"] else ""
+    yield f"{source['num_trials']} trials, {failed} incomplete{took}"
+
+
 def _estimate(estimate: Estimate) -> str:
-    bounds = "" if estimate.low is None else f" [{estimate.low:.3f}, {estimate.high:.3f}]"
+    bounds = "" if estimate.low is None else f" [{estimate.low:.2f}, {estimate.high:.2f}]"
     return "-" if estimate.value is None else f"{estimate.value:.3f}{bounds}"

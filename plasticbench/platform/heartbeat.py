@@ -27,7 +27,7 @@ _UNCERTAIN_S = 3.0
 
 
 class Pace:
-    """Seconds that are left, by the speed since the first look."""
+    """Seconds that are left, by the speed since anything moved: starting up says nothing about training."""
 
     def __init__(self) -> None:
         self._first: tuple[float, int] | None = None
@@ -35,7 +35,7 @@ class Pace:
     def seconds_left(self, member_steps_left: int) -> float | None:
         """``None`` until something can be said."""
         now = time.monotonic()
-        if self._first is None:
+        if self._first is None or member_steps_left >= self._first[1]:
             self._first = (now, member_steps_left)
         done, seconds = self._first[1] - member_steps_left, now - self._first[0]
         return member_steps_left * seconds / done if done > 0 and seconds > _UNCERTAIN_S else None

@@ -14,7 +14,7 @@ from plasticbench import storage
 from plasticbench.analysis import leaderboard
 from plasticbench.failures import lost_trials
 from plasticbench.platform.cluster import connection
-from plasticbench.platform.display import Display, make_display, standings
+from plasticbench.platform.display import Display, closing_lines, make_display, standings
 from plasticbench.platform.heartbeat import Heartbeat, State
 from plasticbench.platform.rundir import RunDirectory
 from plasticbench.platform.tracking import ending
@@ -78,8 +78,11 @@ class _Session:
         return page.parent
 
     def show_results(self) -> None:
-        for table in standings(leaderboard.leaderboard([self.directory.path]).rows):
+        board = leaderboard.leaderboard([self.directory.path])
+        for table in standings(board.rows):
             self.console.print(table)
+        for line in closing_lines(board):
+            self.console.print(line, highlight=False, markup=False)
         page = self.directory.path / "report" / "index.html"
         self.console.print(f"Report: {page}", highlight=False, markup=False, soft_wrap=True)
 

@@ -34,6 +34,7 @@ from plasticbench.platform.tracking.mlflow_store import (
     scheme,
     session,
 )
+from plasticbench.platform.tracking.report_run import final_records, iqm_text
 from plasticbench.platform.tracking.run_specs import NOTE, RunSpec, RunSpecs, Trial
 from plasticbench.records import Record, is_layer_value, read_bytes, read_records
 from plasticbench.storage import Location
@@ -102,16 +103,24 @@ class Mirror:
             _do_all(concerned, lambda trials: self._end_method(store, trials, statuses, reasons or {}))
 
     def log_report(self, report_dir: Location) -> None:
-        """Keeps the report's files as artifacts of a run called ``report``, and tags methods with their IQM."""
+        """Keeps the report's files as artifacts of a run called ``report``, which says what they answer.
+
+        Methods get their final numbers, and the experiment a note with links to both.
+        """
         with self._connected() as store, _local_copy(report_dir, storage.entries(report_dir)) as folder:
             run = store.run(self._specs.report())
             store.log_folder(run, folder, "report")
             store.end(run, "FINISHED")
+            if (text := folder / "leaderboard.md").exists():
+                store.tag(run, NOTE, text.read_text(encoding="utf-8"))
+            store.describe(str(self._plan["description"]), run)
             board = folder / "leaderboard.json"
-            for row in json.loads(board.read_bytes())["rows"] if board.exists() else ():
+            found = json.loads(board.read_bytes()) if board.exists() else {"rows": []}
+            for row in found["rows"]:
                 if row["iqm"] is not None and (row["task"], row["method"]) in self._methods:
-                    method = self._methods[row["task"], row["method"]]
-                    store.tag(self._method_run(store, method[0]), "iqm", _iqm_text(row))
+                    method = self._method_run(store, self._methods[row["task"], row["method"]][0])
+                    store.tag(method, "iqm", iqm_text(row))
+                    store.log(method, final_records(row, found))
 
     @contextmanager
     def _connected(self) -> Iterator[Store]:
@@ -238,7 +247,7 @@ class Mirror:
         return self._specs.method(self._methods[trial["task"], trial["method"]])
 
     def _means(self, store: Store, trials: Sequence[Trial]) -> list[Record]:
-        """Means of the evaluations over the seeds, at the steps that all seeds have reached.
+        """Means of evaluations and of whole networks' probes over the seeds, at the steps that all have reached.
 
         Leaving the other steps out makes a mean final: no record that comes later changes one that was sent.
         """
@@ -247,7 +256,7 @@ class Mirror:
             sent = self._sent[self._trial_run(store, trial)]
             for records, _ in _windows(self._record_file(trial), 0, sent):
                 for record in records:
-                    if record.name in _MEAN_METRICS:
+                    if record.name in _MEAN_METRICS or _is_probe(record.name):
                         found.setdefault((record.step, record.name), {})[trial["id"]] = record
         return [
             Record(
@@ -349,9 +358,8 @@ def _followed(values: ValueCourse, records: Iterable[Record]) -> ValueCourse:
     return values
 
 
-def _iqm_text(row: Mapping[str, Any]) -> str:
-    bounds = "" if row["iqm_low"] is None else f" [{row['iqm_low']:.3f}, {row['iqm_high']:.3f}]"
-    return f"{row['iqm']:.3f}{bounds}"
+def _is_probe(name: str) -> bool:
+    return name.startswith("plasticity/") and not is_layer_value(name)
 
 
 def _worst(statuses: Sequence[RunStatus]) -> RunStatus:

@@ -5,6 +5,7 @@ Written against MLflow 3.17, whose names and limits are quoted where they matter
 
 from __future__ import annotations
 
+import getpass
 import logging
 import os
 import re
@@ -20,6 +21,7 @@ from typing import TYPE_CHECKING, Literal
 from urllib.parse import quote, urlsplit
 
 from plasticbench.platform.tracking.landing_page import EXPERIMENT_TAGS
+from plasticbench.platform.tracking.report_run import experiment_note, is_ours
 from plasticbench.platform.tracking.run_specs import NOTE, RunSpec
 from plasticbench.platform.tracking.schema import VERSION_QUERY, has_version, schema_problem
 from plasticbench.records import Record
@@ -324,6 +326,7 @@ class Store:
         if run_id is None:
             tags = {**spec.tags, spec.key[0]: spec.key[1], _RUN_DIRECTORY_TAG: self._run_directory}
             tags |= {"mlflow.parentRunId": spec.parent} if spec.parent else {}
+            tags |= {"mlflow.user": _user()}
             tags = {name: value[:_MAX_VALUE_CHARACTERS] for name, value in tags.items()}
             run_id = self._client.create_run(self._experiment_id, tags=tags, run_name=spec.name).info.run_id
             self._run_ids[spec.key] = run_id
@@ -351,6 +354,13 @@ class Store:
         """Sets a tag of a run."""
         self._client.set_tag(run_id, name, value[:_MAX_VALUE_CHARACTERS])
 
+    def describe(self, description: str, report_run: str) -> None:
+        """Links the report from the experiment's note, unless somebody has written another one."""
+        note = self._client.get_experiment(self._experiment_id).tags.get(NOTE, "")
+        if is_ours(note, description[:_MAX_VALUE_CHARACTERS]):
+            text = experiment_note(description[: _MAX_VALUE_CHARACTERS // 2], self._experiment_id, report_run)
+            self._client.set_experiment_tag(self._experiment_id, NOTE, text)
+
     def reopen(self, run_id: str) -> None:
         """Shows a resumed run as running again."""
         if self._statuses[run_id] != "RUNNING":
@@ -374,3 +384,10 @@ class Store:
     def log_file(self, run_id: str, file: Path, name: str) -> None:
         """Copies a file into the run's artifacts, below the folder ``name`` if that is not empty."""
         self._client.log_artifact(run_id, str(file), name or None)
+
+
+def _user() -> str:
+    try:
+        return getpass.getuser()
+    except (KeyError, OSError):  # a container may have no name for its user
+        return "unknown"

@@ -32,7 +32,8 @@ def ui_command(run_dir: Location, port: int) -> list[str]:
     server = ["env", *(f"{name}={value}" for name, value in quiet.items() if name not in os.environ)]
     # The current folder, where uvicorn looks as well, may hold a file of the user's own that is named mlflow.py.
     server += ["PYTHONSAFEPATH=1", sys.executable, "-m", "mlflow"]
-    server += ["server", "--uvicorn-opts", f"--app-dir {shlex.quote(str(database.parent.resolve()))}"]
+    options = f"--log-level warning --app-dir {shlex.quote(str(database.parent.resolve()))}"  # a line per request else
+    server += ["server", "--uvicorn-opts", options]
     server += ["--backend-store-uri", database_uri(database)]
     return [*server, "--host", "127.0.0.1", "--port", str(port), "--workers", "1"]
 

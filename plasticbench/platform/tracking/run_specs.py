@@ -6,6 +6,8 @@ import json
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
+from plasticbench.analysis.colours import CONTROL_COLOUR, palette
+
 NOTE = "mlflow.note.content"
 """The tag that MLflow shows as a run's description."""
 Trial = Mapping[str, Any]
@@ -37,8 +39,6 @@ class RunSpecs:
     """The runs of one plan, which is plain data as in ``plan.json``."""
 
     def __init__(self, plan: Mapping[str, Any]) -> None:
-        from plasticbench.analysis.colours import palette
-
         self._plan = plan
         self._several_tasks = len({trial["task"] for trial in plan["trials"]}) > 1
         values: dict[str, set[str]] = {}
@@ -46,7 +46,8 @@ class RunSpecs:
             for name, value in flatten(trial["settings"]).items():
                 values.setdefault(name, set()).add(value)
         methods = list(dict.fromkeys(trial["method"] for trial in plan["trials"]))
-        self._colours = palette(methods, {"none"} & set(methods))  # those of the report
+        controls = {t["method"] for t in plan["trials"] if flatten(t["settings"]).get("method.kind") == "none"}
+        self._colours = palette(methods, controls)  # those of the report
         self._differing = [name for name in sorted(values) if len(values[name]) > 1 and name != "seed"]
 
     def trial(self, trial: Trial, parent: str) -> RunSpec:
@@ -55,7 +56,7 @@ class RunSpecs:
         return RunSpec(
             key=("plasticbench.trial", trial["id"]),
             name=(f"{trial['task']} " if self._several_tasks else "") + f"{trial['method']} s{trial['seed']}",
-            tags={**self._tags(trial, params), "seed": str(trial["seed"]), "trial": trial["id"]},
+            tags={**self._tags(trial, params), "level": "trial", "seed": str(trial["seed"]), "trial": trial["id"]},
             params=params,
             parent=parent,
         )
@@ -68,13 +69,19 @@ class RunSpecs:
         return RunSpec(
             key=("plasticbench.method", f"{task}/{method}"),
             name=f"{task} {method}",
-            tags=self._tags(trials[0], first),
+            tags={**self._tags(trials[0], first), "level": "method"},
             params=shared | {"seeds": json.dumps([trial["seed"] for trial in trials])},
         )
 
     def report(self) -> RunSpec:
         """The run that holds the report's files."""
-        return RunSpec(("plasticbench.report", "report"), "report", {"code_version": str(self._plan["version"])}, {})
+        shown = {"level": "report", "mlflow.runColor": CONTROL_COLOUR}
+        tags = {"code_version": str(self._plan["version"]), **shown, **self._source()}
+        return RunSpec(("plasticbench.report", "report"), "report", tags, {})
+
+    def _source(self) -> dict[str, str]:
+        """What MLflow shows as a run's source."""
+        return {"mlflow.source.type": "LOCAL", "mlflow.source.name": f"plasticbench {self._plan['version']}"}
 
     def _tags(self, trial: Trial, params: Mapping[str, str]) -> dict[str, str]:
         agent = " ".join(params[name] for name in ("agent.kind", "agent.algorithm") if name in params)
@@ -82,5 +89,6 @@ class RunSpecs:
         differing = [f"* `{name}`: {params[name]}" for name in self._differing if name in params]
         shown = {"mlflow.runColor": self._colours[trial["method"]]}
         note = {NOTE: "\n".join(["What sets it apart in this benchmark:", *differing])}
-        tags = {"task": trial["task"], "method": trial["method"], "code_version": version}
+        tags = {"task": trial["task"], "method": trial["method"], "code_version": version, **self._source()}
+        tags["group"] = f"{trial['task']} {trial['method']}" if self._several_tasks else trial["method"]
         return tags | {"agent": agent or params.get("agent", "unnamed")} | shown | (note if differing else {})
