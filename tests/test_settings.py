@@ -161,6 +161,11 @@ def test_a_constraint_where_nothing_would_check_it_is_our_mistake() -> None:
 REQUIRED: dict[tuple[str, str], dict[str, Any]] = {
     ("envs", "gymnasium"): {"task": "CartPole-v1", "low_return": 0.0, "high_return": 1.0},
     ("scenarios", "observation_permutation"): {"at": (0.5,)},
+    ("networks", "module"): {"target": "package:Net"},
+    ("envs", "tokens"): {"corpora": ("text.txt",)},
+    **{("datasets", kind): {"folder": "data"} for kind in ("cifar", "mnist", "hugging_face")},
+    ("datasets", "image_folder"): {"folder": "data", "size": 8},
+    ("datasets", "npz"): {"path": "data.npz"},
 }
 
 UNBOUNDED = {

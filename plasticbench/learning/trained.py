@@ -2,19 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, Literal, NamedTuple
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from plasticbench.contracts.network import NetworkState, NetworkView
 from plasticbench.contracts.treatment import Part
-from plasticbench.learning.applied import AppliedParts
+from plasticbench.learning.applied import AppliedParts, Network
+from plasticbench.learning.blueprint import Blueprint
 from plasticbench.learning.clipping import MemberClipping
 from plasticbench.learning.layers import LayerSpec
 from plasticbench.learning.look import Sample
 from plasticbench.learning.members import members_of, stacked
+from plasticbench.learning.module_network import ModuleNetwork
+from plasticbench.learning.module_population import module_state, module_view, shown_activations
 from plasticbench.learning.network import PopulationNetwork
 from plasticbench.learning.optimizer import (
     BaseSettings,
@@ -24,7 +27,7 @@ from plasticbench.learning.optimizer import (
     PopulationOptimizer,
 )
 from plasticbench.learning.optimizers import adam
-from plasticbench.learning.views import LazyDraw, activations_of, network_state, network_view
+from plasticbench.learning.views import LazyDraw, network_state, network_view
 from plasticbench.seeding import Streams
 
 Parts = Sequence[Sequence[Part]]
@@ -41,13 +44,11 @@ class _Pass(NamedTuple):
 class TrainedNetwork:
     """``original`` holds the first initialisation in the layout of ``online.flat``; an actor has no target."""
 
-    def __init__(
-        self, name: str, online: PopulationNetwork, optimizer: PopulationOptimizer, target: PopulationNetwork | None
-    ) -> None:
+    def __init__(self, name: str, online: Network, optimizer: PopulationOptimizer, target: Network | None) -> None:
         self.name, self.online, self.optimizer, self.target = name, online, optimizer, target
         self.original = torch.zeros_like(online.flat)
-        self._parameters = list(online.parameters.values())
-        self._descended: list[nn.Parameter] | None = None  # naming them costs a thirtieth of a small update
+        self.original_buffers: dict[str, Tensor] = {}
+        self._descended: list[Any] | None = None  # naming them costs a thirtieth of a small update
         self.streams: Sequence[Streams] = ()
         self.parts = AppliedParts(self, ())
         self._clip: MemberClipping | None = None
@@ -80,12 +81,13 @@ class TrainedNetwork:
         for part in concerned[0] if parts else ():
             if part.family == "structures":
                 specs = part.config.layers(specs)
-        online = PopulationNetwork(specs, len(streams), device)
-        twin = PopulationNetwork(specs, len(streams), device) if target == "copy" else None
+        kind: Any = ModuleNetwork if isinstance(specs, Blueprint) else PopulationNetwork
+        online: Network = kind(specs, len(streams), device)
+        twin: Network | None = kind(specs, len(streams), device) if target == "copy" else None
         optimizers = [part.config for member in concerned for part in member if part.family == "optimizers"]
         chosen: OptimizerConfig = stacked(optimizers, device) if optimizers else optimizer or adam.Config()
         trained = cls(name, online, chosen.build(online, base), twin)
-        trained._descended = trained._parameters if loss_reaches_others else None
+        trained._descended = online.leaves if loss_reaches_others else None
         trained.streams = streams
         if isinstance(trained.optimizer, DrawsNoise):
             trained.optimizer.draw_from(streams, f"optimizer/{name}")
@@ -93,6 +95,9 @@ class TrainedNetwork:
             trained._clip = MemberClipping(online.slots, max_gradient_norm)
         online.load(trained._draw(range(len(streams))))
         trained.original.copy_(online.flat)
+        if isinstance(online, ModuleNetwork):
+            trained.original_buffers = {name: value.clone() for name, value in online.buffers.items()}
+            online.draw_from([_seeds(own, f"forward/{name}") for own in streams])
         trained.sync_target()
         trained.parts = AppliedParts(trained, parts)
         return trained
@@ -108,6 +113,8 @@ class TrainedNetwork:
         """Every member's target <- tau online + (1 - tau) target, where there is one."""
         if self.target is not None:
             self.target.flat.lerp_(self.online.flat, tau)
+            if isinstance(self.target, ModuleNetwork) and isinstance(self.online, ModuleNetwork):
+                self.target.copy_buffers(self.online)
 
     def forward_target(self, x: Tensor) -> Tensor:
         """Outputs of the target network, which must exist."""
@@ -130,8 +137,13 @@ class TrainedNetwork:
         The agent's gradient is clipped before treatments see it: what they add is not scaled down because the agent's
         loss happens to be steep, nor does it push the agent's share aside.
         """
+        self.descend_through([loss], step, rate_factor)
+
+    def descend_through(self, losses: Iterable[Tensor], step: int, rate_factor: float = 1.0) -> None:
+        """The same down the sum of several losses ``[M]``, each of which is let go before the next is made."""
         self.online.flat_grad.zero_()
-        torch.autograd.backward(loss.sum(), inputs=self._descended)
+        for loss in losses:
+            torch.autograd.backward(loss.sum(), inputs=self._descended)
         if self._clip is not None:
             self._clip(self.online.flat_grad)
         acting = self.parts.due(step)
@@ -147,9 +159,7 @@ class TrainedNetwork:
 
     def gradient(self, loss: Tensor) -> Tensor:
         """The flat gradient of ``loss`` ``[M]``; the one that the optimizer sees stays as it is."""
-        # Some structures leave a parameter unused, whose gradient is zero.
-        gradients = torch.autograd.grad(loss.sum(), self._parameters, allow_unused=True, materialize_grads=True)
-        return self.online.flatten(gradients)
+        return self.online.gradient(loss)
 
     def last_sample(self) -> Sample:
         """The rows of the update under way, as treatments look at them."""
@@ -157,7 +167,7 @@ class TrainedNetwork:
         inputs, hidden = self._last
         return Sample(
             inputs,
-            lambda: activations_of(self.online, [passed_on.detach() for passed_on in hidden or ()]),
+            lambda: shown_activations(self.online, [passed_on.detach() for passed_on in hidden or ()]),
             lambda: self.online.views(self.online.flat_grad),
         )
 
@@ -171,9 +181,11 @@ class TrainedNetwork:
         self, members: slice, *, of: Literal["online", "target"] = "online", fresh: LazyDraw | None = None
     ) -> NetworkState:
         """The network of some members as treatments see it; ``fresh`` values are a draw of its own, or a given one."""
-        fresh = fresh or self.fresh(members)
+        is_event, fresh = fresh is not None, fresh or self.fresh(members)
+        if isinstance(self.online, ModuleNetwork):
+            return self._module_state(members, fresh, of == "target", is_event)
         if of == "target":
-            assert self.target is not None
+            assert isinstance(self.target, PopulationNetwork)
             return network_state(self.target, members, fresh=fresh, buffers={"original": self.original}, moments={})
         return network_state(
             self.online,
@@ -183,6 +195,34 @@ class TrainedNetwork:
             moments=self.optimizer.moments,
             second_moments=self.optimizer.second_moments,
         )
+
+    def _module_state(self, members: slice, fresh: LazyDraw, of_target: bool, is_event: bool) -> NetworkState:
+        """Running statistics are rewritten by events alone."""
+        network = self.target if of_target else self.online
+        assert isinstance(network, ModuleNetwork)
+        own = {} if of_target else {"gradient": network.flat_grad}
+        return module_state(
+            network,
+            members,
+            fresh=fresh.__getitem__,
+            renew=fresh.renew,
+            buffers={"original": self.original, **own},
+            original_buffers=self.original_buffers,
+            moments={} if of_target else self.optimizer.moments,
+            second_moments=self.optimizer.second_moments,
+            with_statistics=is_event,
+        )
+
+    def renew_buffers(self, members: slice, touched: set[str]) -> None:
+        """What counts beside rewritten statistics starts anew, and after a reset of everything all other buffers do."""
+        if not isinstance(self.online, ModuleNetwork) or not touched:
+            return
+        is_all = touched.issuperset(self.state_of(members).parameters)
+        for name, value in self.online.buffers.items():
+            layer, _, kind = name.rpartition(".")
+            is_count = kind == "num_batches_tracked" and f"{layer}.running.weight".lstrip(".") in touched
+            if is_count or (is_all and kind not in ("running_mean", "running_var")):
+                value[members] = self.original_buffers[name][members]
 
     def clear_moments(self, members: slice, names: set[str] | None) -> None:
         """The optimizer's state of these parameters (or all) of these members becomes that of a new optimizer."""
@@ -219,6 +259,9 @@ class TrainedNetwork:
         """Weights, moments and treatments' states of these members become zeros; ``hold`` brings the first two back."""
         networks = [network.flat for network in (self.online, self.target) if network is not None]
         named = [self.online.views(flat) for flat in (*networks, *self.optimizer.moments.values())]
+        for network in (self.online, self.target):
+            if isinstance(network, ModuleNetwork):
+                named.append({name: value for name, value in network.buffers.items() if value.is_floating_point()})
         if isinstance(self.optimizer, KeepsMemberState):
             named.append(dict(self.optimizer.member_state))
         self._held = [value[member] for views in named for value in views.values() for member in members]
@@ -235,6 +278,10 @@ class TrainedNetwork:
         views = self.online.views
         saved = {"online": views(self.online.flat), "original": views(self.original)}
         saved |= {name: views(moment) for name, moment in self.optimizer.moments.items()}
+        if isinstance(self.online, ModuleNetwork):
+            saved |= {"buffers": self.online.buffers, "original_buffers": self.original_buffers}
+        if isinstance(self.target, ModuleNetwork):
+            saved["target_buffers"] = self.target.buffers
         if isinstance(self.optimizer, KeepsMemberState):
             saved["optimizer"] = dict(self.optimizer.member_state)
         return saved if self.target is None else saved | {"target": views(self.target.flat)}
@@ -277,9 +324,20 @@ class TrainedNetwork:
         }
         if previous is not None:
             captured["previous"] = views(previous)
-        return network_view(name, self.online, obs, captured)
+        return _view(name, self.online, obs, captured)
 
     def target_view(self, name: str, obs: Tensor) -> NetworkView:
         """The target network, which must exist; it has no gradients."""
         assert self.target is not None
-        return network_view(name, self.target, obs, {"initial": self.online.views(self.original)})
+        return _view(name, self.target, obs, {"initial": self.online.views(self.original)})
+
+
+def _view(name: str, network: Network, obs: Tensor, captured: Mapping[str, Mapping[str, Tensor]]) -> NetworkView:
+    show: Any = module_view if isinstance(network, ModuleNetwork) else network_view
+    view: NetworkView = show(name, network, obs, captured)
+    return view
+
+
+def _seeds(streams: Streams, stream: str) -> Callable[[], int]:
+    """Seeds for torch from a member's stream, which is looked up anew each time."""
+    return lambda: int(streams[stream].integers(2**63))
