@@ -49,7 +49,7 @@ class Treated(Protocol):
         """Updates of these parameters of these members are counted anew."""
         ...
 
-    def renew_buffers(self, members: slice, touched: set[str]) -> None:
+    def renew_buffers(self, members: slice, report: Report) -> None:
         """Buffers that belong to what an event has rewritten start anew."""
         ...
 
@@ -160,7 +160,7 @@ class Application:
         state = {name: tensor[positions] for name, tensor in self._begun().items()}
         subject = _PopulationSubject(self._trained, members)
         report = apply_event(treatment, config, subject, state, self._look(step, members, sample))
-        self._trained.renew_buffers(members, report.touched)
+        self._trained.renew_buffers(members, report)
         return report
 
 

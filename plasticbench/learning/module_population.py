@@ -63,6 +63,7 @@ def module_state(
             bias=None if part.bias is None else parameter(part.bias),
             is_table=part.kind == "table",
             also=part.also,
+            is_statistic=part.weight.tensor in network.buffers,
             redraw=partial(_redraw, part, network.flat.device) if _is_plain(part) else None,
             initial_bound=_bound(part) if _is_plain(part) else None,
         )

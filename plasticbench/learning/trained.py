@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from plasticbench.contracts.network import NetworkState, NetworkView
-from plasticbench.contracts.treatment import Part
+from plasticbench.contracts.treatment import Part, Report
 from plasticbench.learning.applied import AppliedParts, Network
 from plasticbench.learning.blueprint import Blueprint
 from plasticbench.learning.clipping import MemberClipping
@@ -213,15 +213,13 @@ class TrainedNetwork:
             with_statistics=is_event,
         )
 
-    def renew_buffers(self, members: slice, touched: set[str]) -> None:
-        """What counts beside rewritten statistics starts anew, and after a reset of everything all other buffers do."""
-        if not isinstance(self.online, ModuleNetwork) or not touched:
-            return
-        is_all = touched.issuperset(self.state_of(members).parameters)
-        for name, value in self.online.buffers.items():
+    def renew_buffers(self, members: slice, report: Report) -> None:
+        """What counts beside rewritten statistics starts anew, and in a network that is as new all other buffers do."""
+        buffers = self.online.buffers if isinstance(self.online, ModuleNetwork) else {}
+        for name, value in buffers.items():
             layer, _, kind = name.rpartition(".")
-            is_count = kind == "num_batches_tracked" and f"{layer}.running.weight".lstrip(".") in touched
-            if is_count or (is_all and kind not in ("running_mean", "running_var")):
+            is_count = kind == "num_batches_tracked" and f"{layer}.running.weight".lstrip(".") in report.touched
+            if is_count or (report.is_new and kind not in ("running_mean", "running_var")):
                 value[members] = self.original_buffers[name][members]
 
     def clear_moments(self, members: slice, names: set[str] | None) -> None:

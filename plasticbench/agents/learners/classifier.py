@@ -22,8 +22,8 @@ from plasticbench.contracts.supervised import Batch, NoReplay, PhaseClock, Sourc
 from plasticbench.contracts.task import DiscreteActions, EnvSpec
 from plasticbench.contracts.treatment import Part
 from plasticbench.learning.layers import LayerSpec
-from plasticbench.learning.networks import mlp
-from plasticbench.learning.optimizers import adam
+from plasticbench.learning.networks import gpt, mlp
+from plasticbench.learning.optimizers import adam, adamw
 from plasticbench.learning.trained import TrainedNetwork
 from plasticbench.plugins import PluginField
 from plasticbench.seeding import Streams
@@ -131,6 +131,19 @@ PRESETS = {
         learning_rate=1e-3,
         max_gradient_norm=0.5,
         warm_up_fraction=0.1,
+        optimizer_at_phases="reset",
+    ),
+    # isaac7778/FIRE language/, from nanoGPT; there decay is of matrices alone, and floats are of 16 bits.
+    "fire_paper_language": Config(
+        network=gpt.Config(num_blocks=12, num_heads=12, width=768),
+        optimizer=adamw.Config(beta2=0.95, weight_decay=0.1),
+        batch_rows=480,
+        accumulate=40,
+        learning_rate=6e-4,
+        max_gradient_norm=1.0,
+        warm_up_fraction=0.1,
+        warm_up_max_updates=2_000,
+        final_rate_fraction=0.1,
         optimizer_at_phases="reset",
     ),
 }
