@@ -18,6 +18,8 @@ FUNCTIONS = {
     "crelu": (2, [0.0, 0.0, 3.0, 1.0, 2.0, 0.0, 0.0, 0.0]),
     "fourier": (2, [-0.9092974, 0.0, 0.1411200, 0.8414710, -0.4161468, 1.0, -0.9899925, 0.5403023]),
     "maxmin": (1, [0.0, -2.0, 3.0, 1.0]),
+    "gelu": (1, [-0.0455003, 0.0, 2.9959503, 0.8413447]),
+    "silu": (1, [-0.2384058, 0.0, 2.8577224, 0.7310586]),
 }
 
 
@@ -52,6 +54,8 @@ def test_gradients_pass_where_the_slope_says(name: str) -> None:
         "crelu": [-1.0, 1.0],
         "fourier": [-0.4161468 + 0.9092974, -0.9899925 - 0.1411200],  # cos x - sin x
         "maxmin": [1.0, 1.0],
+        "gelu": [-0.0852319, 1.0119457],
+        "silu": [-0.0907843, 1.0881041],
     }
     x = torch.tensor([[[-2.0, 3.0]]], requires_grad=True)
     ACTIVATIONS[name].function(x * 1).sum().backward()
@@ -77,6 +81,7 @@ DEAD = {
     "crelu": (of_units([0.0, 0.0], [0.0, 1.0], [0.0, 0.0], [0.0, 0.0], [0.0, 0.0], [2.0, 3.0]), [True, False, False]),
     "fourier": (of_units([0.0, 0.0], [1.0, 1.0]), [False]),
     "maxmin": (of_units([0.0, 0.0], [1.0, 1.0]), [False, False]),
+    **dict.fromkeys(("gelu", "silu"), (of_units([0.0, 0.0], [1.0, 1.0]), [False, False])),  # smooth everywhere
 }
 
 

@@ -97,10 +97,12 @@ def test_initial_weights_depend_on_the_own_stream_alone():
 
 @pytest.mark.parametrize("kind", plugins.names("networks"))
 def test_every_network_ends_in_a_head_of_the_asked_width(kind):
-    shape = {"mlp": (5,), "minatar_cnn": (4, 10, 10), "nature_cnn": (4, 84, 84)}.get(kind, (4, 84, 84))
-    layers = plugins.config_from("networks", kind, {}).layers(shape, 6)
-    assert layers[-1].role == "head"
-    assert layers[-1].weight_shape[0] == 6
+    shapes = {"mlp": (5,), "minatar_cnn": (4, 10, 10), "gpt": (5,), "module": (5,)}
+    settings = {"gpt": {"tied_head": False}, "module": {"target": "test_module_network:Odd"}}.get(kind, {})
+    layers = plugins.config_from("networks", kind, settings).layers(shapes.get(kind, (4, 84, 84)), 6)
+    last = [layer for layer in layers if len(layer.weight_shape) > 1][-1]  # a module's own parameters stand behind
+    assert last.role == "head"
+    assert last.weight_shape[0] == 6
     assert layers[0].role == "encoder"
     assert len({layer.name for layer in layers}) == len(layers)
 

@@ -162,6 +162,11 @@ REQUIRED: dict[tuple[str, str], dict[str, Any]] = {
     ("envs", "gymnasium"): {"task": "CartPole-v1", "low_return": 0.0, "high_return": 1.0},
     ("scenarios", "observation_offset"): {"at": (0.5,)},
     ("scenarios", "observation_permutation"): {"at": (0.5,)},
+    ("networks", "module"): {"target": "package:Net"},
+    ("envs", "tokens"): {"corpora": ("text.txt",)},
+    **{("datasets", kind): {"folder": "data"} for kind in ("cifar", "mnist", "hugging_face")},
+    ("datasets", "image_folder"): {"folder": "data", "size": 8},
+    ("datasets", "npz"): {"path": "data.npz"},
 }
 
 UNBOUNDED = {

@@ -5,7 +5,7 @@ import pytest
 import torch
 from contract import KINDS, NEEDS
 from small_runs import facts, prepare, run_all
-from small_streams import course, go, small_stream
+from small_streams import course, go, small_stream, stream
 from treated import part
 
 from plasticbench.agents.learners import classifier
@@ -52,7 +52,7 @@ def test_members_train_as_a_plain_loop_would_with_warm_up_clipping_and_a_new_opt
     pictures = (pictures - data.mean[0]) / data.std[0]
     for seed, module in enumerate(modules):
         for phase in range(2):
-            met = one._stream.phase(data, seed, phase)
+            met = stream("permuted_inputs", phases=2, samples=20).phase(data, seed, phase)
             optimizer = torch.optim.Adam(module.parameters(), lr=1e-2)
             for update in range(10):
                 rate = (update + 1) / 3 if update < 3 else 0.1 + 0.45 * (1 + np.cos(np.pi * (update - 3) / 6))
@@ -72,7 +72,7 @@ def test_members_train_as_a_plain_loop_would_with_warm_up_clipping_and_a_new_opt
 def test_every_row_is_read_once_a_pass() -> None:
     one = course(phases=2, samples=24, budget=30)
     one.set_phase(0, 0)
-    read = np.concatenate([one._passes.places(update) for update in range(6)], axis=1)
+    read = np.concatenate([one.entered.passes.places(update) for update in range(6)], axis=1)
     for member in range(2):
         assert sorted(read[member, :24]) == sorted(read[member, 24:]) == list(range(24))
     assert read[0].tolist() != read[1].tolist()
@@ -91,7 +91,7 @@ def test_accuracies_by_hand() -> None:
     assert found["eval/score"] == pytest.approx(np.mean(told[8:], axis=0))
     assert found["eval/stream_accuracy"] == pytest.approx(np.mean(told, axis=0))
     assert found["eval/area"] == pytest.approx((np.mean(told[4:6], axis=0) + np.mean(told[8:], axis=0)) / 2)
-    batch = one._train.at(np.tile(np.arange(16), (2, 1)))
+    batch = one.entered.feed.at(np.tile(np.arange(16), (2, 1)))
     with torch.no_grad():
         logits = one.learner.classifier.online.forward(batch.inputs)
     assert found["eval/train_accuracy"] == pytest.approx((logits.argmax(-1) == batch.labels).float().mean(1).numpy())
@@ -125,7 +125,7 @@ def test_a_rate_factor_is_a_learning_rate() -> None:
     )
     for one in (slow, scaled):
         one.set_phase(0, 0)
-        batch = one._train.at(one._passes.places(0))
+        batch = one.entered.batch(0)
         loss = classifier.cross_entropy(one.learner.classifier.forward(batch.inputs), batch.labels).mean(1)
         one.learner.classifier.descend(loss, 1, 0.5 if one is scaled else 1.0)
     ours, theirs = (one.learner.classifier.online.flat for one in (slow, scaled))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
+from contextlib import ExitStack
 from functools import cache
 from typing import Any, Generic, TypeVar
 
@@ -15,8 +16,8 @@ from plasticbench.agents._silence import Silence
 from plasticbench.contracts.network import NetworkView
 from plasticbench.contracts.treatment import Part, Report
 from plasticbench.learning.look import Sample
+from plasticbench.learning.module_population import shown_activations
 from plasticbench.learning.trained import TrainedNetwork
-from plasticbench.learning.views import activations_of
 from plasticbench.seeding import Streams
 
 BatchT = TypeVar("BatchT")
@@ -113,7 +114,9 @@ class PopulationLearner(ABC, Generic[BatchT]):
 
     def _gradients(self, batch: BatchT) -> dict[str, Tensor]:
         """Flat, of each trained network."""
-        with torch.enable_grad():
+        with torch.enable_grad(), ExitStack() as looks:
+            for trained in self.trained:
+                looks.enter_context(trained.online.undisturbed())
             losses = self.losses(batch)
             return {trained.name: trained.gradient(loss) for trained, loss in zip(self.trained, losses, strict=True)}
 
@@ -183,4 +186,4 @@ def _activations(trained: TrainedNetwork, inputs: Tensor) -> dict[str, Tensor]:
     hidden: list[Tensor] = []
     with torch.no_grad():
         trained.online.forward(inputs, hidden)
-    return activations_of(trained.online, hidden)
+    return shown_activations(trained.online, hidden)

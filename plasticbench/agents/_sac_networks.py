@@ -6,6 +6,7 @@ import math
 from typing import Any
 
 from plasticbench.contracts.task import BoxActions, EnvSpec
+from plasticbench.learning.blueprint import Blueprint
 from plasticbench.learning.layers import LayerSpec
 
 
@@ -24,7 +25,10 @@ def box_actions(spec: EnvSpec) -> BoxActions:
 
 def actor_layers(network: Any, spec: EnvSpec) -> list[LayerSpec]:
     """The network with two heads, so that treatments see the means' weight and the deviations' apart."""
-    *hidden, last = network.layers(spec.obs_shape, len(box_actions(spec).low))
+    layers = network.layers(spec.obs_shape, len(box_actions(spec).low))
+    if isinstance(layers, Blueprint):
+        raise ValueError("actor_network: needs two heads, which a module that comes built has not. Choose another kind")
+    *hidden, last = layers
     return [*hidden, last._replace(name="mean"), last._replace(name="log_std", wiring="sibling")]
 
 

@@ -19,7 +19,7 @@ from plasticbench.agents._settings import ReplaySettings
 from plasticbench.agents._silence import Silence
 from plasticbench.agents._uniforms import MemberUniforms
 from plasticbench.agents._value_bound import ValueBound
-from plasticbench.contracts.task import BoxActions, EnvSpec, EnvStep
+from plasticbench.contracts.task import BoxActions, DiscreteActions, EnvSpec, EnvStep
 from plasticbench.contracts.treatment import Part
 from plasticbench.learning.layers import LayerSpec
 from plasticbench.learning.networks import minatar_cnn, mlp, nature_cnn
@@ -302,7 +302,8 @@ class DQN(ReplayAgent):
 
     @property
     def _num_actions(self) -> int:
-        return self.q.online.specs[-1].weight_shape[0]
+        assert isinstance(self.spec.actions, DiscreteActions)
+        return self.spec.actions.count
 
     def _scaled(self, obs: Tensor) -> Tensor:
         scaled = obs.float()

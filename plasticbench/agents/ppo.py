@@ -26,10 +26,11 @@ from plasticbench.agents._value_bound import ValueBound
 from plasticbench.contracts.task import BoxActions, EnvSpec, EnvStep
 from plasticbench.contracts.treatment import Part, Report
 from plasticbench.learning.clipping import MemberClipping
+from plasticbench.learning.descent import descend_together
 from plasticbench.learning.layers import LayerSpec
 from plasticbench.learning.networks import mlp, nature_cnn
 from plasticbench.learning.optimizers import adam
-from plasticbench.learning.trained import TrainedNetwork, descend_together
+from plasticbench.learning.trained import TrainedNetwork
 from plasticbench.plugins import PluginField
 from plasticbench.seeding import Streams
 from plasticbench.settings import Fraction, NonNegativeFloat, PositiveFloat

@@ -64,7 +64,8 @@ class LayerState:
     and bias, without the member dimension. ``is_table``: an embedding ``[m, rows, width]``, whose rows are looked up
     and never mixed, so that it is no matrix. ``also`` are names of other layers that use the same weight.
     ``initial_bound`` is how large a weight can be drawn, where the initialiser is known, as ``weight_bound`` in
-    ``learning/layers.py`` says; normalisations have none.
+    ``learning/layers.py`` says; normalisations have none. ``is_statistic``: running statistics of a normalisation,
+    which are measured and not trained.
     """
 
     name: str
@@ -79,6 +80,7 @@ class LayerState:
     initial_bound: float | None = None
     is_table: bool = False
     also: tuple[str, ...] = ()
+    is_statistic: bool = False
 
     @property
     def parameters(self) -> dict[str, ParameterState]:

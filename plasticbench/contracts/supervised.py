@@ -5,7 +5,7 @@ Shape legend: ``M`` members of a population, ``B`` rows of a batch, ``n`` traini
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple, Protocol
 
@@ -117,6 +117,43 @@ class Source(Protocol):
 
     def sample(self, uniforms: np.ndarray) -> Batch:
         """Rows chosen by uniforms ``[M, B]``."""
+        ...
+
+
+Pieces = Iterator[tuple[Batch, "Tensor"]]
+"""Rows in pieces, with weights ``[M, B]`` that sum to 1 for each member."""
+
+
+class Entered(Source, Protocol):
+    """A phase as the members of a population meet it."""
+
+    def batch(self, update: int) -> Batch:
+        """What update number ``update`` of the phase, from 0, reads."""
+        ...
+
+    def known(self) -> Pieces | None:
+        """Training rows that tell how much is known by heart, where that can be told."""
+        ...
+
+    def tests(self) -> Mapping[str, Pieces]:
+        """By name: ``test`` is that of the phase."""
+        ...
+
+
+class Material(Protocol):
+    """What a population meets, phase by phase."""
+
+    @property
+    def differs(self) -> bool:
+        """Whether phases have tests of their own, so that what was learned before can be forgotten."""
+        ...
+
+    def enter(self, phase: int) -> Entered:
+        """A phase, 0 being the first."""
+        ...
+
+    def score(self, found: Mapping[str, np.ndarray]) -> np.ndarray:
+        """The score ``[M]``, in [0, 1], from accuracies and losses ``[M]`` by name of record."""
         ...
 
 

@@ -33,12 +33,13 @@ class EnvSpec:
     """What an agent must know about a task.
 
     ``obs_shape`` is one environment's observation as delivered, channels first. With ``frame_stack`` above 1 its first
-    dimension is exactly that many frames, oldest first, so that a replay may store each frame once.
+    dimension is exactly that many frames, oldest first, so that a replay may store each frame once. Of texts it is a
+    sequence of tokens, and the actions are the vocabulary.
     ``obs_scale`` is what observations are multiplied with before a network sees them (1/255 for pixels).
     """
 
     obs_shape: tuple[int, ...]
-    obs_dtype: Literal["uint8", "float32"]
+    obs_dtype: Literal["uint8", "float32", "int64"]
     actions: DiscreteActions | BoxActions
     frame_stack: int = 1
     obs_scale: float = 1.0

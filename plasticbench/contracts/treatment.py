@@ -36,10 +36,14 @@ TemperatureRule = Literal["keep", "reset"]
 
 @dataclass(slots=True)
 class Report:
-    """What an event did: full names of the parameters it rewrote, and measurements ``[m]`` by name."""
+    """What an event did: full names of the parameters it rewrote, and measurements ``[m]`` by name.
+
+    ``is_new``: whether the network is as a new one, so that what else it keeps starts anew as well.
+    """
 
     touched: set[str] = field(default_factory=set)
     measurements: dict[str, Tensor] = field(default_factory=dict)
+    is_new: bool = False
 
 
 class Look(Protocol):

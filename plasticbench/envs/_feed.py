@@ -5,17 +5,19 @@ The data lie on the device once; what a member reads is gathered from them.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Mapping, Sequence
 from functools import cache
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from plasticbench.contracts.supervised import Batch, DataSet, Rows
+from plasticbench.contracts.supervised import Batch, DataSet, Phase, Pieces, Rows, StreamConfig
 from plasticbench.seeding import derive_generator
 
 _BLOCK_UPDATES = 64  # whose rows are looked up at once
+_EVALUATION_ROWS = 500  # that are told at once
+_KNOWN_ROWS = 1_000  # of a phase, which tell how well it is known by heart
 
 
 class Images:
@@ -60,7 +62,7 @@ class Feed:
         """Rows chosen by uniforms ``[M, B]``."""
         return self.at((uniforms * self.sizes[:, None]).astype(np.int64))
 
-    def pieces(self, rows: int, limit: int | None = None) -> Iterator[tuple[Batch, Tensor]]:
+    def pieces(self, rows: int, limit: int | None = None) -> Pieces:
         """All rows of all members, or the first ``limit``, in pieces, with weights ``[M, B]`` that sum to 1."""
         sizes = self.sizes if limit is None else np.minimum(self.sizes, limit)
         for first in range(0, int(sizes.max()), rows):
@@ -105,3 +107,56 @@ class Passes:
 
     def _drawn(self, seed: int, size: int, number: int) -> np.ndarray:
         return derive_generator(seed, "pass", self._phase, number).permutation(size)
+
+
+class ImagePhase:
+    """One phase of a stream; see ``contracts.supervised.Entered``."""
+
+    def __init__(self, met: Sequence[Phase], test: Images, passes: Passes, feed: Feed) -> None:
+        self._met, self._test, self.passes, self.feed = met, test, passes, feed
+
+    def sample(self, uniforms: np.ndarray) -> Batch:
+        """Training rows chosen by uniforms ``[M, B]``."""
+        return self.feed.sample(uniforms)
+
+    def batch(self, update: int) -> Batch:
+        """The rows of the passes that an update reads."""
+        return self.feed.at(self.passes.places(update))
+
+    def known(self) -> Pieces:
+        """The first training rows."""
+        return self.feed.pieces(_EVALUATION_ROWS, _KNOWN_ROWS)
+
+    def tests(self) -> Mapping[str, Pieces]:
+        """The phase's own test rows, if any, and wider ones."""
+        named = {"test": [one.test for one in self._met]}
+        named |= {name: [one.wider[name] for one in self._met] for name in self._met[0].wider}
+        found: dict[str, Pieces] = {}
+        for name, rows in named.items():
+            if known := [own for own in rows if own is not None]:
+                feed = Feed(self._test, known, [one.permutation for one in self._met])
+                found[name] = feed.pieces(_EVALUATION_ROWS)
+        return found
+
+
+class ImageMaterial:
+    """A data set and its stream, for the members of these seeds."""
+
+    def __init__(
+        self, data: DataSet, stream: StreamConfig, seeds: Sequence[int], batch_rows: int, device: torch.device
+    ) -> None:
+        self._data, self._stream, self._seeds, self._batch_rows = data, stream, seeds, batch_rows
+        self._train, self._test = (Images(images, data, device) for images in (data.images, data.test_images))
+        self.differs = stream.differs
+
+    def enter(self, phase: int) -> ImagePhase:
+        """The rows, labels and pixels of a phase."""
+        by_seed = {seed: self._stream.phase(self._data, seed, phase) for seed in dict.fromkeys(self._seeds)}
+        met = [by_seed[seed] for seed in self._seeds]
+        feed = Feed(self._train, [one.train for one in met], [one.permutation for one in met])
+        passes = Passes(self._seeds, feed.sizes, phase, self._batch_rows)
+        return ImagePhase(met, self._test, passes, feed)
+
+    def score(self, found: Mapping[str, np.ndarray]) -> np.ndarray:
+        """Accuracies are scores."""
+        return found[f"eval/{self._stream.measure}_accuracy"]

@@ -13,11 +13,11 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from plasticbench.contracts.supervised import DataSet, Phase, PhaseClock, Rows, StreamConfig, SupervisedLearner
-from plasticbench.envs._feed import Feed, Images, Passes
+from plasticbench.contracts.learner import Population
+from plasticbench.contracts.supervised import Entered, Material, PhaseClock, Pieces, SupervisedLearner
+from plasticbench.contracts.task import EnvSpec
+from plasticbench.seeding import Streams
 
-_EVALUATION_ROWS = 500  # that are told at once
-_TRAINING_ROWS = 1_000  # of a phase, which tell how well it is known by heart
 MAX_REMEMBERED = 10
 """Earlier phases of which it is asked, at each evaluation, what has been forgotten."""
 
@@ -30,27 +30,19 @@ class SupervisedCourse:
     resets_see_new_phase = True
 
     def __init__(
-        self,
-        data: DataSet,
-        stream: StreamConfig,
-        learner: Any,
-        seeds: Sequence[int],
-        change_steps: tuple[int, ...],
-        budget_steps: int,
-        batch_rows: int,
-        device: torch.device,
+        self, material: Material, learner: Any, num_members: int, change_steps: tuple[int, ...], budget_steps: int
     ) -> None:
-        self._data, self._stream, self._learner, self._seeds = data, stream, learner, seeds
-        self.change_steps, self._batch_rows = change_steps, batch_rows
-        self._begins = (0, *change_steps, budget_steps)
+        self._material, self._learner = material, learner
+        self.change_steps, self._begins = change_steps, (0, *change_steps, budget_steps)
         self.failed: dict[int, str] = {}
         self.lowest = {"eval/score": 0.0}
-        self._images, self._test_images = (Images(i, data, device) for i in (data.images, data.test_images))
         self._phase = -1
-        zeros = torch.zeros(len(seeds), dtype=torch.float64, device=device)
+        self.entered: Entered | None = None
+        device = learner.trained[0].online.flat.device
+        zeros = torch.zeros(num_members, dtype=torch.float64, device=device)
         self._told = {name: zeros.clone() for name in ("phase", "before")}  # sums of accuracies before updates
-        self._scores = np.zeros((len(seeds), 2))  # sum and number of the scores so far
-        self._at_ends = np.full((len(seeds), len(change_steps) + 1), np.nan)  # test accuracy where each phase ended
+        self._scores = np.zeros((num_members, 2))  # sum and number of the scores so far
+        self._at_ends = np.full((num_members, len(change_steps) + 1), np.nan)  # test accuracy where each phase ended
 
     @property
     def learner(self) -> SupervisedLearner:
@@ -68,30 +60,24 @@ class SupervisedCourse:
 
     def set_phase(self, phase: int, step: int) -> None:
         """The rows, labels and pixels of the phase; a new one begins at its first update."""
-        if phase != self._phase:
-            self._enter(phase)
+        self._enter(phase)
         if step == self._begins[phase]:
             self._told["before"] += self._told["phase"]
             self._told["phase"].zero_()
             if step > 0:
                 self.learner.begin_phase()
 
-    def _enter(self, phase: int) -> None:
+    def _enter(self, phase: int) -> Entered:
         """Makes the rows of a phase those that are read."""
-        self._phase = phase
-        by_seed = {seed: self._stream.phase(self._data, seed, phase) for seed in dict.fromkeys(self._seeds)}
-        self._met = [by_seed[seed] for seed in self._seeds]
-        self._train = self._feed([one.train for one in self._met], self._met, self._images)
-        self._passes = Passes(self._seeds, self._train.sizes, phase, self._batch_rows)
-        self.learner.meet(self._train)
-
-    def _feed(self, rows: Sequence[Rows], phases: Sequence[Phase], images: Images) -> Feed:
-        return Feed(images, rows, [phase.permutation for phase in phases])
+        if self.entered is None or phase != self._phase:
+            self._phase, self.entered = phase, self._material.enter(phase)
+            self.learner.meet(self.entered)
+        return self.entered
 
     def advance(self, step: int) -> Iterator[Mapping[str, Tensor]]:
         """One update of every member."""
         first, end = self._begins[self._phase], self._begins[self._phase + 1]
-        batch = self._train.at(self._passes.places(step - first))
+        batch = self._enter(self._phase).batch(step - first)
         metrics = self.learner.update(batch, step + 1, PhaseClock(step - first, end - first))
         self._told["phase"] += metrics["online/accuracy"]
         yield metrics
@@ -103,22 +89,17 @@ class SupervisedCourse:
 
         Online accuracy is the mean over the updates of the phase so far, so at a phase's end that of the phase.
         """
-        if phase != self._phase:
-            self._enter(phase)
+        entered = self._enter(phase)
         found = self._online(step, phase)
-        found["eval/train_accuracy"], _ = self._judged(self._train, _TRAINING_ROWS)
-        tests = {"test": [one.test for one in self._met]}
-        tests |= {name: [one.wider[name] for one in self._met] for name in self._met[0].wider}
-        for name, rows in tests.items():
-            known = [own for own in rows if own is not None]
-            if known:
-                feed = self._feed(known, self._met, self._test_images)
-                found[f"eval/{name}_accuracy"], found[f"eval/{name}_loss"] = self._judged(feed)
+        if (known := entered.known()) is not None:
+            found["eval/train_accuracy"], _ = self._judged(known)
+        for name, pieces in entered.tests().items():
+            found[f"eval/{name}_accuracy"], found[f"eval/{name}_loss"] = self._judged(pieces)
         if step == self._begins[phase + 1] and "eval/test_accuracy" in found:
             self._at_ends[:, phase] = found["eval/test_accuracy"]
-        if self._stream.differs and phase > 0 and (lost := self._forgotten(phase)) is not None:
+        if self._material.differs and phase > 0 and (lost := self._forgotten(phase)) is not None:
             found["eval/forgetting"] = lost
-        score = found[f"eval/{self._stream.measure}_accuracy"]
+        score = self._material.score(found)
         self._scores += np.stack([score, np.ones_like(score)], axis=1)
         return {"eval/score": score, **found, "eval/area": self._scores[:, 0] / self._scores[:, 1]}
 
@@ -127,10 +108,10 @@ class SupervisedCourse:
         updates = step - self._begins[phase]
         return {"eval/online_accuracy": now / updates, "eval/stream_accuracy": (before + now) / step}
 
-    def _judged(self, feed: Feed, limit: int | None = None) -> tuple[np.ndarray, np.ndarray]:
+    def _judged(self, pieces: Pieces) -> tuple[np.ndarray, np.ndarray]:
         """Mean accuracy and loss ``[M]``."""
         sums: list[Tensor] = []
-        for batch, weights in feed.pieces(_EVALUATION_ROWS, limit):
+        for batch, weights in pieces:
             is_right, loss = self.learner.judge(batch)
             sums.append(torch.stack([(is_right * weights).sum(1), (loss * weights).sum(1)]))
         accuracy, loss = torch.stack(sums).double().sum(0).cpu().numpy()
@@ -139,17 +120,15 @@ class SupervisedCourse:
     def _forgotten(self, phase: int) -> np.ndarray | None:
         """How much less of earlier phases' tests is told right than where they ended: the mean over the latest.
 
-        Phases at whose end there was no evaluation are left out; ``None`` where there is no other.
-
-        Chaudhry et al. 2018 (arXiv 1801.10112) compare with the best accuracy so far in place of that at the end.
+        Phases at whose end there was no evaluation are left out; ``None`` where there is no other. Chaudhry et al. 2018
+        (arXiv 1801.10112) compare with the best accuracy so far in place of that at the end.
         """
         lost: list[np.ndarray] = []
         for earlier in range(max(0, phase - MAX_REMEMBERED), phase):
-            met = [self._stream.phase(self._data, seed, earlier) for seed in self._seeds]
-            tests = [one.test for one in met if one.test is not None]
-            lost.append(self._at_ends[:, earlier] - self._judged(self._feed(tests, met, self._test_images))[0])
-        known = [loss for loss in lost if np.isfinite(loss).all()]
-        return np.mean(known, axis=0) if known else None
+            if np.isfinite(self._at_ends[:, earlier]).all():
+                test = self._material.enter(earlier).tests()["test"]
+                lost.append(self._at_ends[:, earlier] - self._judged(test)[0])
+        return np.mean(lost, axis=0) if lost else None
 
     def training_metrics(self) -> dict[str, tuple[Sequence[int], Sequence[float]]]:
         """Updates say it all."""
@@ -161,19 +140,16 @@ class SupervisedCourse:
 
     # -- saving and going on -------------------------------------------------------------------------------------
 
-    def _saved(self) -> dict[str, np.ndarray]:
-        told = {f"course/told_{name}": total.cpu().numpy() for name, total in self._told.items()}
-        return told | {"course/scores": self._scores, "course/at_ends": self._at_ends}
-
     def state_dict(self) -> dict[str, np.ndarray]:
         """What was measured so far."""
-        return self._saved()
+        told = {f"course/told_{name}": total.cpu().numpy() for name, total in self._told.items()}
+        return told | {"course/scores": self._scores, "course/at_ends": self._at_ends}
 
     def load_state_dict(
         self, state: Mapping[str, np.ndarray], parents: Sequence[int], *, phase: int, restarts: bool
     ) -> None:
         """Goes on as saved, in ``phase``."""
-        own = {name: state[name][list(parents)] for name in self._saved()}
+        own = {name: state[name][list(parents)] for name in self.state_dict()}
         for name, total in self._told.items():
             total.copy_(torch.from_numpy(own[f"course/told_{name}"]))
         self._scores, self._at_ends = own["course/scores"], own["course/at_ends"]
@@ -181,3 +157,18 @@ class SupervisedCourse:
 
     def close(self) -> None:
         """There is nothing outside this process."""
+
+
+def supervised_course(
+    material: Material, population: Population, spec: EnvSpec, change_steps: tuple[int, ...]
+) -> SupervisedCourse:
+    """The phases of a population, and its learner in them."""
+    learner = population.agent.build(
+        spec=spec,
+        num_envs=1,
+        streams=[Streams(seed) for seed in population.seeds],
+        budget_steps=population.budget_steps,
+        device=population.device,
+        parts=population.parts,
+    )
+    return SupervisedCourse(material, learner, len(population.seeds), change_steps, population.budget_steps)

@@ -71,6 +71,8 @@ ACTIVATIONS = {
     "leaky_relu": Activation(functional.leaky_relu, 1, lambda x: x < 0),
     "sloped_relu": Activation(_identity, 1, lambda x: x <= 0),  # the layer that holds the slopes applies them
     "tanh": Activation(torch.tanh, 1, _still),
+    "gelu": Activation(functional.gelu, 1, _never),
+    "silu": Activation(functional.silu, 1, _never),
     "crelu": Activation(_crelu, 2, lambda x: x <= 0),
     "fourier": Activation(_fourier, 2, _never),
     "maxmin": Activation(_maxmin, 1, _never, mixes_units=True),

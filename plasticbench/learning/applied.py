@@ -14,9 +14,13 @@ from plasticbench.contracts.treatment import Part, Report, State, hooks_of
 from plasticbench.learning.event import apply_event
 from plasticbench.learning.look import MemberLook, Sample
 from plasticbench.learning.members import members_of, regular_slices, shared_settings, stacked
+from plasticbench.learning.module_network import ModuleNetwork
 from plasticbench.learning.network import PopulationNetwork
 from plasticbench.learning.views import LazyDraw
 from plasticbench.seeding import Streams
+
+Network = PopulationNetwork | ModuleNetwork
+"""Layers that run batched, or modules one by one."""
 
 
 class Treated(Protocol):
@@ -24,8 +28,8 @@ class Treated(Protocol):
 
     name: str
     streams: Sequence[Streams]
-    online: PopulationNetwork
-    target: PopulationNetwork | None
+    online: Network
+    target: Network | None
 
     def fresh(self, members: slice) -> LazyDraw:
         """New initial values of some members, drawn when they are read."""
@@ -56,6 +60,10 @@ class Treated(Protocol):
 
     def clear_steps(self, members: slice, names: set[str]) -> None:
         """Updates of these parameters of these members are counted anew."""
+        ...
+
+    def renew_buffers(self, members: slice, report: Report) -> None:
+        """Buffers that belong to what an event has rewritten start anew."""
         ...
 
     def last_sample(self) -> Sample:
@@ -110,7 +118,7 @@ class Application:
         self._section = trained.section_of(parts[0])
         self._treatment = self._built(range(len(parts)))[1]
         self._hooks = hooks_of(self._treatment)
-        self.acts_at_passes = "pass" in self._hooks
+        self.acts_at_passes, self.acts_at_pass_back = "pass" in self._hooks, "backward" in self._hooks
         self.acts_at_updates = self._hooks not in ((), ("event",))
         self.state: State | None = None
         self.last_step = parts[0].begin_step
@@ -181,7 +189,9 @@ class Application:
         members = slice(own.start, own.stop, own.step)
         state = {name: tensor[positions] for name, tensor in self._begun().items()}
         subject = _PopulationSubject(self._trained, members, self._section)
-        return apply_event(treatment, config, subject, state, self._look(step, members, sample))
+        report = apply_event(treatment, config, subject, state, self._look(step, members, sample))
+        self._trained.renew_buffers(members, report)
+        return report
 
 
 class AppliedParts:

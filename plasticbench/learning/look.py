@@ -9,8 +9,9 @@ from torch import Tensor
 
 from plasticbench.learning.chance import Chance
 from plasticbench.learning.members import members_of
+from plasticbench.learning.module_network import ModuleNetwork
+from plasticbench.learning.module_population import shown_activations
 from plasticbench.learning.network import PopulationNetwork
-from plasticbench.learning.views import activations_of
 from plasticbench.seeding import Streams
 
 
@@ -46,7 +47,7 @@ class MemberLook:
         members: slice,
         step: int,
         sample: Sample | None,
-        network: PopulationNetwork,
+        network: PopulationNetwork | ModuleNetwork,
     ) -> None:
         self._stream, self._members, self._network = stream, members, network
         self.step = step
@@ -79,4 +80,4 @@ class MemberLook:
         """Outputs ``[m, N, outputs]`` and activations by layer with these weights ``[m, ...]`` on these inputs."""
         hidden: list[Tensor] = []
         outputs = self._network.forward(inputs, hidden, parameters)
-        return outputs, activations_of(self._network, hidden)
+        return outputs, shown_activations(self._network, hidden)

@@ -71,6 +71,7 @@ def module_state(
             bias=None if part.bias is None else values.state(part.bias),
             is_table=part.kind == "table",
             also=part.also,
+            is_statistic=part.name == f"{part.path}.running".lstrip("."),
         )
         for part in parts
     ]

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Mapping, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 
 import numpy as np
@@ -113,6 +114,26 @@ class PopulationNetwork:
             parameter = nn.Parameter(slot.view(self.flat))
             parameter.grad = gradient
             self.parameters[slot.name] = parameter
+
+    @property
+    def leaves(self) -> list[nn.Parameter]:
+        """What gradients are computed of."""
+        return list(self.parameters.values())
+
+    def matrices(self, layers: str) -> set[str]:
+        """Names of the weights of linear and convolutional layers, ``hidden`` ones or ``all``."""
+        chosen = (spec for spec in self.specs if not spec.is_norm)
+        return {f"{spec.name}.weight" for spec in chosen if layers == "all" or spec not in self.outputs}
+
+    def gradient(self, loss: Tensor) -> Tensor:
+        """The flat gradient of ``loss`` ``[M]``; the one that the optimizer sees stays as it is."""
+        # Some structures leave a parameter unused, whose gradient is zero.
+        leaves = list(self.parameters.values())
+        return self.flatten(torch.autograd.grad(loss.sum(), leaves, allow_unused=True, materialize_grads=True))
+
+    def undisturbed(self) -> AbstractContextManager[None]:
+        """Batched layers do the same in training and evaluation."""
+        return nullcontext()
 
     def views(self, flat: Tensor) -> dict[str, Tensor]:
         """A flat buffer as named tensors ``[M, ...]`` that share its memory."""

@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING, Protocol, TypeVar, runtime_checkable
 
 from torch import Tensor
 
-from plasticbench.learning.network import ParameterSlot, PopulationNetwork
+from plasticbench.learning.layers import LayerSpec
+from plasticbench.learning.network import ParameterSlot
 from plasticbench.seeding import Streams
 
 if TYPE_CHECKING:
@@ -25,6 +26,19 @@ class FlatParameters(Protocol):
     flat_grad: Tensor
     slots: list[ParameterSlot]
     num_members: int
+
+
+class NetworkParameters(FlatParameters, Protocol):
+    """Those of a network, some of which are matrices."""
+
+    @property
+    def specs(self) -> tuple[LayerSpec, ...]:
+        """Its layers."""
+        ...
+
+    def matrices(self, layers: str) -> set[str]:
+        """Names of the weights of layers, ``hidden`` ones or ``all``; normalisations never."""
+        ...
 
 
 class PopulationOptimizer(Protocol):
@@ -86,7 +100,7 @@ class KeepsMemberState(Protocol):
 class OptimizerConfig(Protocol):
     """``Config`` of an optimizer; settings left at ``None`` are the agent's own."""
 
-    def build(self, network: PopulationNetwork, base: BaseSettings) -> PopulationOptimizer:
+    def build(self, network: NetworkParameters, base: BaseSettings) -> PopulationOptimizer:
         """The optimizer of a network's parameters; settings marked ``PerMember`` may be tensors ``[M]``.
 
         Raises ``ValueError`` if the network has nothing that it is for.

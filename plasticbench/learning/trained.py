@@ -2,20 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any, Literal, NamedTuple
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from plasticbench.contracts.network import NetworkState, NetworkView
-from plasticbench.contracts.treatment import Part
-from plasticbench.learning.applied import Application, AppliedParts
+from plasticbench.contracts.treatment import Part, Report
+from plasticbench.learning.applied import Application, AppliedParts, Network
+from plasticbench.learning.blueprint import Blueprint
 from plasticbench.learning.clipping import MemberClipping
+from plasticbench.learning.descent import descend_through, descend_together
 from plasticbench.learning.layers import LayerSpec
 from plasticbench.learning.look import Sample
 from plasticbench.learning.members import members_of, stacked
+from plasticbench.learning.module_network import ModuleNetwork
+from plasticbench.learning.module_population import module_state, module_view, shown_activations
 from plasticbench.learning.network import PopulationNetwork
 from plasticbench.learning.optimizer import (
     BaseSettings,
@@ -25,7 +29,7 @@ from plasticbench.learning.optimizer import (
     PopulationOptimizer,
 )
 from plasticbench.learning.optimizers import adam
-from plasticbench.learning.views import LazyDraw, activations_of, network_state, network_view
+from plasticbench.learning.views import LazyDraw, network_state, network_view
 from plasticbench.seeding import Streams
 
 Parts = Sequence[Sequence[Part]]
@@ -45,13 +49,11 @@ class TrainedNetwork:
     ``sections``: layers of one network that treatments may be placed on as if they were a network of their own.
     """
 
-    def __init__(
-        self, name: str, online: PopulationNetwork, optimizer: PopulationOptimizer, target: PopulationNetwork | None
-    ) -> None:
+    def __init__(self, name: str, online: Network, optimizer: PopulationOptimizer, target: Network | None) -> None:
         self.name, self.online, self.optimizer, self.target = name, online, optimizer, target
         self.original = torch.zeros_like(online.flat)
-        self._parameters = list(online.parameters.values())
-        self._descended: list[nn.Parameter] | None = None  # naming them costs a thirtieth of a small update
+        self.original_buffers: dict[str, Tensor] = {}
+        self.descended: list[Any] | None = None  # naming them costs a thirtieth of a small update
         self.streams: Sequence[Streams] = ()
         self.parts = AppliedParts(self, ())
         self._clip: MemberClipping | None = None
@@ -83,18 +85,17 @@ class TrainedNetwork:
         ``max_gradient_norm``. With ``loss_reaches_others`` that loss depends on other networks' weights as well, which
         get no gradient.
         """
-        concerned = [
-            [part for part in member if part.concerns(name)] for member in parts
-        ]  # of sections nothing is built
+        concerned = [[part for part in own if part.concerns(name)] for own in parts]  # of sections nothing is built
         for part in concerned[0] if parts else ():
             if part.family == "structures":
                 specs = part.config.layers(specs)
-        online = PopulationNetwork(specs, len(streams), device)
-        twin = PopulationNetwork(specs, len(streams), device) if target == "copy" else None
+        kind: Any = ModuleNetwork if isinstance(specs, Blueprint) else PopulationNetwork
+        online: Network = kind(specs, len(streams), device)
+        twin: Network | None = kind(specs, len(streams), device) if target == "copy" else None
         optimizers = [part.config for member in concerned for part in member if part.family == "optimizers"]
         chosen: OptimizerConfig = stacked(optimizers, device) if optimizers else optimizer or adam.Config()
         trained = cls(name, online, chosen.build(online, base), twin)
-        trained._descended = trained._parameters if loss_reaches_others else None
+        trained.descended = online.leaves if loss_reaches_others else None
         trained.streams, trained.sections = streams, sections or {}
         if isinstance(trained.optimizer, DrawsNoise):
             trained.optimizer.draw_from(streams, f"optimizer/{name}")
@@ -102,6 +103,9 @@ class TrainedNetwork:
             trained._clip = MemberClipping(online.slots, max_gradient_norm)
         online.load(trained._draw(range(len(streams))))
         trained.original.copy_(online.flat)
+        if isinstance(online, ModuleNetwork):
+            trained.original_buffers = {name: value.clone() for name, value in online.buffers.items()}
+            online.draw_from([_seeds(own, f"forward/{name}") for own in streams])
         trained.sync_target()
         trained.parts = AppliedParts(trained, parts)
         return trained
@@ -125,6 +129,8 @@ class TrainedNetwork:
         """Every member's target <- tau online + (1 - tau) target, where there is one."""
         if self.target is not None:
             self.target.flat.lerp_(self.online.flat, tau)
+            if isinstance(self.target, ModuleNetwork) and isinstance(self.online, ModuleNetwork):
+                self.target.copy_buffers(self.online)
 
     def forward_target(self, x: Tensor) -> Tensor:
         """Outputs of the target network, which must exist."""
@@ -155,14 +161,18 @@ class TrainedNetwork:
         """
         descend_together((self,), loss, step, self._clip, share)
 
-    def _begun(self, step: int) -> list[Application]:
+    def descend_through(self, losses: Iterable[Tensor], step: int, share: float = 1.0) -> None:
+        """The same down the sum of several losses ``[M]``, each of which is let go before the next is made."""
+        descend_through(self, losses, step, self._clip, share)
+
+    def begun(self, step: int) -> list[Application]:
         """Who acts in the update under way."""
         acting = self.parts.due(step) if self._acting is None else self._acting
         assert self._acting is not None or not any(part.acts_at_passes for part in acting), "begin comes before forward"
         self._acting = None
         return acting
 
-    def _follow_gradient(self, acting: Sequence[Application], step: int, share: float) -> None:
+    def follow_gradient(self, acting: Sequence[Application], step: int, share: float) -> None:
         """What follows once ``online.flat_grad`` holds each member's gradient."""
         for part in acting:
             part.on_gradient(step)
@@ -174,29 +184,15 @@ class TrainedNetwork:
             part.on_update(step)
         self._last = None
 
-    def _pulls(self, acting: Sequence[Application], step: int) -> dict[str, Tensor]:
-        """Gradients of treatments' penalties on what hidden layers pass on, ``[M, N, ...]`` by layer."""
-        pulls: dict[str, Tensor] = {}
-        for part in acting:
-            for name, pull in part.on_backward(step).items():
-                if name not in pulls:
-                    pulls[name] = pull.new_zeros(self.online.num_members, *pull.shape[1:])
-                pulls[name][part.members] += pull
-        return pulls
-
-    def _pulled(self, pulls: Mapping[str, Tensor]) -> list[Tensor]:
-        """What the layers of penalties passed on, from where these pass back."""
-        if not pulls:
-            return []
+    def passed_on(self, names: Iterable[str]) -> list[Tensor]:
+        """What layers passed on in the pass that is trained on, with its graph."""
         assert self._last is not None
-        passed_on = activations_of(self.online, self._last.hidden or ())
-        return [passed_on[name] for name in pulls]
+        found = shown_activations(self.online, self._last.hidden or [])
+        return [found[name] for name in names]
 
     def gradient(self, loss: Tensor) -> Tensor:
         """The flat gradient of ``loss`` ``[M]``; the one that the optimizer sees stays as it is."""
-        # Some structures leave a parameter unused, whose gradient is zero.
-        gradients = torch.autograd.grad(loss.sum(), self._parameters, allow_unused=True, materialize_grads=True)
-        return self.online.flatten(gradients)
+        return self.online.gradient(loss)
 
     def last_sample(self) -> Sample:
         """The rows of the update under way, as treatments look at them."""
@@ -204,7 +200,7 @@ class TrainedNetwork:
         inputs, hidden = self._last
         return Sample(
             inputs,
-            lambda: activations_of(self.online, [passed_on.detach() for passed_on in hidden or ()]),
+            lambda: shown_activations(self.online, [passed_on.detach() for passed_on in hidden or ()]),
             lambda: self.online.views(self.online.flat_grad),
         )
 
@@ -226,6 +222,8 @@ class TrainedNetwork:
 
         Of a ``section`` its layers alone, which know their readers in the whole network.
         """
+        if isinstance(self.online, ModuleNetwork):
+            return self._module_state(members, fresh or self.fresh(members), of == "target", fresh is not None)
         whole = self._whole_state(members, of, fresh or self.fresh(members))
         if section is None:
             return whole
@@ -235,8 +233,9 @@ class TrainedNetwork:
         return replace(whole, layers=layers, norms=norms)
 
     def _whole_state(self, members: slice, of: Literal["online", "target"], fresh: LazyDraw) -> NetworkState:
+        assert isinstance(self.online, PopulationNetwork)
         if of == "target":
-            assert self.target is not None
+            assert isinstance(self.target, PopulationNetwork)
             return network_state(self.target, members, fresh=fresh, buffers={"original": self.original}, moments={})
         return network_state(
             self.online,
@@ -246,6 +245,32 @@ class TrainedNetwork:
             moments=self.optimizer.moments,
             second_moments=self.optimizer.second_moments,
         )
+
+    def _module_state(self, members: slice, fresh: LazyDraw, of_target: bool, is_event: bool) -> NetworkState:
+        """Running statistics are rewritten by events alone."""
+        network = self.target if of_target else self.online
+        assert isinstance(network, ModuleNetwork)
+        own = {} if of_target else {"gradient": network.flat_grad}
+        return module_state(
+            network,
+            members,
+            fresh=fresh.__getitem__,
+            renew=fresh.renew,
+            buffers={"original": self.original, **own},
+            original_buffers=self.original_buffers,
+            moments={} if of_target else self.optimizer.moments,
+            second_moments=self.optimizer.second_moments,
+            with_statistics=is_event,
+        )
+
+    def renew_buffers(self, members: slice, report: Report) -> None:
+        """What counts beside rewritten statistics starts anew, and in a network that is as new all other buffers do."""
+        buffers = self.online.buffers if isinstance(self.online, ModuleNetwork) else {}
+        for name, value in buffers.items():
+            layer, _, kind = name.rpartition(".")
+            is_count = kind == "num_batches_tracked" and f"{layer}.running.weight".lstrip(".") in report.touched
+            if is_count or (report.is_new and kind not in ("running_mean", "running_var")):
+                value[members] = self.original_buffers[name][members]
 
     def clear_moments(self, members: slice, names: set[str] | None, section: str | None = None) -> None:
         """The optimizer's state of these parameters of these members becomes that of a new optimizer.
@@ -289,6 +314,9 @@ class TrainedNetwork:
         """Weights, moments and treatments' states of these members become zeros; ``hold`` brings the first two back."""
         networks = [network.flat for network in (self.online, self.target) if network is not None]
         named = [self.online.views(flat) for flat in (*networks, *self.optimizer.moments.values())]
+        for network in (self.online, self.target):
+            if isinstance(network, ModuleNetwork):
+                named.append({name: value for name, value in network.buffers.items() if value.is_floating_point()})
         if isinstance(self.optimizer, KeepsMemberState):
             named.append(dict(self.optimizer.member_state))
         self._held = [value[member] for views in named for value in views.values() for member in members]
@@ -305,6 +333,10 @@ class TrainedNetwork:
         views = self.online.views
         saved = {"online": views(self.online.flat), "original": views(self.original)}
         saved |= {name: views(moment) for name, moment in self.optimizer.moments.items()}
+        if isinstance(self.online, ModuleNetwork):
+            saved |= {"buffers": self.online.buffers, "original_buffers": self.original_buffers}
+        if isinstance(self.target, ModuleNetwork):
+            saved["target_buffers"] = self.target.buffers
         if isinstance(self.optimizer, KeepsMemberState):
             saved["optimizer"] = dict(self.optimizer.member_state)
         return saved if self.target is None else saved | {"target": views(self.target.flat)}
@@ -347,36 +379,20 @@ class TrainedNetwork:
         }
         if previous is not None:
             captured["previous"] = views(previous)
-        return network_view(name, self.online, obs, captured)
+        return _view(name, self.online, obs, captured)
 
     def target_view(self, name: str, obs: Tensor) -> NetworkView:
         """The target network, which must exist; it has no gradients."""
         assert self.target is not None
-        return network_view(name, self.target, obs, {"initial": self.online.views(self.original)})
+        return _view(name, self.target, obs, {"initial": self.online.views(self.original)})
 
 
-def descend_together(
-    networks: Sequence[TrainedNetwork], loss: Tensor, step: int, clip: MemberClipping | None, share: float = 1.0
-) -> None:
-    """One step of several networks down one loss ``[M]`` that all of them made, each with its own optimizer.
+def _view(name: str, network: Network, obs: Tensor, captured: Mapping[str, Mapping[str, Tensor]]) -> NetworkView:
+    show: Any = module_view if isinstance(network, ModuleNetwork) else network_view
+    view: NetworkView = show(name, network, obs, captured)
+    return view
 
-    ``clip`` holds each member's gradient of the loss over all of them; what treatments' penalties add is not clipped,
-    and passes back by itself then. ``share``: how much of its step each optimizer makes.
-    """
-    for network in networks:
-        network.online.flat_grad.zero_()
-    acting = [network._begun(step) for network in networks]
-    pulls = [network._pulls(own, step) for network, own in zip(networks, acting, strict=True)]
-    layers = [layer for network, own in zip(networks, pulls, strict=True) for layer in network._pulled(own)]
-    gradients = [pull for own in pulls for pull in own.values()]
-    named = [parameter for network in networks for parameter in network._descended or ()]
-    inputs = named or None
-    if clip is None:
-        torch.autograd.backward([loss.sum(), *layers], [None, *gradients], inputs=inputs)
-    else:
-        torch.autograd.backward(loss.sum(), inputs=inputs, retain_graph=bool(layers))
-        clip(*(network.online.flat_grad for network in networks))
-        if layers:
-            torch.autograd.backward(layers, gradients, inputs=inputs)
-    for network, own in zip(networks, acting, strict=True):
-        network._follow_gradient(own, step, share)
+
+def _seeds(streams: Streams, stream: str) -> Callable[[], int]:
+    """Seeds for torch from a member's stream, which is looked up anew each time."""
+    return lambda: int(streams[stream].integers(2**63))

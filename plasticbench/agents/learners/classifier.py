@@ -7,7 +7,7 @@ rate and a cosine fall, as the protocols of FIRE's vision and language benchmark
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Annotated, Any, ClassVar, Literal
 
@@ -22,8 +22,8 @@ from plasticbench.contracts.supervised import Batch, NoReplay, PhaseClock, Sourc
 from plasticbench.contracts.task import DiscreteActions, EnvSpec
 from plasticbench.contracts.treatment import Part
 from plasticbench.learning.layers import LayerSpec
-from plasticbench.learning.networks import mlp
-from plasticbench.learning.optimizers import adam
+from plasticbench.learning.networks import gpt, mlp
+from plasticbench.learning.optimizers import adam, adamw
 from plasticbench.learning.trained import TrainedNetwork
 from plasticbench.plugins import PluginField
 from plasticbench.seeding import Streams
@@ -35,6 +35,8 @@ NETWORK = "classifier"
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Config(AgentSettings):
     """``optimizer``: that of methods whose parts name none. ``weight_decay`` is decoupled, of all weights.
+
+    ``accumulate``: in how many pieces a batch goes through the network, where it is too large for one.
 
     The learning rate of a phase rises linearly over its first ``warm_up_fraction``, at most ``warm_up_max_updates``,
     and falls along a cosine to ``final_rate_fraction`` of itself at its end. ``optimizer_at_phases``: whether each
@@ -51,6 +53,7 @@ class Config(AgentSettings):
     adam_eps: PositiveFloat = 1e-8
     weight_decay: NonNegativeFloat = 0.0
     batch_rows: PositiveInt = 32
+    accumulate: PositiveInt = 1
     max_gradient_norm: PositiveFloat | None = None
     warm_up_fraction: HalfOpenFraction = 0.0
     warm_up_max_updates: PositiveInt | None = None
@@ -65,6 +68,8 @@ class Config(AgentSettings):
                 f"optimizer.learning_rate: the learner's own learning_rate ({self.learning_rate}) holds for it, got "
                 f"{self.optimizer.learning_rate}. Remove it, and set learning_rate"
             )
+        if self.accumulate > self.batch_rows:
+            raise ValueError(f"accumulate: must be at most batch_rows ({self.batch_rows}), got {self.accumulate}")
 
     def inert(self) -> dict[str, str]:
         """Settings without effect under the current values, and why."""
@@ -126,6 +131,19 @@ PRESETS = {
         learning_rate=1e-3,
         max_gradient_norm=0.5,
         warm_up_fraction=0.1,
+        optimizer_at_phases="reset",
+    ),
+    # isaac7778/FIRE language/, from nanoGPT; there decay is of matrices alone, and floats are of 16 bits.
+    "fire_paper_language": Config(
+        network=gpt.Config(num_blocks=12, num_heads=12, width=768),
+        optimizer=adamw.Config(beta2=0.95, weight_decay=0.1),
+        batch_rows=480,
+        accumulate=40,
+        learning_rate=6e-4,
+        max_gradient_norm=1.0,
+        warm_up_fraction=0.1,
+        warm_up_max_updates=2_000,
+        final_rate_fraction=0.1,
         optimizer_at_phases="reset",
     ),
 }
@@ -192,13 +210,23 @@ class Classifier(PopulationLearner[Batch]):
 
     def update(self, batch: Batch, step: int, at: PhaseClock) -> dict[str, Tensor]:
         """One gradient step of every member on a batch of its own, at clock ``step``."""
+        told: list[tuple[Tensor, Tensor]] = []
         self.classifier.begin(step)
-        logits = self.classifier.forward(batch.inputs)
-        loss = cross_entropy(logits, batch.labels).mean(1)
-        self.classifier.descend(loss, step, self.config.rate_factor(at))
+        self.classifier.descend_through(self._losses_of_pieces(batch, told), step, self.config.rate_factor(at))
         self.updates_made += 1
         self._hold()
-        return {"loss/cross_entropy": loss.detach(), "online/accuracy": accuracy(logits.detach(), batch.labels).mean(1)}
+        loss, right = (torch.stack(parts).sum(0) for parts in zip(*told, strict=True))
+        return {"loss/cross_entropy": loss, "online/accuracy": right}
+
+    def _losses_of_pieces(self, batch: Batch, told: list[tuple[Tensor, Tensor]]) -> Iterator[Tensor]:
+        """The share of each piece of the batch in its loss ``[M]``; ``told`` gets these and that of right answers."""
+        pieces = self.config.accumulate
+        for inputs, labels in zip(batch.inputs.chunk(pieces, 1), batch.labels.chunk(pieces, 1), strict=True):
+            share = inputs.shape[1] / batch.inputs.shape[1]
+            logits = self.classifier.forward(inputs)
+            loss = cross_entropy(logits, labels).mean(1) * share
+            told.append((loss.detach(), accuracy(logits.detach(), labels).mean(1) * share))
+            yield loss
 
     @torch.no_grad()
     def judge(self, batch: Batch) -> tuple[Tensor, Tensor]:

@@ -20,8 +20,7 @@ from torch import Tensor
 from torch.linalg import vector_norm
 
 from plasticbench.learning.members import column
-from plasticbench.learning.network import PopulationNetwork
-from plasticbench.learning.optimizer import BaseSettings, completed
+from plasticbench.learning.optimizer import BaseSettings, NetworkParameters, completed
 from plasticbench.learning.optimizers import adam
 from plasticbench.learning.optimizers._matrices import Layers, matrix_slots
 from plasticbench.learning.treatments._isometry import isometry_gradient
@@ -54,7 +53,7 @@ class Config(Settings):
         """Settings without effect under the current values, and why."""
         return dict.fromkeys(("isometry_learning_rate", "scale", "layers"), _NO_PULL) if self.strength == 0 else {}
 
-    def build(self, network: PopulationNetwork, base: BaseSettings) -> AdamO:
+    def build(self, network: NetworkParameters, base: BaseSettings) -> AdamO:
         """The optimizer of all parameters."""
         return AdamO(network, self, completed(adam.Config.within(self), base))
 
@@ -77,7 +76,7 @@ class AdamO(adam.PopulationAdam):
     smaller side of W, which costs two norms and is 0 for an isometry. ``c scale`` is cut to 1/2, a Newton-Schulz step.
     """
 
-    def __init__(self, network: PopulationNetwork, config: Config, settings: adam.Config) -> None:
+    def __init__(self, network: NetworkParameters, config: Config, settings: adam.Config) -> None:
         super().__init__(network, settings)
         rate = settings.learning_rate if config.isometry_learning_rate is None else config.isometry_learning_rate
         assert rate is not None

@@ -19,8 +19,7 @@ from typing import Literal
 import torch
 from torch import Tensor
 
-from plasticbench.learning.network import PopulationNetwork
-from plasticbench.learning.optimizer import BaseSettings, completed
+from plasticbench.learning.optimizer import BaseSettings, NetworkParameters, completed
 from plasticbench.learning.optimizers import adam
 from plasticbench.learning.optimizers._matrices import Layers, matrix_slots
 from plasticbench.settings import HalfOpenFraction, NonNegativeFloat, PositiveFloat, PositiveInt, Settings
@@ -58,7 +57,7 @@ class Config(Settings):
         """Settings without effect under the current values, and why."""
         return {"nesterov": "there is no momentum"} if self.momentum == 0 else {}
 
-    def build(self, network: PopulationNetwork, base: BaseSettings) -> Muon:
+    def build(self, network: NetworkParameters, base: BaseSettings) -> Muon:
         """The optimizer of all parameters."""
         own = adam.Config.within(self, learning_rate=self.adam_learning_rate)
         return Muon(network, self, completed(own, base))
@@ -78,7 +77,7 @@ class Muon(adam.PopulationAdam):
     Matrices of equal sides, transposed or not, of all members and layers are iterated together.
     """
 
-    def __init__(self, network: PopulationNetwork, config: Config, settings: adam.Config) -> None:
+    def __init__(self, network: NetworkParameters, config: Config, settings: adam.Config) -> None:
         self._matrices = matrix_slots(network, config.layers)
         names = {slot.name for slot in self._matrices}
         super().__init__(network, settings, only={slot.name for slot in network.slots} - names)

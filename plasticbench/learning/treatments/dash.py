@@ -40,7 +40,15 @@ class Config(Settings):
         return Dash(self)
 
 
-PRESETS = {"clean": Config(), "long_memory": Config(alpha=0.01), "strong": Config(alpha=0.3, least_kept=0.05)}
+PRESETS = {
+    "clean": Config(),
+    "long_memory": Config(alpha=0.01),
+    "strong": Config(alpha=0.3, least_kept=0.05),
+    # FIRE's vision code, warm start; there the mean is taken over a pass through the new data, from one event on.
+    "fire_vision_cifar10": Config(alpha=0.3, least_kept=0.05, optimizer="reset"),
+    "fire_vision_cifar100": Config(alpha=0.1, least_kept=0.05, optimizer="reset"),
+    "fire_vision_tiny_imagenet": Config(alpha=0.3, least_kept=0.1, optimizer="reset"),
+}
 
 
 class Dash:

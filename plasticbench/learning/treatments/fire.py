@@ -3,14 +3,16 @@
 Source: Frobenius-Isometry Reinitialization, Han et al., ICLR 2026, arXiv 2602.08040. ``fire_paper_dqn`` is what the
 authors' DQN code does: convolutions projected with 10 Newton-Schulz steps, linear layers rewound to their first
 initialisation, Adam's state kept. ``fire_paper_sac`` is their SAC code: all linear layers projected, heads included,
-optimizers and temperature new. The defaults instead project all hidden layers exactly and rewind nothing.
+optimizers and temperature new. The defaults instead project all hidden layers exactly and rewind nothing. Their vision
+code projects every linear layer and convolution, in transformers queries and keys alone (``fire_paper_vit``); their
+language code takes 5 steps and projects token embeddings that are the output layer as well (``fire_paper_language``).
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Literal
 
 from plasticbench.contracts.network import NetworkState
 from plasticbench.contracts.treatment import Look, OptimizerRule, Report, State, TargetRule, TemperatureRule
@@ -23,7 +25,7 @@ from plasticbench.learning.treatments._settings import (
     Scale,
     Solver,
 )
-from plasticbench.settings import PositiveInt, Settings
+from plasticbench.settings import UNHASHED_DEFAULT, PositiveInt, Settings
 
 if TYPE_CHECKING:
     from plasticbench.learning.layers import LayerSpec
@@ -33,7 +35,8 @@ if TYPE_CHECKING:
 class Config(Settings):
     """Weights of ``layers`` (encoder, head, hidden, all, or a glob pattern on layer names) are projected.
 
-    Biases, normalisations and embeddings are never touched. A convolution is projected at each kernel position by
+    Biases and normalisations are never touched, nor embeddings, but with ``tables: tied`` those that another layer uses
+    as its weight. A convolution is projected at each kernel position by
     itself, and its scale is divided by their number. ``scale``: muon is sqrt(out / in), norm_preserving gives each
     layer the Frobenius norm that it had, none leaves singular values of 1. ``iterations`` are steps of Newton-Schulz.
     ``rest``: the other layers.
@@ -48,6 +51,7 @@ class Config(Settings):
     optimizer: OptimizerRule = "reset_touched"
     target: TargetRule = "sync"
     temperature: TemperatureRule = "keep"
+    tables: Literal["keep", "tied"] = field(default="keep", metadata=UNHASHED_DEFAULT)
 
     def inert(self) -> dict[str, str]:
         """Settings without effect under the current values, and why."""
@@ -60,7 +64,9 @@ class Config(Settings):
 
     def inert_on(self, specs: Sequence[LayerSpec]) -> dict[str, str]:
         """Settings without effect on such a network, and why."""
-        return inert_rest(specs, self.layers)
+        inert = inert_rest(specs, self.layers)
+        has_tied = any(getattr(part, "also", ()) for part in getattr(specs, "parts", ()))
+        return inert if has_tied else inert | {"tables": "the network has no embedding that another layer uses"}
 
     def build(self) -> Fire:
         """The treatment."""
@@ -78,6 +84,9 @@ PRESETS = {
         target="sync_touched",
     ),
     "fire_paper_sac": Config(solver="newton_schulz", layers="all", optimizer="reset", temperature="reset"),
+    "fire_paper_vision": Config(solver="newton_schulz", layers="all", optimizer="reset"),
+    "fire_paper_vit": Config(solver="newton_schulz", layers="*.to_[qk]", optimizer="reset"),
+    "fire_paper_language": Config(solver="newton_schulz", iterations=5, layers="all", optimizer="reset", tables="tied"),
 }
 
 
@@ -99,6 +108,8 @@ class Fire:
 
         config = self.config
         selected, rest = split(net, config.layers, matrices_alone=True)
+        if config.tables == "tied":
+            selected += [layer for layer in net.layers if layer.is_table and layer.also]
         # Row by row, so that sums over them do not depend on how the population lies in memory.
         before = {layer.name: layer.weight.value.clone(memory_format=torch.contiguous_format) for layer in net.layers}
         touched = reinitialize(rest, config.init_source) if config.rest == "reset" else set()

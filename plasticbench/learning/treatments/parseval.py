@@ -41,6 +41,7 @@ PRESETS = {
     "clean": Config(),
     "chung": Config(reference_width=64),
     "fire_vision": Config(scale=1.0, layers="all"),
+    "fire_vision_cifar100": Config(strength=1e-5, scale=1.0, layers="all"),
 }
 
 

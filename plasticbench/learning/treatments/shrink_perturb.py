@@ -6,7 +6,9 @@ with fresh draws in the encoder, everything else fresh. FIRE's DQN code (Han et 
 so with all parameters, normalisations included, copies them to the target and starts optimizers and temperature anew.
 ``sr_spr`` and ``bbf`` (Schwarzer et al., ICML 2023, arXiv 2305.19452) are the factors of the two Atari agents in the
 code of the latter, with the rule applied to the target's own weights; there, online and target draw apart, encoders
-keep Adam's moments while all counts begin anew, and BBF anneals its horizon and discount after each reset.
+keep Adam's moments while all counts begin anew, and BBF anneals its horizon and discount after each reset. FIRE's
+vision and language code (``fire_paper_vision``, ``fire_paper_language``) blends all parameters, and no running
+statistics.
 """
 
 from __future__ import annotations
@@ -29,7 +31,7 @@ from plasticbench.settings import Fraction, Settings
 if TYPE_CHECKING:
     from plasticbench.learning.layers import LayerSpec
 
-Norms = Literal["keep", "blend"]
+Norms = Literal["keep", "blend", "blend_trained"]
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -37,7 +39,8 @@ class Config(Settings):
     """``keep`` and ``noise``: factors in [0, 1] of the old and of the initial value; they need not add up to 1.
 
     ``layers``: encoder, head, hidden, all, or a glob pattern on layer names; ``rest``: what the other layers do.
-    ``norms``: what normalisations do, whatever layer they belong to; blend is the same as the selected layers.
+    ``norms``: what normalisations do, whatever layer they belong to; blend is the same as the selected layers,
+    blend_trained leaves running statistics out.
     """
 
     keep: Fraction = 0.8
@@ -79,6 +82,12 @@ PRESETS = {
         optimizer="reset",
         temperature="reset",
     ),
+    "fire_paper_vision": Config(
+        keep=0.2, noise=0.8, layers="all", norms="blend_trained", init_source="original", optimizer="reset"
+    ),
+    "fire_paper_language": Config(
+        keep=0.5, noise=0.5, layers="all", norms="blend_trained", init_source="original", optimizer="reset"
+    ),
     "sr_spr": Config(target="same_operation"),
     "bbf": Config(keep=0.5, noise=0.5, target="same_operation"),
 }
@@ -94,8 +103,8 @@ class ShrinkPerturb:
         """Writes ``keep * value + noise * initial`` into weights and biases ``[m, ...]`` of the selected layers."""
         config = self.config
         selected, rest = split(net, config.layers)
-        if config.norms == "blend":
-            selected += net.norms
+        if config.norms != "keep":
+            selected += [norm for norm in net.norms if config.norms == "blend" or not norm.is_statistic]
         initial = initial_values(selected, config.init_source) if config.noise else {}
         touched = reinitialize(rest, config.init_source) if config.rest == "reset" else set()
         for layer in selected:

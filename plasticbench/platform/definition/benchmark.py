@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Annotated, Any, Literal
 
@@ -224,10 +224,16 @@ class Benchmark:
     pictures: Pictures | None = None
 
     @property
+    def network_modules(self) -> tuple[str, ...]:
+        """Modules that its networks name, which need not be installed."""
+        agents: list[Any] = [method.agent_config for method in self.methods]
+        networks = [getattr(agent, field.name) for agent in agents for field in dataclasses.fields(agent)]
+        return _named_by(networks)
+
+    @property
     def modules(self) -> tuple[str, ...]:
-        """Modules that its environments name, which need not be installed."""
-        named = (getattr(environment.config, "modules", ()) for environment in self.environments)
-        return tuple(dict.fromkeys(name for names in named for name in names))
+        """Modules that its environments and networks name."""
+        return (*_named_by(environment.config for environment in self.environments), *self.network_modules)
 
     @property
     def clock(self) -> Clock:
@@ -284,6 +290,10 @@ class Benchmark:
             "filled_in": True,
         }
         return self.clock.written(data)
+
+
+def _named_by(configs: Iterable[Any]) -> tuple[str, ...]:
+    return tuple(dict.fromkeys(name for config in configs for name in getattr(config, "modules", ())))
 
 
 def _resolved_method(method: Method, agent: Mapping[str, Any]) -> Any:

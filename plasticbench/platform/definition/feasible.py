@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import dataclasses
+from typing import Any
+
 from plasticbench import plugins
 from plasticbench.contracts.task import DrawnConfig
 from plasticbench.platform.definition.benchmark import Benchmark, Environment
@@ -81,6 +84,16 @@ def _check_clocks(benchmark: Benchmark, environment: Environment, key: str, prob
 def _check_agent(benchmark: Benchmark, environment: Environment, method: Method, key: str, problems: Problems) -> bool:
     """Whether the agent can act in the task at all."""
     fits = True
+    config: Any = method.agent_config
+    shown = "tokens" if environment.config.spec.obs_dtype == "int64" else "numbers"
+    for field in dataclasses.fields(config):
+        network = getattr(config, field.name)
+        reads = getattr(network, "inputs", "numbers")
+        if callable(getattr(network, "layers", None)) and reads != shown:
+            problems.add(
+                f"{key}.{field.name}", f"reads {reads}, and {environment.name!r} shows {shown}. Choose another"
+            )
+            return False
     check = getattr(plugins.load(benchmark.clock.group, method.agent.kind), "check", None)
     if check is not None:
         try:

@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from plasticbench.contracts.treatment import Family, Hook, hooks_of
+from plasticbench.learning.blueprint import Blueprint
 from plasticbench.learning.treatments._selection import require_selection
 from plasticbench.platform.definition.benchmark import Benchmark, Environment
 from plasticbench.platform.definition.method import Method, Part
@@ -35,6 +36,11 @@ def check_structures(environment: Environment, method: Method, problems: Problem
     for network, layers in {**built, **sections(method, environment)}.items():
         for part, key in _keyed(method):
             if part.family == "structures" and _concerns(part, network):
+                if isinstance(layers, Blueprint):
+                    problems.add(
+                        f"{key}.kind", f"{part.kind!r} rewrites layers, and this network is a module that comes built"
+                    )
+                    continue
                 with problems.caught(key):
                     layers = part.chosen.config.layers(layers)
         for part, key in _keyed(method):

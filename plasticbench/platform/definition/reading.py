@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import logging
 from collections.abc import Callable, Collection, Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -189,8 +190,13 @@ class _Reader:
         label = typed(str | None, label, f"{key}.name", self.problems)
         if family is None or not self._is_of_family(family, changes, key):
             return None
-        scenario = None
-        if self.problems.clock is not UPDATES:
+        scenario, before = None, len(self.problems)
+        if self.problems.clock is UPDATES:
+            with self.problems.caught(key):
+                assert family.config.spec  # reads the data
+            if len(self.problems) > before:
+                return None
+        else:
             scenario = read_chosen("scenarios", changes or {"kind": "stationary"}, f"{key}.scenario", self.problems)
             if scenario is None:
                 return None
@@ -316,6 +322,9 @@ def _read(data: Any, source: str) -> tuple[Benchmark | None, Problems]:
         raise BenchmarkError("\n".join(said.format(source, key, clock.task, ours) for key, ours in strangers.items()))
     benchmark = _Reader(clock.internal(mapping(data, "", problems)), problems).benchmark()
     if benchmark is not None:
+        for name in benchmark.network_modules:
+            with suppress(Exception):  # the network says it, where it stands
+                _own_modules.import_module(name)
         check_feasible(benchmark, problems)
     return benchmark, problems
 

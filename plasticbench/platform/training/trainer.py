@@ -12,6 +12,7 @@ from torch import Tensor
 from plasticbench.analysis.not_finite import SPOILT
 from plasticbench.contracts.learner import Course, Learner, Population
 from plasticbench.contracts.treatment import Part as AgentPart
+from plasticbench.envs import _own_modules
 from plasticbench.envs._course import RLCourse
 from plasticbench.platform.definition.benchmark import Benchmark
 from plasticbench.platform.definition.method import Method, Part
@@ -27,6 +28,8 @@ def build_course(benchmark: Benchmark, segment: Segment, methods: Sequence[Metho
 
     Nothing acts on a member whose method is ``None``.
     """
+    for name in benchmark.network_modules:
+        _own_modules.import_module(name)
     environment, built = benchmark.environment(segment.task), benchmark.method(segment.agent_method)
     stride_steps = built.stride_steps(environment.config.num_envs)
     population = Population(
