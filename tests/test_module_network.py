@@ -104,6 +104,7 @@ def loss_of(logits, labels):
 def train(network, config, shape, steps, first=1):
     for step in range(first, first + steps):
         batches = [batch(config, shape, streams.seed, step) for streams in network.streams]
+        network.begin(step)
         logits = network.forward(torch.stack([x for x, _ in batches]))
         losses = torch.stack([loss_of(own, y) for own, (_, y) in zip(logits, batches, strict=True)])
         network.descend(losses, step)
@@ -244,7 +245,7 @@ def test_recycled_units_of_a_module_are_heard_by_nobody() -> None:
     assert torch.count_nonzero(own["0.weight"]) > 0
 
 
-@pytest.mark.parametrize("kind", [k for k in plugins.names("treatments") if acts(k, "event", "gradient", "update")])
+@pytest.mark.parametrize("kind", [k for k in plugins.names("treatments") if acts(k, "event", "pass", "backward", "gradient", "update")])
 def test_every_treatment_acts_on_a_module_or_says_why_not(kind: str) -> None:
     config, shape = NETWORKS["cnn_small"]
     try:
