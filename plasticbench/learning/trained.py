@@ -82,9 +82,8 @@ class TrainedNetwork:
         ``max_gradient_norm``. With ``loss_reaches_others`` that loss depends on other networks' weights as well, which
         get no gradient.
         """
-        concerned = [
-            [part for part in member if part.concerns(name)] for member in parts
-        ]  # of sections nothing is built
+        # Nothing is built of a section.
+        concerned = [[part for part in member if part.concerns(name)] for member in parts]
         for part in concerned[0] if parts else ():
             if part.family == "structures":
                 specs = part.config.layers(specs)
@@ -302,15 +301,19 @@ class TrainedNetwork:
         self.optimizer.rebuild()
         self.parts.load(state, plain, parents)
 
-    def view(self, name: str, obs: Tensor, gradients: Tensor, previous: Tensor | None) -> NetworkView:
+    def view(
+        self, name: str, obs: Tensor, gradients: Tensor, previous: Tensor | None, followed: Tensor | None = None
+    ) -> NetworkView:
         """What probes see, under ``name``, of the online network on its inputs ``[M, N, ...]``.
 
-        ``gradients`` is flat and not clipped, as the step is that they would lead to; ``previous``, flat, holds the
-        weights before the reset that is being measured.
+        ``gradients`` is flat and not clipped, as those are that the optimizer would have ``followed``, unless these are
+        given; ``previous``, flat, holds the weights before the reset that is being measured.
         """
-        views, followed = self.online.views, gradients
-        if self._clip is not None:
-            self._clip(followed := gradients.clone())
+        views = self.online.views
+        if followed is None:
+            followed = gradients
+            if self._clip is not None:
+                self._clip(followed := gradients.clone())
         captured = {
             "initial": views(self.original),
             "gradient": views(gradients),
