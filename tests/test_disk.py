@@ -33,6 +33,14 @@ def sac() -> dict[str, Any]:
     )
 
 
+def ppo() -> dict[str, Any]:
+    """PPO, whose past actions weigh more than its rollouts and networks in the end."""
+    network = {"kind": "mlp", "hidden": [8]}
+    agent = {"kind": "ppo", "network": network, "critic_network": network, "rollout_steps": 100, "epochs": 1}
+    data = small(agent=agent, budget_steps=8000, checkpoint={"every_s": 0.5})
+    return data | {"evaluation": {"every_steps": 1000, "episodes": 2, "num_envs": 2}}
+
+
 def quickstart() -> dict[str, Any]:
     """A tenth of its steps and of its updates per step, with as many measurements."""
     data = yaml.safe_load((CONFIGS / "quickstart.yaml").read_text())
@@ -57,7 +65,12 @@ def size(path: Path) -> int:
 
 @pytest.mark.parametrize(
     "data",
-    [small, pytest.param(sac, marks=pytest.mark.slow), pytest.param(quickstart, marks=pytest.mark.slow)],
+    [
+        small,
+        pytest.param(ppo, marks=pytest.mark.slow),
+        pytest.param(sac, marks=pytest.mark.slow),
+        pytest.param(quickstart, marks=pytest.mark.slow),
+    ],
 )
 def test_a_plan_says_within_a_factor_of_two_what_a_run_leaves(tmp_path, data):
     run = tmp_path / "run"

@@ -245,7 +245,9 @@ def test_recycled_units_of_a_module_are_heard_by_nobody() -> None:
     assert torch.count_nonzero(own["0.weight"]) > 0
 
 
-@pytest.mark.parametrize("kind", [k for k in plugins.names("treatments") if acts(k, "event", "pass", "backward", "gradient", "update")])
+@pytest.mark.parametrize(
+    "kind", [k for k in plugins.names("treatments") if acts(k, "event", "pass", "backward", "gradient", "update")]
+)
 def test_every_treatment_acts_on_a_module_or_says_why_not(kind: str) -> None:
     config, shape = NETWORKS["cnn_small"]
     try:

@@ -392,6 +392,28 @@ def test_first_weights_are_orthogonal_with_the_usual_gains_and_deviations_begin_
     assert not actor.parameters["log_std.bias"].any()
 
 
+def test_probes_see_the_gradient_as_it_is_and_the_step_that_its_joint_norm_leaves():
+    agent = built([0, 1], replace(CONFIG, max_gradient_norm=1e-3))
+    train(agent, Drift(2), ROLLOUT)
+    batch = agent.probe_batch(derive_generator(0, "probe").random((2, 16)))
+    views = {view.name: view for view in agent.views(batch)}
+    flat = {n.name: n.gradient(loss) for n, loss in zip(agent.trained, agent.losses(batch), strict=True)}
+    for network in agent.trained:
+        shown = {layer.name: layer for layer in views[network.name].layers}
+        own = network.online.views(flat[network.name])
+        torch.testing.assert_close(shown["fc1"].weight_gradient, own["fc1.weight"])
+    squares = sum(
+        values.flatten(1).square().sum(1) for n in agent.trained for values in n.online.views(flat[n.name]).values()
+    )
+    factor = 1e-3 / (squares.sqrt() + 1e-6)
+    assert (factor < 1).all()
+    for network in agent.trained:
+        scaled = [g * factor.view(-1, *(1,) * (g.ndim - 1)) for g in network.online.views(flat[network.name]).values()]
+        held = network.online.views(network.optimizer.preview(network.online.flatten(scaled)))
+        shown = {layer.name: layer for layer in views[network.name].layers}
+        torch.testing.assert_close(shown["fc1"].weight_update, held["fc1.weight"], rtol=1e-4, atol=1e-9)
+
+
 @pytest.mark.slow
 def test_ppo_learns_to_stay_near_the_origin():
     agent, env = built([0, 1, 2, 3], replace(CONFIG, learning_rate=0.01)), Drift(4)

@@ -92,3 +92,10 @@ def test_the_zoo_has_two_dozen_treatments_of_three_seeds() -> None:
     number = re.search(r"under (\d+) ways", zoo.description)
     assert number is not None
     assert int(number[1]) == len(zoo.methods) - 1, "all but the control"
+
+
+@pytest.mark.parametrize("kind", ["fire", "shrink_perturb"])
+def test_layers_that_no_network_of_the_agent_has_are_named_beside_those_that_it_has(kind: str) -> None:
+    text = problem({"x": {"kind": kind, "layers": "conv*"}})
+    known = "fc1 (encoder), fc2 (encoder), fc3 (head)"
+    assert f"bench.yaml: methods.x.layers: must select at least one layer of {known}, got 'conv*'" in text

@@ -93,12 +93,14 @@ class PopulationLearner(ABC, Generic[BatchT]):
     def views(self, batch: BatchT, previous: Mapping[str, Tensor] | None = None) -> tuple[NetworkView, ...]:
         """All networks and their targets as probes see them; ``previous`` maps networks to flat earlier weights."""
         inputs, gradients = self.inputs(batch), self._gradients(batch)
+        followed = self.followed(gradients)
         online = tuple(
             trained.view(
                 self.view_name(trained.name),
                 inputs[trained.name],
                 gradients[trained.name],
                 (previous or {}).get(trained.name),
+                followed.get(trained.name),
             )
             for trained in self.trained
         )
@@ -108,6 +110,10 @@ class PopulationLearner(ABC, Generic[BatchT]):
             if trained.target is not None
         )
         return (*online, *targets)
+
+    def followed(self, gradients: Mapping[str, Tensor]) -> Mapping[str, Tensor]:
+        """Flat gradients as optimizers would follow them, by network, where these do not see to it themselves."""
+        return {}
 
     def _target_name(self, network: str) -> str:
         return f"{network}_target"

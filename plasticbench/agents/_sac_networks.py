@@ -14,7 +14,8 @@ def box_actions(spec: EnvSpec) -> BoxActions:
     """The bounds of a task's actions. Raises ``ValueError`` unless they are vectors with finite bounds."""
     if not isinstance(spec.actions, BoxActions):
         raise ValueError(
-            f"sac needs continuous actions, but this task's actions are a choice among {spec.actions.count}. Choose dqn"
+            f"sac needs continuous actions, but this task's actions are a choice among {spec.actions.count}. "
+            "Choose dqn or ppo"
         )
     if not all(
         -math.inf < low < high < math.inf for low, high in zip(spec.actions.low, spec.actions.high, strict=True)

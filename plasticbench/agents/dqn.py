@@ -210,7 +210,9 @@ PRESETS = {
 
 def _layers(config: Config, spec: EnvSpec) -> Any:
     if isinstance(spec.actions, BoxActions):
-        raise ValueError("dqn needs discrete actions, but this task's actions are continuous vectors. Choose sac")
+        raise ValueError(
+            "dqn needs discrete actions, but this task's actions are continuous vectors. Choose sac or ppo"
+        )
     return config.network.layers(spec.obs_shape, spec.actions.count)
 
 

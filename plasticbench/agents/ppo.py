@@ -360,6 +360,13 @@ class PPO(PopulationAgent[Rows]):
         losses, _ = self._losses(batch)
         return losses if len(self._networks) == len(losses) else [torch.stack(losses).sum(0)]
 
+    def followed(self, gradients: Mapping[str, Tensor]) -> Mapping[str, Tensor]:
+        """Flat gradients of the losses, by network, as optimizers would follow them: held together."""
+        held = {name: gradient.clone() for name, gradient in gradients.items()}
+        if self._clip is not None:
+            self._clip(*held.values())
+        return held
+
     def treat(self, members: Sequence[int], index: int, step: int, batch: Rows | None) -> dict[str, Report]:
         """The event of part ``index`` of the members' methods; who acts otherwise from then on forgets what it did."""
         reports = super().treat(members, index, step, batch)

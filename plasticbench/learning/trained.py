@@ -363,15 +363,19 @@ class TrainedNetwork:
         self.optimizer.rebuild()
         self.parts.load(state, plain, parents)
 
-    def view(self, name: str, obs: Tensor, gradients: Tensor, previous: Tensor | None) -> NetworkView:
+    def view(
+        self, name: str, obs: Tensor, gradients: Tensor, previous: Tensor | None, followed: Tensor | None = None
+    ) -> NetworkView:
         """What probes see, under ``name``, of the online network on its inputs ``[M, N, ...]``.
 
-        ``gradients`` is flat and not clipped, as the step is that they would lead to; ``previous``, flat, holds the
-        weights before the reset that is being measured.
+        ``gradients`` is flat and not clipped, as those are that the optimizer would have ``followed``, unless these are
+        given; ``previous``, flat, holds the weights before the reset that is being measured.
         """
-        views, followed = self.online.views, gradients
-        if self._clip is not None:
-            self._clip(followed := gradients.clone())
+        views = self.online.views
+        if followed is None:
+            followed = gradients
+            if self._clip is not None:
+                self._clip(followed := gradients.clone())
         captured = {
             "initial": views(self.original),
             "gradient": views(gradients),

@@ -11,7 +11,7 @@ from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from plasticbench.contracts.task import DrawnConfig
+from plasticbench.contracts.task import BoxActions, DrawnConfig
 from plasticbench.platform.definition.benchmark import Benchmark
 from plasticbench.platform.planning.lineage import fitted
 from plasticbench.platform.planning.plan import Plan, Segment, Trial
@@ -73,14 +73,17 @@ def _records_bytes(lines: Lines, trial: Trial) -> int:
 
 
 def _checkpoint_bytes(benchmark: Benchmark, segment: Segment) -> int:
-    """Two commits of the members' networks, and the rows of replay that the segment wrote itself."""
+    """Two commits of the members' networks and past actions, and the rows of replay that the segment wrote itself."""
     agent = fitted(benchmark.method(segment.agent_method).agent_config, benchmark.budget_steps)
     num_members = len(segment.members)
-    network_bytes = num_members * agent.network_bytes(benchmark.environment(segment.task).config.spec)
+    spec = benchmark.environment(segment.task).config.spec
+    network_bytes = num_members * agent.network_bytes(spec)
     length_steps = segment.to_step - segment.from_step
     filled = min(1.0, length_steps / getattr(agent, "capacity_transitions", length_steps))
     replay_bytes = filled * (segment.disk_bytes - network_bytes)
-    return round(replay_bytes) + _KEPT_COMMITS * (network_bytes + num_members * _COMMIT_BYTES)
+    action_bytes = 4 * len(spec.actions.low) if isinstance(spec.actions, BoxActions) else 1
+    plain_bytes = num_members * (_COMMIT_BYTES + length_steps * action_bytes)
+    return round(replay_bytes) + _KEPT_COMMITS * (network_bytes + plain_bytes)
 
 
 def _weights_bytes(benchmark: Benchmark, trial: Trial) -> int:
