@@ -11,12 +11,12 @@ import numpy as np
 import pandas as pd
 from markupsafe import Markup
 
+from plasticbench.analysis.annotations import Marks
 from plasticbench.analysis.colours import MethodStyle
 from plasticbench.analysis.curve_plots import (
     FEW_FAINT_LINES,
     MAX_FAINT_LINES,
     MAX_TOGETHER,
-    Marks,
     Picture,
     curve_figure,
     small_figures,
