@@ -2,7 +2,8 @@
 
 Draws scores of methods that have equal means, in each cell with other numbers of methods, seeds and tasks, other shapes
 and spreads, and runs the platform's test over them. Prints the share of boards with any claim (5 % at most; the level
-is of the family, and the leader is chosen from the data), and below it the differences that the test finds with 80 %.
+is of the family, and the leader is chosen from the data), below it how often methods that play at random are said to
+have learned something, and the differences that the test finds with 80 %.
 The whole table takes about half an hour on one core.
 
 Sharp modes are printed and held to nothing: with five seeds a method falls into one of two modes in 6 % of boards,
@@ -16,7 +17,7 @@ from collections.abc import Callable, Mapping
 
 import numpy as np
 
-from plasticbench.analysis.claims import compare, correlation_bound, detectable_spreads
+from plasticbench.analysis.claims import above_zero, compare, correlation_bound, detectable_spreads
 
 _CHUNK_SCORES = 3_000_000
 LEVEL = 0.05
@@ -88,6 +89,22 @@ def print_table(methods: list[int], seeds: list[int], tasks: list[int], boards: 
             print(f"| {m} | {s} | {t} | {name} | {' | '.join(cells)} |", flush=True)
 
 
+def print_random_play(methods: list[int], seeds: list[int], tasks: list[int], boards: int) -> None:
+    """Boards of methods that all play at random: how often any is said to have learned something."""
+    rng = np.random.Generator(np.random.PCG64(1))
+    shapes = [shape for shape in SHAPES if "modes" not in shape]
+    print(f"\nMethods at random play, any said to be above it:\n\n| methods | seeds | tasks | {' | '.join(shapes)} |")
+    print("| --- " * (3 + len(shapes)) + "|")
+    for m, s, t in ((m, s, t) for m in methods for s in seeds for t in tasks):
+        counts, shares = np.full((m, t), s), []
+        for shape in shapes:
+            scores = SHAPES[shape](rng, (boards, m, t, s))
+            found = above_zero(scores.mean(axis=(-1, -2)), scores.var(axis=-1, ddof=1), counts)
+            shares.append(found.any(axis=-1).mean())
+        cells = [f"{100 * share:.1f}%{'' if share <= LEVEL else ' **'}" for share in shares]
+        print(f"| {m} | {s} | {t} | {' | '.join(cells)} |", flush=True)
+
+
 def print_power(methods: list[int], seeds: list[int], tasks: list[int]) -> None:
     titles = " | ".join(f"{s} seeds, {t} task{'s' * (t > 1)}" for s in seeds for t in tasks)
     print(f"\nDifferences found with 80 %, in standard deviations of one run:\n\n| methods | {titles} |")
@@ -107,6 +124,7 @@ def main() -> None:
     else:
         methods, seeds, tasks, boards = [2, 4, 12, 24], [5, 10, 20], [1, 6], 4_000
     print_table(methods, seeds, tasks, arguments.boards or boards)
+    print_random_play(methods, seeds, tasks, min(arguments.boards or boards, 4_000))
     print_power(methods, seeds, tasks)
 
 

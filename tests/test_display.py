@@ -4,8 +4,12 @@ import io
 
 import pytest
 from rich.console import Console
+from run_directory import write_run
 
-from plasticbench.platform.display import Display, LiveDisplay, PlainDisplay, make_display
+from plasticbench.analysis.leaderboard import leaderboard
+from plasticbench.platform import heartbeat
+from plasticbench.platform.display import Display, LiveDisplay, PlainDisplay, closing_lines, make_display, standings
+from plasticbench.platform.heartbeat import Pace
 from plasticbench.platform.training.segment import Progress
 
 
@@ -81,6 +85,49 @@ def test_a_population_that_ended_gives_its_line_to_the_next():
     names = [task.description.strip() for task in display._bars.tasks]
     display.stop()
     assert [name[-4:] for name in names] == ["ions", "--s1", "--s2"]
+
+
+def test_the_line_for_all_counts_what_ended_and_tells_the_time_that_passed():
+    console = Console(file=io.StringIO(), width=120, force_terminal=True, color_system=None)
+    display = LiveDisplay(console)
+    display.start()
+    first, second, third = _running(3)
+    display.update([first, second], 300)
+    display.update([second, third], 200)
+    (line, *_) = console.render_lines(display._bars.get_renderable(), pad=False)
+    display.stop()
+    assert "33% 0m00s" in "".join(segment.text for segment in line)
+    assert " 1 done " in "".join(segment.text for segment in line)
+
+
+def test_an_estimate_leaves_out_the_time_before_anything_moved(monkeypatch):
+    clock = iter([0.0, 60.0, 120.0, 125.0, 130.0])
+    monkeypatch.setattr(heartbeat.time, "monotonic", lambda: next(clock))
+    pace = Pace()
+    assert [pace.seconds_left(left) for left in (1_000, 1_000, 1_000, 900, 800)] == [None, None, None, 45.0, 40.0]
+
+
+SCORES = {
+    ("A", "none"): [0.0, 0.1, 0.2, 0.1, 0.1],
+    ("A", "fire"): [0.8, 0.9, 0.9, 1.0, 0.9],
+    ("A", "shrink_perturb_and_layer_norm"): [0.8, 0.9, 0.9, 1.0, 0.8],
+}
+
+
+def test_a_run_ends_with_ranks_that_stay_open_intervals_in_one_piece_and_the_answer(tmp_path):
+    board = leaderboard([write_run(tmp_path, SCORES)])
+    text = io.StringIO()
+    for table in standings(board.rows):
+        Console(file=text, width=80).print(table)
+    lines = text.getvalue().splitlines()
+    assert max(map(len, lines)) <= 80
+    ranked = [line for line in lines[3:] if line[:1].isdigit()]  # a long name takes a second line
+    assert [line.split("  ")[0] for line in ranked] == ["1 (1–2)", "2 (1–2)", "3"]  # noqa: RUF001
+    assert all(line.count("[") == line.count("]") == 2 for line in ranked)
+    assert "agent dqn, 5 seeds" in lines[-1]
+    first, *_, last = closing_lines(board)
+    assert first.startswith("At the end of training, fire has the highest score (IQM 0.900), and is clearly ahead of ")
+    assert last == "15 trials, 0 incomplete, 1m30s from the first record to the last"
 
 
 def test_quiet_is_quiet_and_a_message_reaches_a_log_in_one_line():

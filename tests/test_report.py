@@ -201,3 +201,33 @@ def test_the_leaderboard_page_loads_nothing_and_names_every_method(tmp_path):
     structure.feed(page)
     assert (structure.open, structure.loads) == ([], [])
     assert all(name in page for name in ("none", "fire", "shrink &amp; &lt;perturb&gt;"))
+
+
+def test_each_of_many_methods_has_a_small_figure_over_the_control(tmp_path):
+    scores = {("A", "none"): [0.1] * 5} | {("A", f"method_{i}"): [0.2] * 5 for i in range(7)}
+    page = write_report(write_run(tmp_path, scores)).read_text()
+    labels = re.findall(r'aria-label="(Score|Dormant units), (method_\d)"', page)
+    assert labels == [(title, f"method_{i}") for title in ("Score", "Dormant units") for i in range(7)]
+    assert 'class="grid small"' in page
+    few = write_report(write_run(tmp_path / "few", SCORES)).read_text()
+    assert 'class="grid small"' not in few
+
+
+def test_a_page_tells_where_it_comes_from_and_how_to_make_it_again(tmp_path):
+    run = write_run(tmp_path, SCORES)
+    (run / "benchmark.yaml").write_text("name: tiny  # <tag>\n")
+    page = write_report(run).read_text()
+    (source,) = json.loads((run / "report" / "leaderboard.json").read_text())["provenance"]["runs"]
+    assert (source["first_record"], source["wall_s"]) == ("2023-11-14T22:13:30+00:00", 90.0)
+    assert (source["methods"], source["controls"]) == (["none", "fire", "shrink & <perturb>"], ["none"])
+    assert source["benchmark_yaml"] == "name: tiny  # <tag>\n"
+    assert "name: tiny  # &lt;tag&gt;" in page
+    assert f"<code>{source['records_sha256'][:16]}</code>" in page
+
+
+def test_methods_have_the_colours_of_the_report_in_a_leaderboard_page(tmp_path):
+    run = write_run(tmp_path, SCORES)
+    write_leaderboard_html(leaderboard.leaderboard([run]), tmp_path / "board.html")
+    variables = re.compile(r"--m\d: #[0-9a-f]{6};")
+    board, report = (path.read_text() for path in (tmp_path / "board.html", write_report(run)))
+    assert variables.findall(board) == variables.findall(report) != []

@@ -46,6 +46,27 @@ def test_an_experiment_opens_on_its_runs_and_metrics(run_dir):
     assert all(iqm.partition(" ")[0] in rows for iqm in iqms.values())
 
 
+def test_parents_trials_and_report_are_told_apart_and_say_what_was_found(run_dir):
+    def tags(key: str) -> dict[str, str]:
+        own = "SELECT r.name, t.value FROM tags t JOIN runs r ON t.run_uuid = r.run_uuid WHERE t.key = "
+        return _rows(run_dir, f"{own}'{key}'")
+
+    levels = tags("level")
+    assert {levels["CartPole-v1 fire"], levels["fire s0"], levels["report"]} == {"method", "trial", "report"}
+    assert (tags("group")["CartPole-v1 fire"], tags("group")["fire s0"]) == ("fire", "fire")
+    assert tags("mlflow.note.content")["report"].startswith("* ")
+    assert "### CartPole-v1" in tags("mlflow.note.content")["report"]
+    assert tags("mlflow.source.name")["fire s0"].startswith("plasticbench ")
+    assert "unknown" not in tags("mlflow.user").values()
+    final = "SELECT m.key || r.name, m.value FROM metrics m JOIN runs r ON m.run_uuid = r.run_uuid WHERE m.key LIKE "
+    ranks = _rows(run_dir, f"{final}'final/rank'")
+    assert sorted(ranks) == ["final/rankCartPole-v1 fire", "final/rankCartPole-v1 none"]
+    assert set(ranks.values()) <= {1.0, 2.0}
+    assert "plasticity/online/dormant_ratioCartPole-v1 fire" in _rows(run_dir, f"{final}'plasticity/%'")
+    note = _rows(run_dir, "SELECT key, value FROM experiment_tags")["mlflow.note.content"]
+    assert "[Curves](#/experiments/1/runs?workflowType=machine_learning&compareRunsMode=CHART)" in note
+
+
 def test_the_address_is_the_benchmarks_own_while_its_experiment_is_there(run_dir, tmp_path):
     address = "http://127.0.0.1:5000"
     shutil.copy(run_dir / "mlflow.db", tmp_path)

@@ -21,7 +21,7 @@ _COLUMNS = (
     "method",
     "agent",
     "IQM [95% interval]",
-    "after the reset",
+    "after the event",
     "mean",
     "median",
     "optimality gap",

@@ -6,8 +6,8 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 
+from plasticbench.analysis.annotations import Marks
 from plasticbench.analysis.colours import MethodStyle
-from plasticbench.analysis.curve_plots import Marks
 from plasticbench.analysis.drawing import MUTED
 from plasticbench.analysis.events import TaskEvents, own_resets, task_events
 from plasticbench.analysis.runs import Trial

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
@@ -11,12 +11,12 @@ import numpy as np
 import pandas as pd
 from markupsafe import Markup
 
+from plasticbench.analysis.annotations import Marks
 from plasticbench.analysis.colours import MethodStyle
 from plasticbench.analysis.curve_plots import (
     FEW_FAINT_LINES,
     MAX_FAINT_LINES,
     MAX_TOGETHER,
-    Marks,
     Picture,
     curve_figure,
     small_figures,
@@ -185,11 +185,16 @@ class Panels:
     def _small(self, picture: Picture, task: str, name: str, key: str) -> list[tuple[str, Markup]]:
         """Of scores and the most telling probes, where there are many methods and one task, or all together."""
         is_whole = task == _ALL or len(self.run.tasks) == 1
-        is_telling = name == "eval/score" or name in {f"plasticity/online/{probe}" for probe in MOST_TELLING}
+        first = min(_networks(self._curves[task]), key=lambda network: (network != "online", network), default="")
+        is_telling = name == "eval/score" or name in {f"plasticity/{first}/{probe}" for probe in MOST_TELLING}
         if len(picture.curves) <= MAX_TOGETHER or not is_whole or not is_telling:
             return []
         small = small_figures(picture, sorted(self.run.controls), key=f"{key}-s", label=picture.facts.title)
         return [(method, Markup(svg)) for method, svg in small]
+
+
+def _networks(names: Iterable[str]) -> set[str]:
+    return {name.split("/")[1] for name in names if name.startswith("plasticity/")}
 
 
 def summary(values: Sequence[tuple[str, float]]) -> str:

@@ -120,7 +120,7 @@ def scatter_figure(
 ) -> str:
     """Each trial's probe and final score as a dot, each method's means as a large marker."""
     with drawing.style():
-        figure, axes = drawing.panel(top_inches=0.12)
+        figure, axes = drawing.panel()
         for method, (x, y) in points.items():
             style = styles[method]
             dots: dict[str, Any] = {"color": style.colour, "markeredgewidth": 0, "gid": f"series-{style.name}"}
@@ -137,8 +137,8 @@ def scatter_figure(
                 axes.xaxis.set_major_formatter(FuncFormatter(lambda share, _: f"{100 * share:.3g}%"))
         axes.set_xlabel(quantity, loc="right", labelpad=1)
         axes.annotate(
-            f"final {measure}", (0, 1), xycoords="axes fraction", xytext=(4, -2), textcoords="offset points",
-            va="top", color=drawing.MUTED,
+            f"final {measure}", (0, 1), xycoords="axes fraction", xytext=(0, 4), textcoords="offset points",
+            va="bottom", ha="left", color=drawing.MUTED,
         )  # fmt: skip
         return drawing.svg(figure, key, label, _variables(styles))
 
