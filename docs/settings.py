@@ -13,6 +13,7 @@ from plasticbench import plugins
 from plasticbench.platform.definition import benchmark
 from plasticbench.platform.definition import setting_words as words
 from plasticbench.platform.definition.reading import DEFAULT_PROBES
+from plasticbench.platform.definition.start import Start
 from plasticbench.schedules import At, Every, Trigger
 
 PAGE = Path(__file__).with_name("settings.md")
@@ -55,6 +56,7 @@ def page() -> str:
     """The whole page."""
     parts = [INTRODUCTION, "## Sections\n"]
     parts += [_described(f"`{name}`", getattr(benchmark, name.capitalize())) for name in SECTIONS]
+    parts.append(_described("`start`, of an `agent`", Start))
     parts += ["## Schedules\n", *(_described(f"`{name}`", kind) for name, kind in SCHEDULES.items())]
     for group in plugins.PACKAGES:
         parts += [f"## {group.capitalize()}\n", *(_plugin(group, kind) for kind in plugins.names(group))]

@@ -79,6 +79,36 @@ def test_the_optimizer_comes_along_where_it_is_asked_for(source, tmp_path):
     assert (tensors["q/adam_steps"] > 0).all()
 
 
+def test_the_replay_comes_along_where_it_is_asked_for(source, tmp_path):
+    path, plan = source
+    data = begun(path, plan.trials[3].id, {"replay": "stored"})
+    whole = run_all(tmp_path / "whole", data)
+    assert whole.trials[0].settings["agent"]["start"]["replay"] == "stored"
+    first = SegmentRun(path, plan.segments[-1].id)
+    assert first.is_complete
+    benchmark = from_dict(data)
+    RunDirectory(tmp_path / "run").create(benchmark, make_plan(benchmark))
+    run = SegmentRun(tmp_path / "run", whole.segments[0].id)
+    replay = run._trainer.agent.replay
+    assert replay.rows > 150, "and the first observations of new episodes"
+    assert (replay.sizes > 100).all()
+    assert replay.sizes[0] == replay.sizes[1]
+    assert run.run(should_stop=lambda: True) is False
+    run = SegmentRun(tmp_path / "run", whole.segments[0].id)  # from its own commit
+    assert run.run()
+    for segment in whole.segments[1:]:
+        assert SegmentRun(tmp_path / "run", segment.id).run()
+    assert facts(tmp_path / "run", whole) == facts(tmp_path / "whole", whole)
+
+
+def test_a_replay_of_other_environments_is_refused(source):
+    path, plan = source
+    data = begun(path, plan.trials[0].id, {"replay": "stored"})
+    data["environments"] = [{"kind": "classic", "task": "CartPole-v1", "num_envs": 4}]
+    with pytest.raises(BenchmarkError, match=r"agent.start.replay: was filled by num_envs 2, here it is 4"):
+        from_dict(data)
+
+
 def test_sac_takes_its_temperature_and_observation_statistics_along(tmp_path):
     plan = run_all(tmp_path / "source", small(**SAC))
     data = small(**SAC)

@@ -160,28 +160,18 @@ class RunDirectory:
             f"`plasticbench resume {self.path}` to go on with what is there"
         )
 
-    def start_file(self, content: str) -> Location:
-        """Weights of another run that trials begin with, by the hash of their content."""
-        return self.path / "start" / f"{content}.safetensors"
-
-    def _bring_starts(self, benchmark: Benchmark) -> None:
-        """Copies what trials begin with, so that this run needs no other from now on."""
-        for start in benchmark.starts:
-            if self.start_file(start.content).exists():
-                continue
-            if not start.run:
-                raise BenchmarkError(f"agent.start.run: is missing: {self.path} does not hold {start.content}")
-            import safetensors.numpy
-
-            from plasticbench.platform.definition.start import stored
-
-            _, tensors = stored(start)
-            storage.write_atomically(self.start_file(start.content), safetensors.numpy.save(tensors))
+    @property
+    def starts(self) -> Location:
+        """Weights of other runs that trials begin with (``definition/start.py``)."""
+        return self.path / "start"
 
     def _write(self, benchmark: Benchmark, plan: Plan) -> None:
         import yaml
 
-        self._bring_starts(benchmark)
+        from plasticbench.platform.definition.start import keep
+
+        for start in benchmark.starts:
+            keep(start, self.starts)
         resolved = yaml.safe_dump(benchmark.resolved(), sort_keys=False, allow_unicode=True)
         storage.write_atomically(self.benchmark_file, resolved.encode())
         # The plan comes last: a directory with a plan is a whole run directory.

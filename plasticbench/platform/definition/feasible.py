@@ -117,7 +117,13 @@ def _check_start(environment: Environment, method: Method, key: str, problems: P
     start = method.agent.start
     if start is None or not start.run or any(part.family == "structures" for part in method.parts):
         return
-    _, tensors = stored(start)
+    found = stored(start)
+    tensors = found.tensors
+    num_envs = environment.config.num_envs if found.replay is None else len(found.replay["ended"][0])
+    if num_envs != environment.config.num_envs:
+        problems.add(
+            f"{key}.start.replay", f"was filled by num_envs {num_envs}, here it is {environment.config.num_envs}"
+        )
     for network, layers in method.agent_config.layers(environment.config.spec).items():
         for layer in layers:
             name, shape = f"{network}/online/{layer.name}.weight", tuple(layer.weight_shape)

@@ -20,6 +20,7 @@ _PARTS = {
     "weights and films": ("weights", "pictures"),
     "MLflow": ("mlflow.db", "mlflow.db-journal", "mlflow.db-wal", "mlflow.db-shm", "mlartifacts", "mirror"),
     "report": ("report",),
+    "stored start": ("start",),
     "records": ("records",),
 }
 """Names in a run directory; everything else is small, and stays with the records."""

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import json
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 import safetensors.torch
@@ -15,7 +16,7 @@ from plasticbench.platform.rundir import RunDirectory
 
 def stored_start(directory: RunDirectory, start: Start) -> dict[str, Tensor]:
     """What a run directory keeps for trials with this start."""
-    data = storage.read(directory.start_file(start.content))
+    data = storage.read(directory.starts / f"{start.content}.safetensors")
     tensors: dict[str, Tensor] = safetensors.torch.load(data)
     return tensors
 
@@ -40,3 +41,17 @@ def begin_from(agent: Any, stored: Mapping[str, Tensor], start: Start) -> None:
         if name in taken or origin != name:
             tensors[name] = stored[origin].expand_as(values).clone()
     agent.load_state_dict(tensors, plain, range(len(plain["streams"])))
+
+
+def replay_from(agent: Any, directory: RunDirectory, start: Start) -> None:
+    """Every member of a new agent gets the stored replay, if that is taken; its environments begin new episodes."""
+    if start.replay == "empty":
+        return
+    note, count = json.loads(storage.read(directory.starts / f"{start.content}.json")), agent.replay.num_members
+
+    def pieces() -> Iterator[tuple[int, dict[str, Tensor]]]:
+        for index, first_row in enumerate(note["first_rows"]):
+            loaded = safetensors.torch.load(storage.read(directory.starts / f"{start.content}-{index}.safetensors"))
+            yield first_row, {name: values[[0] * count] for name, values in loaded.items()}
+
+    agent.replay.restore(note["meta"], pieces(), [0] * count)

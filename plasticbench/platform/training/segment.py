@@ -21,7 +21,7 @@ from plasticbench.platform.definition.reading import Benchmark
 from plasticbench.platform.planning.lineage import PIECE_BYTES
 from plasticbench.platform.planning.plan import Segment
 from plasticbench.platform.rundir import RunDirectory
-from plasticbench.platform.training.beginning import begin_from, stored_start
+from plasticbench.platform.training.beginning import begin_from, replay_from, stored_start
 from plasticbench.platform.training.checkpoint import (
     CheckpointError,
     CheckpointStore,
@@ -135,6 +135,7 @@ class SegmentRun:
             chosen = self.benchmark.method(self.segment.agent_method).agent.start
             if chosen is not None:
                 begin_from(self._trainer.agent, stored_start(self._directory, chosen), chosen)
+                replay_from(self._trainer.agent, self._directory, chosen)
             self._trainer.start()
             return None
         origin = self._store.latest(start, self._fork)
