@@ -21,6 +21,7 @@ PACKAGES = {
     "treatments": "plasticbench.learning.treatments",
     "structures": "plasticbench.learning.structures",
     "optimizers": "plasticbench.learning.optimizers",
+    "replays": "plasticbench.learning.replays",
     "envs": "plasticbench.envs",
     "scenarios": "plasticbench.envs.scenarios",
     "probes": "plasticbench.analysis.probes",

@@ -325,7 +325,7 @@ class DQN(PopulationAgent):
 
     def update(self, step: int = 1) -> dict[str, Tensor]:
         """One gradient step of every member on a batch of its own, at clock ``step``."""
-        batch = self.replay.sample(self._batches.draw())
+        batch = self.replay.sample(self._batches.draw(), self.config.replay)
         self.q.begin(step)
         loss, q = self._loss(batch)
         self.q.descend(loss, step)
