@@ -1,9 +1,9 @@
 """New transitions are likelier: weights fall with a power of the age.
 
-Source: after Sample Weight Decay, arXiv 2604.01913, which has weights fall with age so that gradients keep their size;
-its own weights are not public, so these are those of its older kin, one over the age (Emphasizing Recent Experience,
-Wang & Ross 2019, arXiv 1906.04009, asks for the same). An age of a transitions, 0 the newest, has the integral of
-``x^-power`` from a + 1 to a + 2 for its weight. Batches of training alone; probes go on to look at all alike.
+Source: after Sample Weight Decay, arXiv 2604.01913, which has weights fall with age so that gradients keep their size,
+and Emphasizing Recent Experience (Wang & Ross 2019, arXiv 1906.04009), which narrows its batches to what is new. The
+weights of neither: an age of a transitions, 0 the newest, has the integral of ``x^-power`` from a + 1 to a + 2 for its
+weight, about one over a power of the age. Batches of training alone; probes go on to look at all alike.
 """
 
 from __future__ import annotations

@@ -1,8 +1,8 @@
 """New transitions are likelier: ages are geometric, cut off at what the replay holds.
 
-Source: replay by recency, arXiv 2605.10236: an age of a transitions has a probability in proportion to
-``exp(-a / scale)``. What was learnt from old data weighs less after a change, without forgetting it at once as
-``replay: clear`` of a scenario does. Batches of training alone; probes go on to look at all transitions alike.
+Source: truncated geometric replay, Korniak et al. 2026, arXiv 2605.10236: the probability of an age of a transitions is
+in proportion to ``exp(-a / scale)``. Old data weighs less after a change, and is not forgotten at once, as by ``replay:
+clear`` of a scenario. Batches of training alone; probes go on to look at all transitions alike.
 """
 
 from __future__ import annotations
