@@ -24,6 +24,13 @@ FAMILY_WORDS = {
     "structures": "Structures change how networks are built.",
     "optimizers": "Optimizers take the place of the agent's own.",
 }
+COST_WORDS = """\
+## What an update costs
+
+What acts at every update takes at most one and a half times as long as `none`, DQN with batches of 32 on one thread,
+which is as small as updates get (`python -m benchmarks.treatments`; all figures: [benchmarks.md](benchmarks.md)). With
+larger batches all cost less. These take longer, and why:
+"""
 TAXONOMY_WORDS = """\
 ## The survey's taxonomy
 
@@ -148,7 +155,15 @@ def page() -> str:
             f"## {heads}\n| kind | what it does | source | acts at | presets |\n| --- | --- | --- | --- | --- |"
         )
         parts.append("\n".join(rows) + "\n")
-    return "\n".join([*parts, TAXONOMY_WORDS, *_taxonomy()])
+    return "\n".join([*parts, COST_WORDS, *_costs(), TAXONOMY_WORDS, *_taxonomy()])
+
+
+def _costs() -> Iterator[str]:
+    yield "| kind | an update takes |\n| --- | --- |"
+    for kind in explain.kinds():
+        if costs := getattr(plugins.load(kind.family, kind.name), "COSTS", ""):
+            yield f"| `{kind.name}` | {costs} |"
+    yield ""
 
 
 def _row(kind: explain.Kind) -> str:

@@ -22,6 +22,7 @@ PACKAGES = {
     "treatments": "plasticbench.learning.treatments",
     "structures": "plasticbench.learning.structures",
     "optimizers": "plasticbench.learning.optimizers",
+    "replays": "plasticbench.learning.replays",
     "envs": "plasticbench.envs",
     "scenarios": "plasticbench.envs.scenarios",
     "datasets": "plasticbench.envs.datasets",

@@ -111,6 +111,7 @@ BASES: dict[tuple[str, str], tuple[dict[str, Any], str, dict[str, Any]]] = {
     ("agents", "dqn"): (DQN, "agent", {}),
     ("agents", "sac"): (SAC, "agent", {}),
     ("agents", "ppo"): (PPO, "agent", {}),
+    **{("replays", kind): (DQN, "agent.replay", {}) for kind in plugins.names("replays")},
     ("networks", "mlp"): (DQN, "agent.network", {}),
     ("networks", "simba"): (DQN, "agent.network", {}),
     ("networks", "minatar_cnn"): (MINATAR, "agent.network", {}),
@@ -153,6 +154,7 @@ OTHERS: dict[tuple[str, str], list[Any]] = {
     ("kron", "triangular_size"): [2],
     ("mlp", "hidden"): [[9]],
     ("observation_offset", "at"): [[0.25]],
+    ("recency", "scale_transitions"): [10.0],
     ("observation_permutation", "at"): [[0.25]],
     ("At", "at"): [[0.75]],
     ("dqn", "capacity_transitions"): [40],
@@ -241,7 +243,7 @@ def cases() -> Iterator[Any]:
         for name, hint, field in fields_of(config):
             if (config.__name__, name) not in ELSEWHERE:
                 yield pytest.param(config.__name__, base, key, own, name, hint, field, id=f"{config.__name__}.{name}")
-    for group in ("agents", "networks", "scenarios", "treatments", "structures", "optimizers", "probes"):
+    for group in ("agents", "networks", "replays", "scenarios", "treatments", "structures", "optimizers", "probes"):
         for kind in plugins.names(group):
             if kind == "rllib":
                 continue  # RLlib's own settings: test_rllib_settings.py

@@ -74,6 +74,11 @@ def test_a_rule_that_there_is_not_is_answered_with_those_that_there_are(settings
     assert f"methods.x.{name}: must be" in problem({"x": {"kind": "fire", **settings}})
 
 
+def test_shifts_of_pixels_are_refused_where_observations_are_no_maps() -> None:
+    text = problem({"x": {"parts": [{"kind": "none"}], "agent": {"random_shift_pixels": 4}}})
+    assert "random_shift_pixels shifts maps (channels, height, width), but observations are (6,)" in text
+
+
 def test_an_injection_without_heads_or_twice_is_refused() -> None:
     heads, injection = {"kind": "injection_heads"}, {"kind": "plasticity_injection"}
     assert "methods.x: 'plasticity_injection' needs heads to inject into" in problem({"x": injection})

@@ -1,4 +1,4 @@
-"""Uniform replay of M members that stores each frame once.
+"""Replay of M members that stores each frame once.
 
 Rows are points in time, shared by all members: row t holds the newest frame that each environment had shown before its
 t-th action, that action, and what followed. A transition is its row; the next observation ends in row t + 1. Not every
@@ -15,18 +15,27 @@ enter and leave in the order of time.
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Protocol
 
 import numpy as np
 import torch
 from torch import Tensor
 
 from plasticbench.contracts.task import BoxActions, EnvSpec, EnvStep
+from plasticbench.learning.replays import uniform
 
 INDEX_ROW_BYTES = 10
 """What each transition takes on the host, wherever the rest of it lies: age, validity and a place in the queue."""
 
 _SPARE_COURSES = 4  # each begins with a row for every further frame of a stack
+
+
+class Choice(Protocol):
+    """Which transitions are likely: ``learning/replays/<kind>.py``."""
+
+    def places(self, uniforms: np.ndarray, sizes: np.ndarray) -> np.ndarray:
+        """Places counted from the oldest ``[M, B]`` for uniforms in [0, 1), of ``sizes`` ``[M]`` transitions."""
+        ...
 
 
 class Batch(NamedTuple):
@@ -154,10 +163,10 @@ class PopulationReplay:
         for values in kept:
             values[list(members)] = 0.0
 
-    def sample(self, uniforms: np.ndarray) -> Batch:
-        """The transitions that uniforms ``[M, B]`` in [0, 1) point to."""
+    def sample(self, uniforms: np.ndarray, chosen: Choice = uniform.Config()) -> Batch:  # noqa: B008 (it is frozen)
+        """The transitions that uniforms ``[M, B]`` in [0, 1) point to, by default any of them alike."""
         slots = self._queue.shape[1]
-        nth = (uniforms * self.sizes[:, None]).astype(np.int64)
+        nth = chosen.places(uniforms, self.sizes)
         slot = self._queue[self._members, (self._head[:, None] + nth) % slots]
         if self._n_step > 1:
             return self._over_several_steps(slot)

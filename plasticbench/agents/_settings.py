@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field, replace
-from typing import Any, ClassVar, Literal, Self
+from typing import Annotated, Any, ClassVar, Literal, Self
 
 from plasticbench.agents._effects import inert_updates, num_updates
 from plasticbench.agents._replay import INDEX_ROW_BYTES
 from plasticbench.contracts.task import Demands, EnvSpec
 from plasticbench.contracts.treatment import Hook
+from plasticbench.learning.replays import uniform
+from plasticbench.plugins import PluginField
 from plasticbench.settings import UNHASHED_DEFAULT, PositiveFloat, PositiveInt, Settings
 
 UpdateClock = Literal["after_step", "before_step"]
@@ -32,13 +34,15 @@ class ReplaySettings(AgentSettings):
     ``n_step``: how many steps of rewards a target adds up before a value stands for the rest. ``max_gradient_norm``:
     what the gradient of the agent's loss is held to, for each network of each member by itself and before treatments
     see it. ``update_period_steps``: the updates of that many agent steps are made in one burst at their end.
-    ``update_clock``: which clock says when learning starts, updates are due and the target moves.
+    ``replay``: which transitions are likely in a batch. ``update_clock``: which clock says when learning starts,
+    updates are due and the target moves.
     """
 
     update_period_steps: PositiveInt = field(default=1, metadata=UNHASHED_DEFAULT)
     update_clock: UpdateClock = field(default="after_step", metadata=UNHASHED_DEFAULT)
     n_step: PositiveInt = field(default=1, metadata=UNHASHED_DEFAULT)
     max_gradient_norm: PositiveFloat | None = field(default=None, metadata=UNHASHED_DEFAULT)
+    replay: Annotated[Any, PluginField("replays")] = field(default=uniform.Config(), metadata=UNHASHED_DEFAULT)
 
     def inert_within(self, num_envs: int, budget_steps: int) -> dict[str, str]:
         """Settings without effect with so many environments and steps, and why."""

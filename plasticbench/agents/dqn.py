@@ -14,6 +14,7 @@ from plasticbench.agents import _effects
 from plasticbench.agents._clock import Clock
 from plasticbench.agents._losses import Loss, double_target, max_target, q_learning_loss
 from plasticbench.agents._population import ReplayAgent
+from plasticbench.agents._random_shift import RandomShifts, require_maps
 from plasticbench.agents._replay import Batch, PopulationReplay, observations
 from plasticbench.agents._settings import ReplaySettings
 from plasticbench.agents._silence import Silence
@@ -45,7 +46,7 @@ class Config(ReplaySettings):
 
     With ``exploration: shared`` one draw decides whether all environments of a member explore; each explores by an
     action of its own. Epsilon falls from the step on at which its decay begins; ``warm_up_actions`` are those until
-    learning starts.
+    learning starts. ``random_shift_pixels``: how far maps of a batch are shifted by chance.
     """
 
     network: Annotated[Any, PluginField("networks")] = field(default_factory=mlp.Config)
@@ -73,6 +74,7 @@ class Config(ReplaySettings):
         default="learning_starts", metadata=UNHASHED_DEFAULT
     )
     warm_up_actions: Literal["epsilon_greedy", "uniform"] = field(default="epsilon_greedy", metadata=UNHASHED_DEFAULT)
+    random_shift_pixels: PositiveInt | None = field(default=None, metadata=UNHASHED_DEFAULT)
 
     def __post_init__(self) -> None:
         ReplaySettings.__post_init__(self)
@@ -218,6 +220,8 @@ def _layers(config: Config, spec: EnvSpec) -> Any:
 
 def check(config: Config, spec: EnvSpec) -> None:
     """Raises ``ValueError`` if this agent cannot act in such environments."""
+    if config.random_shift_pixels is not None:
+        require_maps(spec)
     _layers(config, spec)
 
 
@@ -262,6 +266,8 @@ class DQN(ReplayAgent):
         self.value_bound = ValueBound(config.discount, self.num_members, device)
         self._exploration = MemberUniforms(streams, "exploration", (num_envs, 2))
         self._batches = MemberUniforms(streams, "replay", (config.batch_rows,))
+        pixels = config.random_shift_pixels
+        self._shifts = RandomShifts(streams, pixels, config.batch_rows) if pixels is not None else None
         self.clock, self.silent = Clock(config, num_envs), Silence(spec)
         self._epsilon = LinearSchedule(
             start=config.epsilon_start,
@@ -328,9 +334,10 @@ class DQN(ReplayAgent):
 
     def update(self, step: int = 1) -> dict[str, Tensor]:
         """One gradient step of every member on a batch of its own, at clock ``step``."""
-        batch = self.replay.sample(self._batches.draw())
+        batch = self.replay.sample(self._batches.draw(), self.config.replay)
         self.q.begin(step)
-        loss, q = self._loss(batch)
+        pair = self._observations(batch)
+        loss, q = self._loss(batch, pair if self._shifts is None else self._shifts(pair))
         self.q.descend(loss, step)
         self.updates_made += 1
         if self.config.target_period_updates and self.updates_made % self.config.target_period_updates == 0:
@@ -341,8 +348,8 @@ class DQN(ReplayAgent):
             metrics["q/bound_ratio"] = self.value_bound.ratio(q)
         return metrics
 
-    def _loss(self, batch: Batch) -> tuple[Tensor, Tensor]:
-        obs, next_obs = self._observations(batch)
+    def _loss(self, batch: Batch, pair: tuple[Tensor, Tensor]) -> tuple[Tensor, Tensor]:
+        obs, next_obs = pair
         with torch.no_grad():
             next_q = self.q.forward_target(next_obs)
             if self.config.bootstrap == "max":
@@ -362,7 +369,7 @@ class DQN(ReplayAgent):
 
     def losses(self, batch: Batch) -> list[Tensor]:
         """The network's loss ``[M]``."""
-        return [self._loss(batch)[0]]
+        return [self._loss(batch, self._observations(batch))[0]]
 
     def view_name(self, network: str) -> str:
         """There is one trained network."""
@@ -375,10 +382,13 @@ class DQN(ReplayAgent):
         """Tensors ``[M, ...]`` and plain data, the replay left out (it is saved in chunks)."""
         tensors, plain = super().state_dict()
         own = {"exploration": self._exploration.state_dict(), "batches": self._batches.state_dict()}
+        own |= {} if self._shifts is None else {"random_shift": self._shifts.state_dict()}
         return tensors, plain | own
 
     def load_state_dict(self, tensors: dict[str, Tensor], plain: dict[str, Any], parents: Sequence[int]) -> None:
         """Member i continues as the saved member ``parents[i]``: the identity resumes, anything else forks."""
         self._exploration.load_state_dict(plain["exploration"], parents)
         self._batches.load_state_dict(plain["batches"], parents)
+        if self._shifts is not None:
+            self._shifts.load_state_dict(plain["random_shift"], parents)
         super().load_state_dict(tensors, plain, parents)

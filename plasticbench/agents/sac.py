@@ -302,7 +302,7 @@ class SAC(ReplayAgent):
         Where the order trains the actor in some updates alone, the others say nothing of it.
         """
         self.updates_made += 1
-        batch = self.replay.sample(self._draws["batches"].draw())
+        batch = self.replay.sample(self._draws["batches"].draw(), self.config.replay)
         noise = torch.from_numpy(self._draws["policy"].draw()).to(self.device)
         losses = _sac_orders.update(self, Rows(batch, *self._observations(batch)), noise, step)
         found = {"loss/actor": losses.actor, "loss/temperature": losses.temperature}

@@ -15,10 +15,11 @@ Wiring = Literal["chain", "opens_residual", "closes_residual", "sibling"]
 its values are added to the input last kept; or, for a further output, what the layer before reads, side by side."""
 Over = Literal["map", "channels"]
 """What one mean and variance are of: all channels and positions of a row, or the channels at each position."""
-Norm = Literal["layer", "rms", "slope", "constant"]
+Norm = Literal["layer", "rms", "slope", "constant", "gamma"]
 """Mean and variance, with a gain and a shift; or the mean of squares alone, with a gain: its bias is unused. ``slope``
 normalises nothing: it is a ReLU whose bias is each unit's slope below 0; its weight is unused. ``constant`` is an
-output that is its bias, whatever is read; its weight is unused."""
+output that is its bias, whatever is read; its weight is unused. ``gamma`` divides what the layer before it made of its
+input by that layer's largest singular value and has one number as its gain."""
 
 _CUT_DEVIATION = 0.87962566  # what a cut at two standard deviations leaves of a normal's 1
 

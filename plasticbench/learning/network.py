@@ -21,6 +21,7 @@ from plasticbench.learning.activations import ACTIVATIONS
 from plasticbench.learning.layers import LayerSpec, Over, draw_bias, draw_weight
 from plasticbench.learning.wiring import wiring
 
+_POWER_STEPS = 10
 NORM_EPSILON = 1e-6  # Flax's default, with which the residual networks of SimBa were published
 
 
@@ -94,6 +95,24 @@ def population_sloped_relu(x: Tensor, slope: Tensor) -> Tensor:
     """ReLU with each member's slopes ``[M, units]`` below 0, of ``[M, B, units]`` or ``[M, B, c, h, w]``."""
     positive = x.relu()
     return torch.addcmul(positive, x - positive, slope.view(x.shape[0], 1, -1, *(1,) * (x.ndim - 3)))
+
+
+def population_gamma(x: Tensor, weight: Tensor, bias: Tensor, gamma: Tensor) -> Tensor:
+    """``(gamma / sigma(W)) (x - b) + b`` for what a layer ``[M, out, ...]`` with these made of its input."""
+    shift = bias.view(x.shape[0], 1, -1, *(1,) * (x.ndim - 3))
+    factor = gamma.flatten() / largest_singular_value(weight.flatten(2)).clamp_min(NORM_EPSILON)
+    return torch.addcmul(shift, x - shift, factor.view(-1, *(1,) * (x.ndim - 1)))
+
+
+def largest_singular_value(matrices: Tensor) -> Tensor:
+    """From below, ``[M]`` of ``[M, out, in]``: ``u' W v`` after steps of a power iteration from a fixed vector."""
+    with torch.no_grad():
+        start = torch.arange(1, matrices.shape[2] + 1, device=matrices.device, dtype=matrices.dtype)
+        v = nn.functional.normalize(start.cos(), dim=0).expand(len(matrices), -1).unsqueeze(2)
+        for _ in range(_POWER_STEPS):
+            u = nn.functional.normalize(matrices @ v, dim=1)
+            v = nn.functional.normalize(matrices.mT @ u, dim=1)
+    return (u.mT @ matrices @ v).flatten()
 
 
 class PopulationNetwork:
@@ -194,6 +213,9 @@ def _transform(spec: LayerSpec, x: Tensor, values: Mapping[str, Tensor]) -> Tens
             return population_pool(maps) if spec.pool else maps
         case 1 if spec.norm == "rms":
             return population_rms_norm(x, weight, spec.over)
+        case 1 if spec.norm == "gamma":
+            scaled = spec.name.removesuffix("_gamma")
+            return population_gamma(x, values[f"{scaled}.weight"], values[f"{scaled}.bias"], weight)
         case 1 if spec.norm == "slope":
             return population_sloped_relu(x, bias)
         case 1 if spec.norm == "constant":

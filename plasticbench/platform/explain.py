@@ -87,6 +87,7 @@ def explain(name: str) -> str:
         f"Acts: {_acts(kind)}.",
         *_settings(module.Config),
         *_presets(module),
+        *_costs(module),
         "Excludes: " + "; ".join(_excludes(kind, module.Config())),
         "Works with:\n" + "\n".join(f"  {where}: {answer}" for where, answer in _works(kind, module.Config())),
     ]
@@ -118,6 +119,12 @@ def _presets(module: Any) -> Iterator[str]:
     if presets := getattr(module, "PRESETS", {}):
         changes = {name: ", ".join(setting_words.differences(module.Config, it)) for name, it in presets.items()}
         yield "Presets:\n" + "\n".join(f"  {name}: {said or 'the defaults'}" for name, said in changes.items())
+
+
+def _costs(module: Any) -> Iterator[str]:
+    """Of kinds whose updates take more than half as long again as those of ``none``."""
+    if costs := getattr(module, "COSTS", ""):
+        yield f"Costs: an update takes {costs} (python -m benchmarks.treatments)."
 
 
 def _excludes(kind: Kind, config: Any) -> list[str]:

@@ -54,7 +54,7 @@ def _rewritten(
         if spec.wiring != "sibling":
             read = wider
         if spec.is_norm:
-            shape: tuple[int, ...] = (int(wider * spec.weight_shape[0]),)
+            shape: tuple[int, ...] = (1 if spec.norm == "gamma" else int(wider * spec.weight_shape[0]),)
         else:
             wider = Fraction(1, 2) if spec.name in halved else Fraction(1)
             units, inputs, *kernel = spec.weight_shape

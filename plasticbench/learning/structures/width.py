@@ -35,6 +35,9 @@ class Config(Settings):
         before = after = 1  # units that the next layer reads, of the network as it was and of the new one
         for index, spec in enumerate(specs):
             units, *inputs = spec.weight_shape
+            if spec.norm == "gamma":
+                rewritten.append(spec)
+                continue
             if spec.is_norm:
                 rewritten.append(spec._replace(weight_shape=(units // before * after,)))
                 continue

@@ -32,6 +32,7 @@ class Config(Settings):
         return Anv(self)
 
 
+COSTS = "1.4 to 1.8 times as long as with none, because every weight gets a normal number"
 PRESETS = {"clean": Config()}
 
 

@@ -37,6 +37,7 @@ class Config(Settings):
         return Parseval(self)
 
 
+COSTS = "1.6 to 2.1 times as long as with none, because of the Gram matrix of every layer"
 PRESETS = {
     "clean": Config(),
     "chung": Config(reference_width=64),
