@@ -96,8 +96,8 @@ class Panels:
         if "eval/score" in self._curves[_ALL]:
             panel = self._panel(_ALL, "eval/score", "Score", "IQM over all tasks; faint lines: tasks")
             groups.append(PanelGroup(_ALL.capitalize(), [panel], []))
-        training = "during training, with exploration"
         for task in self._tasks:
+            training = "during training, with exploration"
             curves = self._curves[task]
             shown = [
                 ("eval/return", "Return", "mean over the episodes of an evaluation"),
@@ -106,6 +106,10 @@ class Panels:
             if task not in self.run.scored_tasks:
                 shown = [("eval/score", "Return", "mean over an evaluation's episodes; no reference returns are known")]
             rest = sorted(name for name in curves if name.startswith(("train/", "loss/", "q/")))
+            if self.run.clock == "updates":
+                shown = [("eval/score", "Score", self.run.score_source(task))]
+                rest = [name for name in curves if name.startswith("eval/") and name != "eval/score"] + rest
+                training = "means over updates, or at evaluations"
             evaluations = [self._panel(task, name, title, hint) for name, title, hint in shown if name in curves]
             groups.append(self._group(task, evaluations, [self._panel(task, name, name, training) for name in rest]))
         return [group for group in groups if group.shown or group.folded]
@@ -199,11 +203,12 @@ class Panels:
             curves,
             self.colours,
             key=f"{self._keys[task]}-{re.sub(r'[^a-z0-9]+', '-', name.lower())}",
-            label=f"{title} {where} {task} over agent steps; last value: {last}",
+            label=f"{title} {where} {task} over {self.run.clock}; last value: {last}",
             budget_steps=self.run.budget_steps,
             max_faint_lines=self.max_faint_lines,
             events=self._events[task],
             after_reset=after_reset,
+            clock=self.run.clock,
         )
         return Panel(title, hint, Markup(svg))
 

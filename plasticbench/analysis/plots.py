@@ -28,6 +28,8 @@ _MAX_MARKED_POINTS = 12
 LARGEST = 1e100
 """No axis reaches farther."""
 CONTROL_COLOUR = "#5b6470"
+_MAX_EVENT_LINES = 6
+"""With more events the stretches between them are bands, every second one shaded."""
 _COLOURS = ("#0072b2", "#d55e00", "#009e73", "#b0419a", "#e69f00", "#56b4e9", "#8c6d46", "#3f3fbf")
 """Told apart with any colour vision (Okabe and Ito 2008), a dark purple and three more added."""
 _INK, _MUTED, _GRID = "#1c2733", "#5b6470", "#e6e9ed"
@@ -81,6 +83,7 @@ def curve_figure(
     max_faint_lines: int = MAX_FAINT_LINES,
     events: Sequence[Event] = (),
     after_reset: Sequence[Curve] = (),
+    clock: str = "agent steps",
 ) -> str:
     """Centres with bands, runs as faint lines; ``after_reset`` are the values right after resets, drawn as rings.
 
@@ -100,11 +103,11 @@ def curve_figure(
             (ring,) = axes.plot(points.steps, _drawable(points.centre), "o", markersize=6, color="white", zorder=6)
             ring.set_markeredgecolor(colours[points.method])
             ring.set_markeredgewidth(1.8)
-        _mark_events(axes, events)
         axes.set_xlim(0, budget_steps)
+        _mark_events(axes, events)
         axes.xaxis.set_major_formatter(FuncFormatter(_short_steps))
         axes.xaxis.set_major_locator(MaxNLocator(5, min_n_ticks=3))
-        axes.set_xlabel("agent steps", loc="right", labelpad=1)
+        axes.set_xlabel(clock, loc="right", labelpad=1)
         return _svg(figure, key, label)
 
 
@@ -209,8 +212,13 @@ def _panel(
 
 def _mark_events(axes: Axes, events: Sequence[Event]) -> None:
     seen: set[str] = set()
+    are_bands = len(events) > _MAX_EVENT_LINES
+    for begin, end in zip(events[::2], [*events[1::2], None], strict=False) if are_bands else ():
+        last = axes.get_xlim()[1] if end is None else end.step
+        axes.axvspan(begin.step, last, color=_MUTED, alpha=0.1, linewidth=0, zorder=0)
     for event in events:
-        axes.axvline(event.step, color=_MUTED, linewidth=1.0, linestyle=(0, (4, 3)), zorder=1.5)
+        if not are_bands:
+            axes.axvline(event.step, color=_MUTED, linewidth=1.0, linestyle=(0, (4, 3)), zorder=1.5)
         if event.label not in seen:  # a periodic event is named once
             axes.annotate(
                 event.label,

@@ -21,6 +21,7 @@ import pydantic
 from plasticbench import __version__
 from plasticbench.contracts.task import has_references
 from plasticbench.platform.definition.benchmark import Benchmark, Environment
+from plasticbench.platform.definition.clock import STEPS
 from plasticbench.platform.definition.method import Method, canonical
 from plasticbench.platform.definition.names import slug
 from plasticbench.platform.planning.corrections import corrections
@@ -66,6 +67,7 @@ class Plan:
     tracked_probes: Literal["totals", "all"]
     trials: tuple[Trial, ...]
     segments: tuple[Segment, ...]
+    clock: str = STEPS.unit
 
     def to_json(self) -> str:
         """The content of ``plan.json``."""
@@ -102,6 +104,7 @@ def make_plan(benchmark: Benchmark) -> Plan:
         tracked_probes=benchmark.tracking.probes,
         trials=tuple(trials),
         segments=tuple(segments),
+        clock=benchmark.clock.unit,
     )
 
 
