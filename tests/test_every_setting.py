@@ -117,6 +117,7 @@ BASES: dict[tuple[str, str], tuple[dict[str, Any], str, dict[str, Any]]] = {
     ("networks", "vit_tiny"): (IMAGES, "learner.network", {"width": 12, "num_blocks": 1}),
     ("learners", "classifier"): (IMAGES, "learner", {"warm_up_fraction": 0.5, "max_gradient_norm": 0.1}),
     ("streams", "class_incremental"): (IMAGES, "environments.0.stream", {"phases": 2}),
+    ("streams", "growing"): (IMAGES, "environments.0.stream", {"phases": 3}),
     ("scenarios", "observation_permutation"): (DQN, "environments.0.scenario", {"at": [0.5], "replay": "clear"}),
     ("scenarios", "stationary"): (DQN, "environments.0.scenario", {}),
     **{("treatments", kind): (SAC, "methods.m", own) for kind, own in TREATED.items()},

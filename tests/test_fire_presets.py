@@ -80,7 +80,10 @@ def assert_same(network, module, atol=2e-5) -> None:
         torch.testing.assert_close(value, theirs[key], rtol=1e-3, atol=atol, msg=lambda text, k=key: f"{k}: {text}")
 
 
-@pytest.mark.parametrize("name", EVENTS)
+CASES = [pytest.param(name, marks=() if name == "fire of GPT" else pytest.mark.slow) for name in EVENTS]
+
+
+@pytest.mark.parametrize("name", CASES)
 def test_an_event_and_what_follows_is_that_of_the_protocol(name: str) -> None:
     kind_of_network, kind, preset, event = EVENTS[name]
     config, shape = NETWORKS[kind_of_network]

@@ -310,6 +310,7 @@ class Images(Odd):
         return super().forward(x.flatten(1))
 
 
+@pytest.mark.slow
 def test_a_learner_with_somebodys_module_goes_on_after_an_interruption_as_if_nothing_had_been(tmp_path) -> None:
     data = small_stream(learner={"kind": "classifier", "network": LEARNER, "batch_rows": 8})
     whole, plan = run_all(tmp_path / "whole", data), prepare(tmp_path / "cut", data)
@@ -320,6 +321,7 @@ def test_a_learner_with_somebodys_module_goes_on_after_an_interruption_as_if_not
     assert facts(tmp_path / "cut", plan) == facts(tmp_path / "whole", whole)
 
 
+@pytest.mark.slow
 def test_an_agent_may_have_a_module_as_well(tmp_path) -> None:
     network = {"kind": "module", "target": f"{__name__}:Odd"}
     plan = run_all(tmp_path, small(agent=small()["agent"] | {"network": network}))
