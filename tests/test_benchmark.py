@@ -7,6 +7,7 @@ from types import ModuleType
 from typing import Any
 
 import pytest
+from shipped_files import smoke_overrides
 
 from plasticbench import plugins
 from plasticbench.platform.definition.reading import DEFAULT_PROBES, Benchmark, BenchmarkError, from_dict, load
@@ -130,7 +131,7 @@ def test_settings_without_effect_do_not_make_benchmarks_differ() -> None:
 @pytest.mark.usefixtures("graphics_library")
 @pytest.mark.parametrize("path", CONFIGS, ids=lambda path: path.stem)
 def test_resolved_data_reads_back_as_the_same_benchmark(path: Path) -> None:
-    benchmark = load(path)
+    benchmark = load(path, smoke_overrides(path))
     assert from_dict(benchmark.resolved()) == benchmark
 
 
@@ -155,7 +156,7 @@ def test_resolved_data_of_overrides_and_triggers_reads_back() -> None:
     assert from_dict(benchmark.resolved()) == benchmark
 
 
-@pytest.mark.parametrize("group", ["treatments", "agents", "networks", "probes"])
+@pytest.mark.parametrize("group", ["treatments", "agents", "learners", "networks", "streams", "probes"])
 def test_every_plugin_with_defaults_and_presets_survives_the_round_trip(group: str) -> None:
     from plasticbench.platform.definition.parsing import Problems, read_plugin, to_dict
 
@@ -163,6 +164,7 @@ def test_every_plugin_with_defaults_and_presets_survives_the_round_trip(group: s
         for preset in (None, *getattr(plugins.load(group, kind), "PRESETS", {})):
             problems = Problems("test")
             data = {"kind": kind} | ({"preset": preset} if preset else {})
+            data |= {"target": "package:Net"} if kind == "module" else {}
             first = read_plugin(group, data, "plugin", problems)
             problems.raise_any()
             assert first is not None

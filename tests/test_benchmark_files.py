@@ -8,6 +8,7 @@ import textwrap
 from pathlib import Path
 
 import pytest
+from shipped_files import smoke_overrides
 
 from plasticbench.platform.definition.reading import BenchmarkError, load
 
@@ -93,7 +94,7 @@ def test_a_missing_file_is_named() -> None:
 
 @pytest.mark.parametrize("file", sorted(CONFIGS.glob("*.yaml")), ids=lambda file: file.stem)
 def test_a_shipped_benchmark_reaches_another_process_as_it_is(file: Path, graphics_library: None) -> None:
-    benchmark = load(file)
+    benchmark = load(file, smoke_overrides(file))
     assert pickle.loads(pickle.dumps(benchmark)) == benchmark
 
 

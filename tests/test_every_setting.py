@@ -76,6 +76,19 @@ PPO: dict[str, Any] = DQN | {
     },
 }
 MINATAR = DQN | {"environments": [{"kind": "minatar", "task": "Breakout-MinAtar"}]}
+IMAGES: dict[str, Any] = {
+    "name": "every",
+    "environments": [{"kind": "images", "stream": {"kind": "permuted_inputs", "phases": 2, "samples": 60}}],
+    "learner": {"kind": "classifier", "network": {"kind": "mlp", "hidden": [8]}, "batch_rows": 8},
+    "methods": {"none": {"kind": "none"}},
+    "seeds": 1,
+    "budget_updates": 24,
+    "evaluation": {"every_updates": 6},
+    "records": {"every_updates": 6},
+    "probes": {"every_updates": 6, "batch_rows": 16, "kinds": ["weight_norm"]},
+    "checkpoint": {"every_s": 1000.0},
+    "tracking": {"weights": "none"},
+}
 ATARI = DQN | {"environments": [{"kind": "atari", "task": "Pong", "num_envs": 2}], "budget_steps": 80}
 
 SLOW_TARGET = DQN | {
@@ -118,6 +131,12 @@ BASES: dict[tuple[str, str], tuple[dict[str, Any], str, dict[str, Any]]] = {
     ("networks", "impala_cnn"): (MINATAR, "agent.network", {"channels": [4], "hidden_units": 8}),
     ("networks", "nature_cnn"): (ATARI, "agent.network", {"hidden_units": 8}),
     ("scenarios", "observation_offset"): (DQN, "environments.0.scenario", {"at": [0.5], "replay": "clear"}),
+    ("networks", "cnn_small"): (IMAGES, "learner.network", {"width": 2}),
+    ("networks", "resnet18"): (IMAGES, "learner.network", {"width": 2}),
+    ("networks", "vit_tiny"): (IMAGES, "learner.network", {"width": 12, "num_blocks": 1}),
+    ("learners", "classifier"): (IMAGES, "learner", {"warm_up_fraction": 0.5, "max_gradient_norm": 0.1}),
+    ("streams", "class_incremental"): (IMAGES, "environments.0.stream", {"phases": 2}),
+    ("streams", "growing"): (IMAGES, "environments.0.stream", {"phases": 3}),
     ("scenarios", "observation_permutation"): (DQN, "environments.0.scenario", {"at": [0.5], "replay": "clear"}),
     ("scenarios", "stationary"): (DQN, "environments.0.scenario", {}),
     **{("treatments", kind): (SAC, "methods.m", own) for kind, own in TREATED.items()},
@@ -127,6 +146,7 @@ BY_GROUP = {
     "structures": (MINATAR | {"agent": DQN["agent"] | {"network": {"kind": "minatar_cnn"}}}, "methods.m", {}),
     "optimizers": (DQN, "methods.m", {}),
     "probes": (DQN, "probes.kinds.0", {}),
+    "streams": (IMAGES, "environments.0.stream", {}),
 }
 PLACES: list[tuple[type, dict[str, Any], str, dict[str, Any]]] = [
     (sections.Evaluation, DQN, "evaluation", DQN["evaluation"]),
@@ -155,6 +175,9 @@ OTHERS: dict[tuple[str, str], list[Any]] = {
     ("mlp", "hidden"): [[9]],
     ("observation_offset", "at"): [[0.25]],
     ("recency", "scale_transitions"): [10.0],
+    ("classifier", "warm_up_max_updates"): [2],
+    ("classifier", "final_rate_fraction"): [0.1],
+    ("classifier", "accumulate"): [9, 2],
     ("observation_permutation", "at"): [[0.25]],
     ("At", "at"): [[0.75]],
     ("dqn", "capacity_transitions"): [40],
@@ -165,6 +188,12 @@ OTHERS: dict[tuple[str, str], list[Any]] = {
 """Other values of fields whose type does not say enough."""
 BEFORE = {"plasticity_injection": "injection_heads"}
 """Structures before a treatment in its method, where it is not ``layer_norm``."""
+IN_OTHER_FILES = {
+    "rllib": "RLlib's own settings: test_rllib_settings.py",
+    "vgg16": "images of 32 x 32: test_module_network.py",
+    "gpt": "texts: test_tokens.py",
+    "module": "somebody's code: test_module_network.py",
+}
 ELSEWHERE = {
     ("Execution", "max_concurrent"): "a limit of the driver: test_runner.py",
     ("Probes", "probes"): "read from 'kinds'",
@@ -243,13 +272,25 @@ def cases() -> Iterator[Any]:
         for name, hint, field in fields_of(config):
             if (config.__name__, name) not in ELSEWHERE:
                 yield pytest.param(config.__name__, base, key, own, name, hint, field, id=f"{config.__name__}.{name}")
-    for group in ("agents", "networks", "replays", "scenarios", "treatments", "structures", "optimizers", "probes"):
+    groups = (
+        "agents",
+        "learners",
+        "networks",
+        "replays",
+        "scenarios",
+        "streams",
+        "treatments",
+        "structures",
+        "optimizers",
+        "probes",
+    )
+    for group in groups:
         for kind in plugins.names(group):
-            if kind == "rllib":
-                continue  # RLlib's own settings: test_rllib_settings.py
+            if kind in IN_OTHER_FILES:
+                continue
             base, key, own = BASES.get((group, kind)) or BY_GROUP[group]
             inside = base["agent"].get("network", {}) if group == "networks" and key == "agent.network" else {}
-            settings = {"kind": kind, **own, **(base["agent"] if group == "agents" else {})}
+            settings = {"kind": kind, **(base[key] if group in ("agents", "learners") else {}), **own}
             if kind == "mlp":
                 settings |= inside
             for name, hint, field in fields_of(plugins.load(group, kind).Config):

@@ -291,7 +291,7 @@ def test_probes_see_every_matrix_and_what_units_pass_on() -> None:
         (module.Config(target="no_such_package:Net"), (6,), "no_such_package:Net cannot be built"),
         (vgg16.Config(), (3, 8, 8), "they need 32 x 32 pixels, got 8 x 8"),
         (vit_tiny.Config(), (3, 9, 9), "patches of 4 do not tile images of 9 x 9"),
-        (resnet18.Config(width=4), (3,), "ResNet18 does not run on inputs"),
+        (resnet18.Config(width=4), (3,), "it reads images"),
         (gpt.Config(), (1, 8, 8), "gpt reads sequences of tokens"),
     ],
 )
@@ -313,6 +313,7 @@ class Images(Odd):
         return super().forward(x.flatten(1))
 
 
+@pytest.mark.slow
 def test_a_learner_with_somebodys_module_goes_on_after_an_interruption_as_if_nothing_had_been(tmp_path) -> None:
     data = small_stream(learner={"kind": "classifier", "network": LEARNER, "batch_rows": 8})
     whole, plan = run_all(tmp_path / "whole", data), prepare(tmp_path / "cut", data)
@@ -323,6 +324,7 @@ def test_a_learner_with_somebodys_module_goes_on_after_an_interruption_as_if_not
     assert facts(tmp_path / "cut", plan) == facts(tmp_path / "whole", whole)
 
 
+@pytest.mark.slow
 def test_an_agent_may_have_a_module_as_well(tmp_path) -> None:
     network = {"kind": "module", "target": f"{__name__}:Odd"}
     plan = run_all(tmp_path, small(agent=small()["agent"] | {"network": network}))

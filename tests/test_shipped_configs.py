@@ -1,11 +1,10 @@
 """The shipped benchmark files: every one makes a plan, and the papers' are their protocols."""
 
 import re
-import shlex
-from itertools import pairwise
 from pathlib import Path
 
 import pytest
+from shipped_files import smoke_overrides
 from small_runs import facts
 
 from plasticbench import plugins
@@ -14,14 +13,6 @@ from plasticbench.platform.definition.reading import load
 from plasticbench.platform.planning.plan import Plan, make_plan, summary
 from plasticbench.platform.rundir import RunDirectory
 from plasticbench.platform.training.segment import SegmentRun
-
-
-def smoke_overrides(path: Path) -> list[str]:
-    """What the comments of a file say to ``--set`` where its data are not at hand; nothing in most files."""
-    lines = [line[1:] for line in path.read_text(encoding="utf-8").splitlines() if line.startswith("#   ")]
-    words = shlex.split(" ".join(lines))
-    return [value for option, value in pairwise(words) if option == "--set"]
-
 
 CONFIGS = sorted((Path(__file__).parents[1] / "configs").glob("*.yaml"))
 

@@ -94,6 +94,7 @@ def test_a_language_model_learns_and_goes_on_after_an_interruption(texts, tmp_pa
     assert "eval/train_accuracy" not in {name for _, name in own}
 
 
+@pytest.mark.slow
 def test_pieces_of_a_batch_are_the_batch(texts, tmp_path) -> None:
     losses = []
     for pieces in (1, 3):

@@ -1,4 +1,4 @@
-"""Curves over agent steps, all methods in one figure or each in a small one beside the control."""
+"""Curves over a run's clock, all methods in one figure or each in a small one beside the control."""
 
 from __future__ import annotations
 
@@ -48,6 +48,7 @@ class Picture:
     max_faint_lines: int = MAX_FAINT_LINES
     returns: tuple[float, float] | None = None
     max_together: int = MAX_TOGETHER
+    clock: str = "agent steps"
 
     @property
     def colours(self) -> dict[str, str]:
@@ -83,7 +84,7 @@ def curve_figure(picture: Picture, *, key: str, label: str) -> str:
         _scale(axes, picture)
         mark(axes, picture.marks, picture.styles, picture.budget_steps)
         drawing.count_steps(axes, picture.budget_steps)
-        axes.set_xlabel("agent steps", loc="right", labelpad=1)
+        axes.set_xlabel(picture.clock, loc="right", labelpad=1)
         if is_labelled:
             label_ends(axes, picture.curves, picture.styles)
         return drawing.svg(figure, key, label, picture.colours, axes)

@@ -106,6 +106,8 @@ class Panels:
         for task in self._tasks:
             names = self._curves[task]
             rest = sorted(name for name in names if name.startswith(("train/", "loss/", "q/")))
+            if self.run.clock == "updates":
+                rest = [name for name in names if name.startswith("eval/") and name != "eval/score"] + rest
             own = [self._panel(task, name, facts) for name, facts in self._evaluations(task) if name in names]
             folded = [self._panel(task, name, quantity(name)) for name in rest]
             if len(self._tasks) <= _MAX_OPEN_TASKS or not self._is_detailed:
@@ -117,6 +119,8 @@ class Panels:
 
     def _evaluations(self, task: str) -> list[tuple[str, ProbeFacts]]:
         """Where scores and returns are one scale, one figure shows both."""
+        if self.run.clock == "updates":
+            return [("eval/score", quantity("eval/score")._replace(hint=self.run.score_source(task)))]
         if task not in self.run.scored_tasks:
             hint = "mean over an evaluation's episodes; no reference returns are known"
             return [("eval/score", quantity("eval/return")._replace(hint=hint))]
@@ -161,7 +165,7 @@ class Panels:
         curves = self._curves[task][name]
         ends = [(curve.method, curve.centre[np.isfinite(curve.centre)][-1:]) for curve in curves]
         last = summary([(method, float(end[0])) for method, end in ends if len(end)])
-        label = f"{facts.title} {'over' if task == _ALL else 'on'} {task} over agent steps; last value: {last}"
+        label = f"{facts.title} {'over' if task == _ALL else 'on'} {task} over {self.run.clock}; last value: {last}"
         key = f"{self._keys[task]}-{re.sub(r'[^a-z0-9]+', '-', name.lower())}"
         picture = Picture(
             curves=curves,
@@ -172,6 +176,7 @@ class Panels:
             after_reset=after_reset,
             max_faint_lines=self.max_faint_lines,
             returns=self._returns.get(task) if name == "eval/score" else None,
+            clock=self.run.clock,
         )
         hint = "; ".join(part for part in (facts.hint, facts.direction if facts.better else "") if part)
         if picture.is_logarithmic():

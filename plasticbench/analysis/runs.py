@@ -68,6 +68,7 @@ class Run:
     versions: Mapping[str, str]
     trials: tuple[Trial, ...]
     left_out: tuple[Trial, ...] = ()  # which its file no longer names; their records stay
+    clock: str = "agent steps"
 
     @cached_property
     def tasks(self) -> list[str]:
@@ -78,6 +79,10 @@ class Run:
     def scored_tasks(self) -> list[str]:
         """Tasks with reference returns: scores of others are raw returns, which tasks do not share."""
         return list(dict.fromkeys(trial.task for trial in self.trials if trial.has_references))
+
+    def score_source(self, task: str) -> str:
+        """Where 0 and 1 lie on the scale of a task's scores."""
+        return next(trial.score_source for trial in self.trials if trial.task == task)
 
     @cached_property
     def methods(self) -> list[str]:
@@ -116,6 +121,7 @@ def load_run(path: Location) -> Run:
             versions=plan.get("versions", {}),
             trials=tuple(_trial(fields) for fields in plan["trials"]),
             left_out=tuple(_trial(fields) for fields in plan.get("left_out_trials", ())),
+            clock=plan.get("clock", "agent steps"),
         )
     except (ValueError, KeyError, TypeError) as error:
         raise ValueError(f"{plan_file}: this is not a plan: {error!r}") from error

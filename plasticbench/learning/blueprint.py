@@ -29,8 +29,10 @@ Inputs = Literal["numbers", "tokens"]
 class Blueprint(list[LayerSpec]):
     """The parts of a module as layers, in the order of their registration; ``make`` builds another such module."""
 
-    def __init__(self, make: Callable[[], nn.Module], roles: Mapping[str, Role], outputs: tuple[str, ...]) -> None:
-        self.make = make
+    def __init__(
+        self, make: Callable[[], nn.Module], roles: Mapping[str, Role], outputs: tuple[str, ...], is_random: bool
+    ) -> None:
+        self.make, self.is_random = make, is_random
         module = _quietly(make)
         self.parts = layout(module, _frozen(module), takes_unknown=True)
         self.outputs = _outputs(self.parts, outputs)
@@ -65,6 +67,11 @@ class ModuleSettings(Settings):
         """A new module, by its own initialisation under torch's seed."""
 
     @property
+    def is_random(self) -> bool:
+        """Whether passes in training may draw from torch's chance, which then has to be the member's."""
+        return False
+
+    @property
     def told_roles(self) -> Mapping[str, Role]:
         """What layers are, where that differs from what is found."""
         return {}
@@ -80,7 +87,8 @@ class ModuleSettings(Settings):
         if (key, obs_shape, num_outputs) not in _known:
             _examine(self, obs_shape, num_outputs)
             make = _maker(self, obs_shape, num_outputs)
-            _known[key, obs_shape, num_outputs] = Blueprint(make, self.told_roles, self.told_outputs)
+            blueprint = Blueprint(make, self.told_roles, self.told_outputs, self.is_random)
+            _known[key, obs_shape, num_outputs] = blueprint
         return _known[key, obs_shape, num_outputs]
 
 

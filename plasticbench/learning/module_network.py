@@ -49,6 +49,10 @@ class ModuleNetwork:
             for member, module in enumerate(self.modules)
         ]
         self.wires = blueprint.wires
+        self._holders = [
+            [(*_owner(module, name), own[member]) for name, own in self.buffers.items()]
+            for member, module in enumerate(self.modules)
+        ]
         self._seeds: Sequence[Callable[[], int]] = ()
         self._is_disturbed = True
 
@@ -137,7 +141,8 @@ class ModuleNetwork:
         received: list[list[Tensor]] = []
         for member in range(x.shape[0]):
             module = self.modules[member]
-            module.train(trains)
+            if module.training != trains:
+                module.train(trains)
             with self._chance(member) if trains else nullcontext():
                 taps: list[Tensor] = []
                 with self._tapped(module, taps) if activations is not None else nullcontext():
@@ -145,14 +150,14 @@ class ModuleNetwork:
                     outputs.append(module(x[member]) if own is None else functional_call(module, own, (x[member],)))
                 received.append(taps)
             if trains:
-                self._keep_buffers(member, module)
+                self._keep_buffers(member)
         if activations is not None:
             activations += [torch.stack(together) for together in zip(*received, strict=True)]
         return torch.stack(outputs)
 
     @contextmanager
     def _chance(self, member: int) -> Iterator[None]:
-        if not self._seeds:
+        if not self._seeds or not self.blueprint.is_random:
             yield
             return
         devices = [self.flat.device] if self.flat.device.type == "cuda" else []
@@ -190,14 +195,13 @@ class ModuleNetwork:
     def _last_path(self) -> str:
         return self.blueprint.last_path
 
-    def _keep_buffers(self, member: int, module: nn.Module) -> None:
+    def _keep_buffers(self, member: int) -> None:
         """A module that put another tensor in a buffer's place gets its own back, with the new values."""
-        for name, own in self.buffers.items():
-            owner, leaf = _owner(module, name)
+        for owner, leaf, own in self._holders[member]:
             now = owner._buffers.get(leaf)
-            if now is not None and now.data_ptr() != own[member].data_ptr():
-                own[member].copy_(now.detach())
-                owner._buffers[leaf] = own[member]
+            if now is not None and now is not own and now.data_ptr() != own.data_ptr():
+                own.copy_(now.detach())
+                owner._buffers[leaf] = own
 
 
 def _rows(features: Tensor) -> Tensor:

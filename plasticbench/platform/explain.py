@@ -143,9 +143,11 @@ def _excludes(kind: Kind, config: Any) -> list[str]:
 def _works(kind: Kind, config: Any) -> Iterator[tuple[str, str]]:
     from plasticbench.platform.definition.feasible_parts import why_not_offered
 
-    for agent in plugins.names("agents"):
-        offered = plugins.load("agents", agent).Config.hooks
-        yield f"agent {agent}", _answer(why_not_offered(kind.family, kind.name, config, agent, offered))
+    for group in ("agents", "learners"):
+        for trained in plugins.names(group):
+            offered = plugins.load(group, trained).Config.hooks
+            why_not = why_not_offered(kind.family, kind.name, config, trained, offered)
+            yield f"{group.removesuffix('s')} {trained}", _answer(why_not)
     yield "modules, Stable-Baselines3 and RLlib scripts", _answer(_why_not_on_modules(kind, config))
 
 

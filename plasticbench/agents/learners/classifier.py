@@ -14,6 +14,7 @@ from typing import Annotated, Any, ClassVar, Literal
 import numpy as np
 import torch
 from torch import Tensor
+from torch.nn import functional
 
 from plasticbench.agents._learner import PopulationLearner
 from plasticbench.agents._settings import AgentSettings
@@ -215,16 +216,20 @@ class Classifier(PopulationLearner[Batch]):
         self.classifier.descend_through(self._losses_of_pieces(batch, told), step, self.config.rate_factor(at))
         self.updates_made += 1
         self._hold()
-        loss, right = (torch.stack(parts).sum(0) for parts in zip(*told, strict=True))
+        loss, right = (parts[0] if len(parts) == 1 else torch.stack(parts).sum(0) for parts in zip(*told, strict=True))
         return {"loss/cross_entropy": loss, "online/accuracy": right}
 
     def _losses_of_pieces(self, batch: Batch, told: list[tuple[Tensor, Tensor]]) -> Iterator[Tensor]:
         """The share of each piece of the batch in its loss ``[M]``; ``told`` gets these and that of right answers."""
         pieces = self.config.accumulate
-        for inputs, labels in zip(batch.inputs.chunk(pieces, 1), batch.labels.chunk(pieces, 1), strict=True):
+        parts = (
+            zip(batch.inputs.chunk(pieces, 1), batch.labels.chunk(pieces, 1), strict=True) if pieces > 1 else [batch]
+        )
+        for inputs, labels in parts:
             share = inputs.shape[1] / batch.inputs.shape[1]
             logits = self.classifier.forward(inputs)
-            loss = cross_entropy(logits, labels).mean(1) * share
+            loss = cross_entropy(logits, labels).mean(1)
+            loss = loss * share if pieces > 1 else loss
             told.append((loss.detach(), accuracy(logits.detach(), labels).mean(1) * share))
             yield loss
 
@@ -248,8 +253,8 @@ def cross_entropy(logits: Tensor, labels: Tensor) -> Tensor:
 
     Of sequences it is the mean over their positions.
     """
-    right = logits.gather(-1, labels.unsqueeze(-1)).squeeze(-1)
-    return (logits.logsumexp(-1) - right).flatten(2).mean(2) if labels.ndim > 2 else logits.logsumexp(-1) - right
+    flat = functional.cross_entropy(logits.reshape(-1, logits.shape[-1]), labels.reshape(-1), reduction="none")
+    return flat.view(*labels.shape[:2], -1).mean(2) if labels.ndim > 2 else flat.view(labels.shape)
 
 
 def accuracy(logits: Tensor, labels: Tensor) -> Tensor:

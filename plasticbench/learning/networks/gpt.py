@@ -38,6 +38,11 @@ class Config(ModuleSettings):
         if self.width % self.num_heads:
             raise ValueError(f"width: must be a multiple of num_heads ({self.num_heads}), got {self.width}")
 
+    @property
+    def is_random(self) -> bool:
+        """With dropout."""
+        return self.dropout > 0
+
     def module(self, obs_shape: tuple[int, ...], num_outputs: int) -> nn.Module:
         """Raises ``ValueError`` for inputs that are no sequences."""
         if len(obs_shape) != 1:

@@ -45,6 +45,11 @@ class Config(ModuleSettings):
         return (self.target.partition(":")[0],)
 
     @property
+    def is_random(self) -> bool:
+        """Who knows."""
+        return True
+
+    @property
     def told_roles(self) -> dict[str, Role]:
         """Layers whose roles the file says."""
         return {layer: role for layer, said in self.roles.items() for role in get_args(Role) if role == said}

@@ -4,7 +4,7 @@ Source: Frobenius-Isometry Reinitialization, Han et al., ICLR 2026, arXiv 2602.0
 authors' DQN code does: convolutions projected with 10 Newton-Schulz steps, linear layers rewound to their first
 initialisation, Adam's state kept. ``fire_paper_sac`` is their SAC code: all linear layers projected, heads included,
 optimizers and temperature new. The defaults instead project all hidden layers exactly and rewind nothing. Their vision
-code projects every linear layer and convolution, in transformers queries and keys alone (``fire_paper_vit``); their
+code projects every linear layer and convolution, of a ViT queries and keys alone (``layers: "*.to_[qk]"``); their
 language code takes 5 steps and projects token embeddings that are the output layer as well (``fire_paper_language``).
 """
 
@@ -85,7 +85,6 @@ PRESETS = {
     ),
     "fire_paper_sac": Config(solver="newton_schulz", layers="all", optimizer="reset", temperature="reset"),
     "fire_paper_vision": Config(solver="newton_schulz", layers="all", optimizer="reset"),
-    "fire_paper_vit": Config(solver="newton_schulz", layers="*.to_[qk]", optimizer="reset"),
     "fire_paper_language": Config(solver="newton_schulz", iterations=5, layers="all", optimizer="reset", tables="tied"),
 }
 

@@ -37,7 +37,7 @@ PRESETS = {
     "clean": Config(),
     "fire_paper_dqn": Config(init_source="original", optimizer="keep", target="same_operation"),
     "fire_paper_sac": Config(init_source="original"),
-    "fire_paper_vision": Config(init_source="original", temperature="keep"),
+    "fire_paper_vision": Config(init_source="original"),
     "sr_sac": Config(init_source="original"),
     "bro": Config(init_source="original"),
     "nikishin_sac": Config(),

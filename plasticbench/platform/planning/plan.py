@@ -21,6 +21,7 @@ import pydantic
 from plasticbench import __version__
 from plasticbench.contracts.task import has_references
 from plasticbench.platform.definition.benchmark import Benchmark, Environment
+from plasticbench.platform.definition.clock import STEPS
 from plasticbench.platform.definition.method import Method, canonical
 from plasticbench.platform.definition.names import slug
 from plasticbench.platform.planning.corrections import corrections
@@ -74,6 +75,7 @@ class Plan:
     external: bool = False
     left_out_trials: tuple[Trial, ...] = ()
     left_out_segments: tuple[Segment, ...] = ()
+    clock: str = STEPS.unit
 
     def to_json(self) -> str:
         """The content of ``plan.json``."""
@@ -110,6 +112,7 @@ def make_plan(benchmark: Benchmark) -> Plan:
         tracked_probes=benchmark.tracking.probes,
         trials=tuple(trials),
         segments=tuple(segments),
+        clock=benchmark.clock.unit,
     )
 
 
