@@ -3,6 +3,7 @@
 import re
 from functools import partial
 
+import mlflow
 import pytest
 from small_runs import facts, small
 
@@ -14,6 +15,7 @@ from plasticbench.platform.definition.reading import BenchmarkError, from_dict
 from plasticbench.platform.planning.plan import Plan, make_plan
 from plasticbench.platform.rundir import RunDirectory
 from plasticbench.platform.tracking.mirror import Mirror
+from plasticbench.platform.tracking.mlflow_store import database_uri
 from plasticbench.platform.tracking.tracker import committed_bytes
 from plasticbench.platform.training.ends import can_be_gone_on_from, finished_bytes
 from plasticbench.platform.training.segment import SegmentRun
@@ -182,6 +184,26 @@ def test_the_mirror_passes_over_trials_that_were_left_out(tmp_path):
     mirror = Mirror(run.path, None)
     mirror.pump(lengths)
     assert set(mirror._reached) == {run.plan().trials[0].id}
+
+
+def test_mlflow_shows_a_method_with_the_means_of_all_its_seeds_once(tmp_path):
+    path = tmp_path / "run"
+    found = {}
+    for num_seeds in (1, 2):
+        train(path, file(1, num_seeds))
+        run, mirror = RunDirectory(path), Mirror(path, None)
+        mirror.pump(committed_bytes(run, run.plan().segments))
+        mirror.finish_all({trial.id: "FINISHED" for trial in run.plan().trials})
+        client = mlflow.MlflowClient(database_uri(path / "mlflow.db"))
+        found = {one.info.run_name: one for one in client.search_runs(["1"])}
+    parent = found.pop("CartPole-v1 none")
+    assert parent.data.params["seeds"] == "[0, 1]"
+    assert sorted(found) == ["none s0", "none s1"]
+    assert {one.data.tags["mlflow.parentRunId"] for one in found.values()} == {parent.info.run_id}
+    means = client.get_metric_history(parent.info.run_id, "eval/score")
+    assert [mean.step for mean in means] == [100, 200, 300, 400]
+    last = [one.data.metrics["eval/score"] for one in found.values()]
+    assert means[-1].value == pytest.approx(sum(last) / 2)
 
 
 def test_a_task_can_be_added(tmp_path):

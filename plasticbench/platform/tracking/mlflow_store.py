@@ -34,6 +34,7 @@ RunStatus = Literal["FINISHED", "FAILED", "KILLED"]
 
 _MAX_METRICS_PER_BATCH = 1000
 _MAX_NAME_CHARACTERS = 250
+_PARENT = "mlflow.parentRunId"
 _MAX_VALUE_CHARACTERS = 6000
 _CONNECT_TIMEOUT_S = 5
 _SQLALCHEMY_PREFACE = "(raised as a result of Query-invoked autoflush"
@@ -268,6 +269,8 @@ class Store:
         self._run_ids: dict[tuple[str, str], str] = {}
         self._num_params: dict[str, int] = {}
         self._statuses: dict[str, str] = {}
+        self._seeds: dict[str, str] = {}  # of which a method's means are
+        self._parents: dict[str, str] = {}
 
     @classmethod
     def open(cls, tracking_uri: str, experiment: str, note: str, artifacts: str, run_directory: str) -> Store:
@@ -305,27 +308,43 @@ class Store:
                 [self._experiment_id], condition, order_by=["attributes.start_time ASC"], page_token=token or None
             )
             for run in page:
-                self._note(run.info.run_id, run.info.status, len(run.data.params), run.data.tags)
+                self._note(run.info.run_id, run.info.status, run.data.params, run.data.tags)
             token = page.token or None
 
-    def _note(self, run_id: str, status: str, num_params: int, tags: Mapping[str, str]) -> None:
+    def _note(self, run_id: str, status: str, params: Mapping[str, str], tags: Mapping[str, str]) -> None:
         keys = [item for item in tags.items() if item[0].startswith("plasticbench.") and item[0] != _RUN_DIRECTORY_TAG]
         if any(key in self._run_ids for key in keys):
             # Created by a request whose answer never came, after we had asked again.
             self._client.delete_run(run_id)
             return
         self._run_ids |= dict.fromkeys(keys, run_id)
-        self._num_params[run_id] = num_params
+        self._num_params[run_id] = len(params)
         self._statuses[run_id] = status
+        self._seeds |= {run_id: params["seeds"]} if "seeds" in params else {}
+        self._parents |= {run_id: tags[_PARENT]} if _PARENT in tags else {}
+
+    def _known(self, spec: RunSpec) -> str | None:
+        """The run that there is, unless its method has other seeds now: MLflow takes no mean and no parameter back."""
+        run_id = self._run_ids.get(spec.key)
+        if run_id is None:
+            return None
+        seeds = spec.params.get("seeds")
+        if seeds is not None and self._seeds.get(run_id, seeds) != seeds[:_MAX_VALUE_CHARACTERS]:
+            self._client.delete_run(run_id)
+            return None
+        if spec.parent and self._parents.get(run_id, spec.parent) != spec.parent:
+            self.tag(run_id, _PARENT, spec.parent)
+            self._parents[run_id] = spec.parent
+        return run_id
 
     def run(self, spec: RunSpec) -> str:
         """The run's id; creates the run, or completes one whose creation was interrupted."""
         from mlflow.entities import Param
 
-        run_id = self._run_ids.get(spec.key)
+        run_id = self._known(spec)
         if run_id is None:
             tags = {**spec.tags, spec.key[0]: spec.key[1], _RUN_DIRECTORY_TAG: self._run_directory}
-            tags |= {"mlflow.parentRunId": spec.parent} if spec.parent else {}
+            tags |= {_PARENT: spec.parent} if spec.parent else {}
             tags |= {"mlflow.user": _user()}
             tags = {name: value[:_MAX_VALUE_CHARACTERS] for name, value in tags.items()}
             run_id = self._client.create_run(self._experiment_id, tags=tags, run_name=spec.name).info.run_id
