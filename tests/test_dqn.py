@@ -179,7 +179,7 @@ def test_updates_and_probes_descend_the_same_loss(loss, bootstrap, n_step):
     config = replace(CONFIG, loss=loss, huber_threshold=0.1, bootstrap=bootstrap, n_step=n_step, discount=0.9)
     agent, _ = _train([0, 1], 200, config)
     batch = agent.probe_batch(np.random.default_rng(0).random((2, 16)))
-    agent.replay.sample = lambda uniforms: batch
+    agent.replay.sample = lambda uniforms, chosen: batch
     probed = agent.views(batch)[0].layers
     agent.update(201)
     for layer, trained in zip(probed, agent.q.state_of(slice(0, 2, 1)).layers, strict=True):

@@ -152,7 +152,7 @@ def test_updates_agree_with_the_published_order_for_every_member(config):
     plain = [Plain(agent, member) for member in range(2)]
     drawn, draw, sample = {}, agent._draws["policy"].draw, agent.replay.sample
     agent._draws["policy"].draw = lambda: drawn.setdefault("noise", draw())
-    agent.replay.sample = lambda uniforms: drawn.setdefault("batch", sample(uniforms))
+    agent.replay.sample = lambda *given: drawn.setdefault("batch", sample(*given))
     for number in range(1, 7):
         drawn.clear()
         metrics = agent.update()

@@ -336,8 +336,8 @@ class DQN(ReplayAgent):
         """One gradient step of every member on a batch of its own, at clock ``step``."""
         batch = self.replay.sample(self._batches.draw(), self.config.replay)
         self.q.begin(step)
-        pair = self._observations(batch)
-        loss, q = self._loss(batch, pair if self._shifts is None else self._shifts(pair))
+        shifted = None if self._shifts is None else self._shifts(self._observations(batch))
+        loss, q = self._loss(batch, shifted)
         self.q.descend(loss, step)
         self.updates_made += 1
         if self.config.target_period_updates and self.updates_made % self.config.target_period_updates == 0:
@@ -348,8 +348,8 @@ class DQN(ReplayAgent):
             metrics["q/bound_ratio"] = self.value_bound.ratio(q)
         return metrics
 
-    def _loss(self, batch: Batch, pair: tuple[Tensor, Tensor]) -> tuple[Tensor, Tensor]:
-        obs, next_obs = pair
+    def _loss(self, batch: Batch, pair: tuple[Tensor, Tensor] | None = None) -> tuple[Tensor, Tensor]:
+        obs, next_obs = pair or self._observations(batch)
         with torch.no_grad():
             next_q = self.q.forward_target(next_obs)
             if self.config.bootstrap == "max":
@@ -369,7 +369,7 @@ class DQN(ReplayAgent):
 
     def losses(self, batch: Batch) -> list[Tensor]:
         """The network's loss ``[M]``."""
-        return [self._loss(batch, self._observations(batch))[0]]
+        return [self._loss(batch)[0]]
 
     def view_name(self, network: str) -> str:
         """There is one trained network."""
