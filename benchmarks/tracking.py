@@ -13,7 +13,8 @@ import time
 from pathlib import Path
 
 from plasticbench.platform.tracking.mirror import Mirror
-from plasticbench.platform.tracking.mlflow_store import database_uri, session
+from plasticbench.platform.tracking.mlflow_store import session
+from plasticbench.platform.tracking.store_uris import database_uri
 from plasticbench.records import Record, RecordWriter
 
 NUM_TRIALS = 20

@@ -15,7 +15,7 @@ from plasticbench.platform.definition.reading import BenchmarkError, from_dict
 from plasticbench.platform.planning.plan import Plan, make_plan
 from plasticbench.platform.rundir import RunDirectory
 from plasticbench.platform.tracking.mirror import Mirror
-from plasticbench.platform.tracking.mlflow_store import database_uri
+from plasticbench.platform.tracking.store_uris import database_uri
 from plasticbench.platform.tracking.tracker import committed_bytes
 from plasticbench.platform.training.ends import can_be_gone_on_from, finished_bytes
 from plasticbench.platform.training.segment import SegmentRun

@@ -19,7 +19,7 @@ from typer.testing import CliRunner
 import plasticbench
 from plasticbench.analysis.leaderboard import leaderboard
 from plasticbench.platform.cli import app
-from plasticbench.platform.tracking.mlflow_store import database_uri
+from plasticbench.platform.tracking.store_uris import database_uri
 from plasticbench.records import read_records
 
 ROOT = Path(__file__).parents[1]

@@ -11,7 +11,7 @@ from typer.testing import CliRunner
 from plasticbench.platform.cli import app
 from plasticbench.platform.literal import visible
 from plasticbench.platform.tracking.mirror import TrackingUnavailable, check
-from plasticbench.platform.tracking.mlflow_store import accepted
+from plasticbench.platform.tracking.store_uris import accepted
 from plasticbench.uris import shown, without_secrets
 
 SECRET = "S3cret-0f-alice"

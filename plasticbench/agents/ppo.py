@@ -200,6 +200,7 @@ class PPO(PopulationAgent[Rows]):
         self._reward_norm = (
             RewardNorm(len(streams), num_envs, config.discount) if config.reward_norm == "running" else None
         )
+        self._norms = [norm for norm in (self._norm, self._reward_norm) if norm is not None]
         stored = "float32" if self._norm is not None else spec.obs_dtype
         self.replay = self.rollouts = Rollouts(
             spec, len(streams), num_envs, config.rollout_steps // num_envs, device, stored
@@ -386,16 +387,14 @@ class PPO(PopulationAgent[Rows]):
         """Tensors ``[M, ...]`` and plain data."""
         tensors, plain = super().state_dict()
         rows, place = self.rollouts.state_dict()
-        norms = [norm.state_dict() for norm in (self._norm, self._reward_norm) if norm is not None]
-        for named in (rows, *norms):
+        for named in (rows, *(norm.state_dict() for norm in self._norms)):
             tensors |= named
         return tensors, plain | {"rollout": place, "exploration": self._chance.state_dict()}
 
     def load_state_dict(self, tensors: dict[str, Tensor], plain: dict[str, Any], parents: Sequence[int]) -> None:
         """Member i continues as the saved member ``parents[i]``: the identity resumes, anything else forks."""
-        for norm in (self._norm, self._reward_norm):
-            if norm is not None:
-                norm.load_state_dict(tensors, parents)
+        for norm in self._norms:
+            norm.load_state_dict(tensors, parents)
         self.rollouts.load_state_dict(tensors, plain["rollout"], parents)
         self._chance.load_state_dict(plain["exploration"], parents)
         super().load_state_dict(tensors, plain, parents)

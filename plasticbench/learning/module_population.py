@@ -15,7 +15,7 @@ from plasticbench.learning.module_layers import Share, pieces
 from plasticbench.learning.module_network import ModuleNetwork
 from plasticbench.learning.module_parts import Part
 from plasticbench.learning.network import PopulationNetwork
-from plasticbench.learning.views import activations_of
+from plasticbench.learning.views import activations_of, network_view
 
 Draw = Callable[[str], Tensor]
 """A new initial value ``[m, ...]`` of a parameter or buffer by name."""
@@ -112,6 +112,15 @@ def shown_activations(network: PopulationNetwork | ModuleNetwork, passed_on: lis
     if isinstance(network, PopulationNetwork):
         return activations_of(network, passed_on)
     return dict(zip(network.tapped, passed_on, strict=False))
+
+
+def shown_view(
+    name: str, network: PopulationNetwork | ModuleNetwork, obs: Tensor, captured: Mapping[str, Mapping[str, Tensor]]
+) -> NetworkView:
+    """What probes see of either kind of network."""
+    if isinstance(network, PopulationNetwork):
+        return network_view(name, network, obs, captured)
+    return module_view(name, network, obs, captured)
 
 
 def module_view(

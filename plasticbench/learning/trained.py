@@ -19,7 +19,7 @@ from plasticbench.learning.layers import LayerSpec
 from plasticbench.learning.look import Sample
 from plasticbench.learning.members import members_of, stacked
 from plasticbench.learning.module_network import ModuleNetwork
-from plasticbench.learning.module_population import module_state, module_view, shown_activations
+from plasticbench.learning.module_population import module_state, shown_activations, shown_view
 from plasticbench.learning.network import PopulationNetwork
 from plasticbench.learning.optimizer import (
     BaseSettings,
@@ -29,7 +29,7 @@ from plasticbench.learning.optimizer import (
     PopulationOptimizer,
 )
 from plasticbench.learning.optimizers import adam
-from plasticbench.learning.views import LazyDraw, network_state, network_view
+from plasticbench.learning.views import LazyDraw, network_state
 from plasticbench.seeding import Streams
 
 Parts = Sequence[Sequence[Part]]
@@ -383,18 +383,12 @@ class TrainedNetwork:
         }
         if previous is not None:
             captured["previous"] = views(previous)
-        return _view(name, self.online, obs, captured)
+        return shown_view(name, self.online, obs, captured)
 
     def target_view(self, name: str, obs: Tensor) -> NetworkView:
         """The target network, which must exist; it has no gradients."""
         assert self.target is not None
-        return _view(name, self.target, obs, {"initial": self.online.views(self.original)})
-
-
-def _view(name: str, network: Network, obs: Tensor, captured: Mapping[str, Mapping[str, Tensor]]) -> NetworkView:
-    show: Any = module_view if isinstance(network, ModuleNetwork) else network_view
-    view: NetworkView = show(name, network, obs, captured)
-    return view
+        return shown_view(name, self.target, obs, {"initial": self.online.views(self.original)})
 
 
 def _seeds(streams: Streams, stream: str) -> Callable[[], int]:

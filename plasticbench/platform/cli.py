@@ -23,8 +23,18 @@ from plasticbench.platform import shipped
 from plasticbench.platform.jobs_commands import Dashboard, follow_job, jobs_app, say_how_to_follow
 from plasticbench.platform.literal import visible
 from plasticbench.platform.runs.commands import RunDir, clean, export, list_runs
+from plasticbench.platform.runs.options import (
+    Address,
+    AsJson,
+    Config,
+    Overrides,
+    Quiet,
+    Repair,
+    SameUri,
+    Uri,
+    UriToo,
+)
 from plasticbench.platform.terminal import DONE, FAILED, out, people_errors, styled, warn
-from plasticbench.uris import URI_VARIABLE
 
 if TYPE_CHECKING:
     from plasticbench.platform.planning.disk import DiskUse
@@ -36,26 +46,6 @@ LISTED = sorted([*plugins.PACKAGES, "configs", "runs"])
 
 _HELP = "Trains, tracks and compares ways of keeping deep RL agents plastic. It begins with: plasticbench run CONFIG"
 app = typer.Typer(add_completion=False, no_args_is_help=True, pretty_exceptions_enable=False, help=_HELP)
-
-Config = Annotated[
-    Path,
-    typer.Argument(
-        parser=shipped.resolved, metavar="CONFIG", help="Benchmark file (YAML), or the name of a shipped one."
-    ),
-]
-Overrides = Annotated[list[str] | None, typer.Option("--set", help="Change a setting: dotted.key=value. Repeatable.")]
-Address = Annotated[
-    str | None, typer.Option(help="Ray cluster to join; default: RAY_ADDRESS, else a Ray of its own on this machine.")
-]
-_URI_HELP = "MLflow store or server; default: "
-Uri = Annotated[str | None, typer.Option(envvar=URI_VARIABLE, help=f"{_URI_HELP}mlflow.db in the run directory.")]
-SameUri = Annotated[str | None, typer.Option(envvar=URI_VARIABLE, help=f"{_URI_HELP}the one that the run began with.")]
-UriToo = Annotated[str | None, typer.Option(help="Also bring this MLflow store or server up to date; default: none.")]
-Quiet = Annotated[bool, typer.Option("--quiet", help="Print nothing but errors.")]
-Repair = Annotated[
-    bool, typer.Option("--repair", help="Go back to the last commit before damage to record files, and train on.")
-]
-AsJson = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 
 app.add_typer(jobs_app, name="jobs")
 

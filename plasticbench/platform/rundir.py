@@ -97,7 +97,7 @@ class RunDirectory:
         return ""
 
     def _take_over(self, benchmark: Benchmark, plan: Plan, modules: bytes, has_end: HasEnd) -> str:
-        from plasticbench.platform.definition.changes import can_come_later, changes, listed
+        from plasticbench.platform.planning.changes import can_come_later, changes, listed
 
         known, before = self.plan(), self.benchmark()
         is_same_work = {trial.id for trial in known.trials} == {trial.id for trial in plan.trials} and [
@@ -133,7 +133,7 @@ class RunDirectory:
         others: Mapping[str, tuple[Any, Any]],
     ) -> str:
         """Takes over a benchmark that shares trials with this run: what is missing is planned beside what is there."""
-        from plasticbench.platform.definition.changes import ABSENT, keeps_trials, listed
+        from plasticbench.platform.planning.changes import ABSENT, keeps_trials, listed
         from plasticbench.platform.planning.growth import conflict, grown, merged
 
         known, before = self.plan(), self.benchmark()

@@ -9,7 +9,6 @@ import hashlib
 import json
 import math
 import statistics
-import time
 import uuid
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -17,7 +16,6 @@ from contextlib import contextmanager
 from functools import cached_property
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from threading import Lock
 from typing import Any, TypeVar
 
 from plasticbench import storage
@@ -27,15 +25,14 @@ from plasticbench.platform.tracking.mlflow_store import (
     RunStatus,
     Store,
     TrackingUnavailable,
-    accepted,
     check,
-    database_uri,
     masked,
-    scheme,
     session,
 )
+from plasticbench.platform.tracking.positions import Positions
 from plasticbench.platform.tracking.report_run import final_records, iqm_text
 from plasticbench.platform.tracking.run_specs import NOTE, RunSpec, RunSpecs, Trial
+from plasticbench.platform.tracking.store_uris import accepted, database_uri, scheme
 from plasticbench.records import Record, is_layer_value, read_bytes, read_records
 from plasticbench.storage import Location
 
@@ -43,7 +40,6 @@ __all__ = ["Mirror", "RunStatus", "TrackingUnavailable", "UnreadableRecords", "c
 
 _WINDOW_BYTES = 1 << 20  # about 9,000 records: held in memory at once, and sent again after a crash
 _MEAN_METRICS = ("eval/return", "eval/score")
-_SAVE_EVERY_S = 5.0
 _NUM_CONNECTIONS = 2  # to a server or PostgreSQL: most of a request's time is waiting
 _T = TypeVar("_T")
 _R = TypeVar("_R")
@@ -303,39 +299,8 @@ class Mirror:
         return RunSpecs(self._plan)
 
     @cached_property
-    def _sent(self) -> _Positions:
-        return _Positions(self._run_dir / "mirror" / f"{hashlib.sha256(self._uri.encode()).hexdigest()[:16]}.json")
-
-
-class _Positions:
-    """Bytes sent to each MLflow run: a run that is deleted in MLflow gets its successor filled from the start.
-
-    On disk they are a few seconds behind, as writing thousands of them for each of thousands of trials would take
-    longer than sending. What a crash forgets is sent again, which changes nothing.
-    """
-
-    def __init__(self, path: Location) -> None:
-        self._path, self._changed, self._saved_s = path, False, time.monotonic()
-        self._lock = Lock()
-        try:
-            self._sent: dict[str, int] = json.loads(storage.read(path))
-        except (FileNotFoundError, json.JSONDecodeError):
-            self._sent = {}  # new, or torn by a power cut
-
-    def __getitem__(self, run: str) -> int:
-        return self._sent.get(run, 0)
-
-    def __setitem__(self, run: str, position: int) -> None:
-        with self._lock:
-            self._sent[run], self._changed = position, True
-            if time.monotonic() - self._saved_s > _SAVE_EVERY_S:
-                self.save()
-
-    def save(self) -> None:
-        """Writes what is not on disk yet."""
-        if self._changed:
-            storage.write_atomically(self._path, json.dumps(self._sent).encode())
-            self._changed, self._saved_s = False, time.monotonic()
+    def _sent(self) -> Positions:
+        return Positions(self._run_dir / "mirror" / f"{hashlib.sha256(self._uri.encode()).hexdigest()[:16]}.json")
 
 
 def _embedded_uri(run_dir: Location) -> str:

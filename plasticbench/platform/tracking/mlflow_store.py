@@ -18,14 +18,14 @@ from pathlib import Path
 from posixpath import normpath
 from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Literal
-from urllib.parse import quote, urlsplit
 
 from plasticbench.platform.tracking.landing_page import EXPERIMENT_TAGS
 from plasticbench.platform.tracking.report_run import experiment_note, is_ours
 from plasticbench.platform.tracking.run_specs import NOTE, RunSpec
 from plasticbench.platform.tracking.schema import VERSION_QUERY, has_version, schema_problem
+from plasticbench.platform.tracking.store_uris import accepted, database_uri, scheme
 from plasticbench.records import Record
-from plasticbench.uris import shown, without_secrets
+from plasticbench.uris import without_secrets
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
@@ -55,54 +55,6 @@ class TrackingUnavailable(RuntimeError):
 
 class _NoPlace(RuntimeError):
     """A database file cannot be made where it should be."""
-
-
-def database_uri(path: Path) -> str:
-    """The URI of an SQLite file, whatever its folders are called."""
-    name = str(path.resolve())
-    if not re.search(r"[%?]", name):
-        return f"sqlite:///{name}"  # also where SQLAlchemy would take it quoted: where a mirror stands is kept under it
-    # With the driver's name, as MLflow makes the folder of a plain sqlite:/// without undoing the quotes.
-    return f"sqlite+pysqlite:///{quote(name)}"
-
-
-def scheme(tracking_uri: str) -> Literal["sqlite", "postgresql", "http"]:
-    """The kind of store. Raises ``ValueError`` for any that the mirror does not support."""
-    match re.split(r"[+:]", tracking_uri, maxsplit=1)[0]:
-        case "http" | "https" if _has_host(tracking_uri):
-            return "http"
-        case "postgres" | "postgresql":
-            return "postgresql"
-        case "sqlite" if len(tracking_uri) > len("sqlite:///"):
-            return "sqlite"
-    forms = "sqlite:///FILE, postgresql://USER@HOST/DATABASE, http://HOST:PORT or https://HOST"
-    raise ValueError(f"--tracking-uri: must be one of {forms}, got {shown(tracking_uri)!r}")
-
-
-def _has_host(uri: str) -> bool:
-    try:
-        parts = urlsplit(uri)
-        return bool(parts.hostname) and parts.port != 0
-    except ValueError:  # of a port that is no number, or an address with one bracket
-        return False
-
-
-def accepted(tracking_uri: str) -> str:
-    """The URI as SQLAlchemy wants it: hosting services hand out ``postgres://``.
-
-    Raises ``ValueError`` that names the option for what cannot be taken apart, a port that is no number for one.
-    """
-    uri = re.sub(r"^postgres(?=[+:])", "postgresql", tracking_uri)
-    if scheme(uri) != "http":
-        from sqlalchemy.engine import make_url
-        from sqlalchemy.exc import ArgumentError
-
-        try:
-            make_url(uri)
-        except (ArgumentError, ValueError) as error:
-            reason = without_secrets(str(error), uri)
-            raise ValueError(f"--tracking-uri: cannot be read: {reason}, got {shown(tracking_uri)!r}") from error
-    return uri
 
 
 def check(tracking_uri: str) -> None:

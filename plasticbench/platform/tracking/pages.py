@@ -16,7 +16,7 @@ from typing import NoReturn
 from plasticbench import storage
 from plasticbench.platform.rundir import RunDirectory
 from plasticbench.platform.tracking.landing_page import page
-from plasticbench.platform.tracking.mlflow_store import database_uri
+from plasticbench.platform.tracking.store_uris import database_uri
 from plasticbench.storage import Location
 
 _POLL_S = 0.2
