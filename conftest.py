@@ -26,7 +26,7 @@ NEEDS = {
     "kubectl": "a Kubernetes cluster",
     "machines": "machines that stand under made-up names in it",
     "ci": "to be the commands of .ci/run themselves",
-    "yours": "a module of the reader's own",
+    "yours": "modules or data of the reader's own",
     "qt": "Qt 5, which a bare Debian lacks",
 }
 """What no test has: blocks with these words are held to their language's syntax alone."""
@@ -40,6 +40,8 @@ BENCHMARK = {
     "budget_steps": 50_000,
     "evaluation": {"every_steps": 10_000, "episodes": 1},
 }
+
+_OF_AGENTS = ("agent", "budget_steps", "evaluation")
 
 
 def run(folder: Path, *command: str) -> None:
@@ -82,7 +84,9 @@ def plan_yaml(example: Example) -> None:
     from plasticbench.platform.definition.yaml_text import parse_yaml
     from plasticbench.platform.planning.plan import make_plan
 
-    assert make_plan(from_dict(BENCHMARK | parse_yaml(example.parsed))).trials
+    data = parse_yaml(example.parsed)
+    base = {name: value for name, value in BENCHMARK.items() if "learner" not in data or name not in _OF_AGENTS}
+    assert make_plan(from_dict(base | data)).trials
 
 
 def check_syntax(example: Example) -> None:

@@ -19,7 +19,10 @@ KINDS = [kind for kind in plugins.names("treatments") if "event" in hooks_of(par
 
 def _trained(treatment: Part, count: int) -> TrainedNetwork:
     """Networks with moved weights, full moments, and a target that lags behind."""
-    network = trained([[treatment]] * count, layers=specs((6, 5)))
+    layers = specs((6, 5))
+    if treatment.kind == "plasticity_injection":
+        layers = part("injection_heads").config.layers(layers)  # which it needs
+    network = trained([[treatment]] * count, layers=layers)
     for seed in range(3):
         network.online.flat_grad.normal_(generator=torch.Generator().manual_seed(seed))
         network.optimizer.step()

@@ -44,7 +44,8 @@ def check_structures(environment: Environment, method: Method, problems: Problem
                 with problems.caught(key):
                     layers = part.chosen.config.layers(layers)
         for part, key in _keyed(method):
-            if part.family == "treatments" and _concerns(part, network):
+            is_elsewhere = network not in built and any(_concerns(part, whole) for whole in built)
+            if part.family == "treatments" and _concerns(part, network) and not is_elsewhere:
                 with problems.caught(key):
                     getattr(part.chosen.config, "fits", lambda layers: None)(layers)
                     if isinstance(selector := getattr(part.chosen.config, "layers", None), str):
