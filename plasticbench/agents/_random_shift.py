@@ -2,7 +2,7 @@
 
 Source: DrQ (Yarats, Kostrikov & Fergus, ICLR 2021, arXiv 2004.13649): an image is padded by its outermost pixels, cut
 out again at random, all frames of a stack alike, an observation and the next one each by itself. Ma et al., ICLR 2024
-(arXiv 2310.07418) find that without it critics lose their plasticity first.
+(arXiv 2310.07418) find it essential for plasticity where agents see pixels, and that of critics to matter most.
 """
 
 from __future__ import annotations
