@@ -28,8 +28,8 @@ COST_WORDS = """\
 ## What an update costs
 
 What acts at every update takes at most one and a half times as long as `none`, DQN with batches of 32 on one thread,
-which is as small as updates get (`python -m benchmarks.treatments`; figures: [benchmarks.md](benchmarks.md)). These take
-longer, and why:
+which is as small as updates get (`python -m benchmarks.treatments`; figures: [benchmarks.md](benchmarks.md)). These
+take longer, and why:
 """
 TAXONOMY_WORDS = """\
 ## The survey's taxonomy
