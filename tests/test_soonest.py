@@ -37,7 +37,7 @@ def test_steps_count_from_the_change_to_half_of_the_best_final_score(tmp_path):
     assert (by_method["none"].from_step, by_method["none"].stretch_steps) == (50, 50)
     assert by_method["none"].target_score == pytest.approx(0.5, abs=0.01)
     assert (by_method["fire"].is_behind, by_method["none"].is_behind) == (False, True)
-    sentence = soonest_sentence(rows)
+    sentence = soonest_sentence(rows, "steps")
     assert sentence.startswith(
         "fire reaches half of the best final score (0.50) at a median of 10 steps after the change"
     )
@@ -53,11 +53,13 @@ def test_a_seed_that_never_gets_there_is_later_than_all_others(tmp_path):
 
 def test_where_nothing_was_learned_nobody_is_soonest(tmp_path):
     assert rows_of(tmp_path, {"none": [500] * 5, "fire": [500] * 5}, last=0.0)[:0] == []
-    assert soonest_sentence([]) == ""
+    assert soonest_sentence([], "steps") == ""
 
 
 def test_few_seeds_are_indicative(tmp_path):
-    assert soonest_sentence(rows_of(tmp_path, {"none": [90] * 3, "fire": [60] * 3})).endswith("this is indicative.")
+    sentence = soonest_sentence(rows_of(tmp_path, {"none": [90] * 3, "fire": [60] * 3}), "updates")
+    assert sentence.endswith("this is indicative.")
+    assert " updates after the " in sentence
 
 
 def test_a_median_lies_between_order_statistics_by_hand():

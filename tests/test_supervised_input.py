@@ -32,6 +32,7 @@ def learner(**changes):
         ({"evaluation": {"every_updates": 20, "episodes": 3}}, "evaluation.episodes: there is no such setting"),
         ({"environments": [{"kind": "classic", "task": "CartPole-v1"}]}, "environments.0.kind: 'classic' is a task of the"),
         ({"environments": [IMAGES | {"scenario": {"kind": "stationary"}}]}, "environments.0.scenario: has no effect"),
+        ({"environments": [IMAGES | {"step_timeout_s": 5.0}]}, "environments.0.step_timeout_s: has no effect: data are no"),
         ({"environments": [IMAGES | {"stream": {"kind": "random_labels", "samples": 9_999}}]}, "samples: must be at most"),
         ({"environments": [IMAGES | {"stream": {"kind": "random_label"}}]}, "Did you mean 'random_labels'?"),
         ({"environments": [{"kind": "images"}]}, "never changes, so there are no boundaries"),

@@ -85,7 +85,7 @@ def report_page(
         "methods": run.methods,
         "styles": styles,
         "answer": answer(own),
-        "speed_answer": soonest_sentence(speed),
+        "speed_answer": soonest_sentence(speed, run.unit),
         "plasticity_answer": plasticity_answer(probes.rows, _control(run)),
         "warning": warning(own),
         "not_finite_sentence": not_finite_sentence(own),
@@ -118,7 +118,7 @@ def report_page(
 def answer_text(run: Run, table: pd.DataFrame, probes: ProbesAtEnd, board: Leaderboard) -> str:
     """The answer as a Markdown list, for whoever sees no page."""
     sentences = [*answer(boards_of(board.rows)[0].rows), *plasticity_answer(probes.rows, _control(run))]
-    speed = soonest_sentence(soonest(run, table, board.rows))
+    speed = soonest_sentence(soonest(run, table, board.rows), run.unit)
     return "".join(f"* {escaped(sentence)}\n" for sentence in (*sentences, speed) if sentence) + "\n"
 
 

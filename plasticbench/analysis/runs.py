@@ -70,6 +70,11 @@ class Run:
     left_out: tuple[Trial, ...] = ()  # which its file no longer names; their records stay
     clock: str = "agent steps"
 
+    @property
+    def unit(self) -> str:
+        """What its clock counts, in a word: steps or updates."""
+        return self.clock.removeprefix("agent ")
+
     @cached_property
     def tasks(self) -> list[str]:
         """Tasks in the plan's order."""

@@ -90,8 +90,11 @@ def _later(steps: Mapping[str, Sequence[Runs]]) -> set[str]:
     return {method for method, is_later in zip(steps, ahead, strict=True) if is_later}
 
 
-def soonest_sentence(rows: Sequence[SoonestRow]) -> str:
-    """Who learns soonest, on one task or as a mean share of what was left over several; empty where nothing was."""
+def soonest_sentence(rows: Sequence[SoonestRow], unit: str) -> str:
+    """Who learns soonest, in steps or updates on one task, or as a mean share of what was left over several tasks.
+
+    Empty where nothing was learned.
+    """
     tasks = dict.fromkeys(row.task for row in rows)
     shares: dict[str, list[Runs]] = {}
     for row in rows:
@@ -107,9 +110,9 @@ def soonest_sentence(rows: Sequence[SoonestRow]) -> str:
         row = next(row for row in rows if row.method == first)
         since = f"after the change at {row.from_step:,}" if row.from_step else "after the begin"
         median = steps_text(row.steps.value, row.stretch_steps)
-        when = f"half of the best final score ({row.target_score:.2f}) at a median of {median} steps {since}"
+        when = f"half of the best final score ({row.target_score:.2f}) at a median of {median} {unit} {since}"
     else:
-        when = f"half of each task's best final score after {mean[first]:.0%} of the steps at its disposal, on average"
+        when = f"half of each task's best final score after {mean[first]:.0%} of the {unit} at its disposal, on average"
     if not is_testable(order):
         return f"{first} reaches {when}, the soonest; with so few seeds this is indicative."
     later = [method for method in others if method in _later(order)]

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import ClassVar
+from dataclasses import dataclass
+from typing import Annotated, ClassVar
 
 import numpy as np
 
 from plasticbench.contracts.supervised import DataSet, Measure, Rows
 from plasticbench.seeding import derive_generator
-from plasticbench.settings import Settings
+from plasticbench.settings import Ge, PositiveInt, Settings
 
 
 class StreamSettings(Settings):
@@ -30,6 +31,21 @@ class StreamSettings(Settings):
         return (1.0,) * int(getattr(self, "phases", 1))
 
 
+@dataclass(frozen=True, kw_only=True, slots=True)
+class SameRowsSettings(StreamSettings):
+    """``samples`` training rows, chosen by the seed and the same in all phases; by default all."""
+
+    phases: Annotated[int, Ge(2)] = 10
+    samples: PositiveInt | None = None
+
+    def check(self, data: DataSet) -> None:
+        """There must be so many rows."""
+        if self.samples is not None and self.samples > len(data.labels):
+            raise ValueError(
+                f"samples: must be at most the {len(data.labels):,} training rows of the data, got {self.samples:,}"
+            )
+
+
 def training(data: DataSet, rows: np.ndarray | None = None) -> Rows:
     """Training rows, by default all, under their own labels."""
     rows = np.arange(len(data.labels)) if rows is None else rows
@@ -46,11 +62,3 @@ def random_rows(data: DataSet, seed: int, count: int | None) -> np.ndarray:
     """That many training rows in random order, the same ones for all phases of a seed."""
     order = derive_generator(seed, "stream", "rows").permutation(len(data.labels))
     return order if count is None else order[:count]
-
-
-def check_samples(data: DataSet, samples: int | None) -> None:
-    """Raises ``ValueError`` for more rows than there are."""
-    if samples is not None and samples > len(data.labels):
-        raise ValueError(
-            f"samples: must be at most the {len(data.labels):,} training rows of the data, got {samples:,}"
-        )

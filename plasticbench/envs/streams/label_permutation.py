@@ -7,25 +7,18 @@ Features learned before are worth as much as ever; what has to change is the way
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Annotated, ClassVar
+from typing import ClassVar
 
 from plasticbench.contracts.supervised import DataSet, Phase, Rows
-from plasticbench.envs.streams._base import StreamSettings, check_samples, held_out, random_rows, training
+from plasticbench.envs.streams._base import SameRowsSettings, held_out, random_rows, training
 from plasticbench.seeding import derive_generator
-from plasticbench.settings import Ge, PositiveInt
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Config(StreamSettings):
+class Config(SameRowsSettings):
     """``samples`` training rows, chosen by the seed and the same in all phases; by default all."""
 
     differs: ClassVar[bool] = True
-    phases: Annotated[int, Ge(2)] = 10
-    samples: PositiveInt | None = None
-
-    def check(self, data: DataSet) -> None:
-        """There must be so many rows."""
-        check_samples(data, self.samples)
 
     def phase(self, data: DataSet, seed: int, index: int) -> Phase:
         """The same rows; class c is called ``names[c]``. In the first phase classes have their own names."""

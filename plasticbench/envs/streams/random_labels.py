@@ -7,25 +7,18 @@ is nothing to generalise, so what is lost from phase to phase is the ability to 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Annotated, ClassVar
+from typing import ClassVar
 
 from plasticbench.contracts.supervised import DataSet, Phase, Rows
-from plasticbench.envs.streams._base import StreamSettings, check_samples, random_rows
+from plasticbench.envs.streams._base import SameRowsSettings, random_rows
 from plasticbench.seeding import derive_generator
-from plasticbench.settings import Ge, PositiveInt
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Config(StreamSettings):
+class Config(SameRowsSettings):
     """``samples`` training rows, chosen by the seed and the same in all phases; by default all."""
 
     differs: ClassVar[bool] = False
-    phases: Annotated[int, Ge(2)] = 10
-    samples: PositiveInt | None = None
-
-    def check(self, data: DataSet) -> None:
-        """There must be so many rows."""
-        check_samples(data, self.samples)
 
     def phase(self, data: DataSet, seed: int, index: int) -> Phase:
         """The same rows under labels drawn anew; of other rows nothing can be known."""
