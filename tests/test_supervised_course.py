@@ -9,6 +9,7 @@ from small_streams import course, go, small_stream, stream
 from treated import part
 
 from plasticbench.agents.learners import classifier
+from plasticbench.analysis.report import write_report
 from plasticbench.contracts.supervised import PhaseClock
 from plasticbench.contracts.treatment import hooks_of
 from plasticbench.envs.datasets import digits
@@ -191,3 +192,11 @@ def test_a_reset_is_seen_in_what_is_learned(tmp_path) -> None:
     names = {name for _, name, _ in found["fire", 0]}
     assert {"eval/score", "eval/online_accuracy", "eval/stream_accuracy", "loss/cross_entropy"} <= names
     assert any(name.startswith("reset/classifier/") for name in names) or any("reset/after" in name for name in names)
+
+
+def test_the_report_counts_updates_and_speaks_of_no_steps_of_agents(tmp_path) -> None:
+    run_all(tmp_path, small_stream())
+    text = write_report(tmp_path).read_text()
+    assert "agent step" not in text.lower()
+    assert "<dt>Updates per trial</dt>" in text
+    assert text.count("updates") > 10
