@@ -82,7 +82,8 @@ def _reachable_at(process: subprocess.Popen[str]) -> dict[str, set[str]]:
     addresses: dict[str, set[str]] = {}
     for member in _family(process):
         with suppress(psutil.NoSuchProcess):
-            name = Path(member.cmdline()[0].split()[0]).name
+            # the command line is empty where a process is just about to end, its name never
+            name = Path(" ".join([*member.cmdline(), member.name()]).split()[0]).name
             found = [one.laddr.ip for one in member.net_connections("tcp") if one.status == psutil.CONN_LISTEN]
             addresses.setdefault(name, set()).update(ip.removeprefix("::ffff:") for ip in found)
     return addresses
