@@ -34,6 +34,7 @@ from plasticbench.platform.runs.options import (
     Uri,
     UriToo,
 )
+from plasticbench.platform.suites.commands import suite_app
 from plasticbench.platform.terminal import DONE, FAILED, out, people_errors, styled, warn
 
 if TYPE_CHECKING:
@@ -48,6 +49,7 @@ _HELP = "Trains, tracks and compares ways of keeping deep RL agents plastic. It 
 app = typer.Typer(add_completion=False, no_args_is_help=True, pretty_exceptions_enable=False, help=_HELP)
 
 app.add_typer(jobs_app, name="jobs")
+app.add_typer(suite_app, name="suite")
 
 
 @app.command()

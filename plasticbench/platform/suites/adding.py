@@ -1,0 +1,150 @@
+"""Takes results into the published ones, after everything about them that can be checked was checked."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from plasticbench import storage
+from plasticbench.platform.definition.benchmark import Benchmark
+from plasticbench.platform.definition.parsing import BenchmarkError
+from plasticbench.platform.planning.plan import make_plan
+from plasticbench.platform.suites import publishing
+from plasticbench.platform.suites.board import require_of
+from plasticbench.platform.suites.definition import Suite, SuiteMethod, find_suite
+from plasticbench.platform.suites.entries import (
+    Entry,
+    best,
+    entry_file,
+    iqm_of,
+    read_entries,
+    score,
+    to_text,
+)
+from plasticbench.platform.suites.grid import MAX_CANDIDATES, Candidate
+from plasticbench.platform.suites.running import RECORDS, is_default
+
+
+def add(result: Path, folder: Path) -> tuple[Suite, list[tuple[str, str]]]:
+    """Publishes the entries in ``result``; returns their suite, and their tasks and methods.
+
+    Raises ``BenchmarkError`` with one line per problem, and then adds none.
+    """
+    found = read_entries(result / RECORDS if (result / RECORDS).is_dir() else result)
+    if not found:
+        raise BenchmarkError(
+            f"{result}: holds no records of a suite. `plasticbench suite run` leaves them in its folder"
+        )
+    labels = sorted({f"{entry['suite']}-v{entry['suite_version']}" for entry in found.values()})
+    if len(labels) > 1:
+        raise BenchmarkError(f"{result}: mixes {' and '.join(labels)}: add the results of one version of a suite")
+    suite = find_suite(labels[0])
+    known = publishing.published(suite, folder)
+    new = {key: entry for key, entry in found.items() if known.get(key) != entry}
+    problems = [problem for key, entry in new.items() if key in known for problem in [_is_there(suite, entry)]]
+    problems += [problem for entry in new.values() for problem in check(suite, entry)]
+    problems += list(_missing_tasks(suite, {**known, **new}, {method for _, method in new}))
+    if problems:
+        raise BenchmarkError("\n".join(problems))
+    for (task, method), entry in new.items():
+        path = entry_file(folder / suite.label, task, method)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        storage.write_atomically(path, to_text(entry).encode())
+    publishing.write_tables(suite, {**known, **new}, folder / suite.label)
+    return suite, list(new)
+
+
+def _is_there(suite: Suite, entry: Entry) -> str:
+    return (
+        f"{entry['method']} on {entry['task']}: {suite.label} has another result of it, and what is published does not "
+        "change. Give the method another name"
+    )
+
+
+def _missing_tasks(suite: Suite, entries: Mapping[tuple[str, str], Entry], methods: set[str]) -> Iterator[str]:
+    for method in sorted(methods):
+        if absent := [task.name for task in suite.tasks if (task.name, method) not in entries]:
+            yield f"{method}: has no result on {', '.join(absent)}; a method is added with all tasks of its suite"
+
+
+def check(suite: Suite, entry: Entry) -> list[str]:
+    """What is wrong with an entry, one line each. Raises ``BenchmarkError`` where it is of another suite."""
+    require_of(suite, entry)
+    where = f"{entry['method']} on {entry['task']}"
+    return [f"{where}: {problem}" for problem in _problems(suite, entry)]
+
+
+def _problems(suite: Suite, entry: Entry) -> Iterator[str]:
+    task = suite.task(entry["task"])
+    try:
+        method = SuiteMethod(name=entry["method"], data=entry["definition"], is_reference=entry["is_reference"])
+        candidates = method.candidates
+    except ValueError as error:
+        yield str(error)
+        return
+    if (own := {m.name: m for m in suite.methods}.get(method.name)) is not None and own != method:
+        yield f"is not the {method.name} of {suite.label}, whose settings are others. Give it another name"
+        return
+    expected = 0 if method.is_reference else suite.num_candidates
+    if len(candidates) != expected or expected > MAX_CANDIDATES:
+        yield f"must be tuned over {expected} candidates, as every method of {suite.label}, got {len(candidates)}"
+        return
+    yield from _tuning_problems(suite, entry, candidates)
+    chosen = next((one for one in candidates if one.name == entry["tuning"]["chosen"]), None) if candidates else None
+    is_same = chosen is None or is_default(suite, task, method, chosen)
+    if is_same != (entry["tuned"] is None):
+        yield "the result with the chosen settings is missing, or is there although they are the default ones"
+        return
+    groups = [("default", method.default), *([] if chosen is None or is_same else [("tuned", chosen)])]
+    for group, one in groups:
+        trials = entry[group]["trials"]
+        yield from _trial_problems(suite, entry, one, suite.seeds, trials)
+        scores = [score(trial, entry["steps"], task, entry["budget_steps"]) for trial in trials]
+        if lost := [trial["seed"] for trial, value in zip(trials, scores, strict=True) if not np.isfinite(value)]:
+            yield f"seeds {', '.join(map(str, lost))} of {one.name} have no evaluation at the end"
+
+
+def _tuning_problems(suite: Suite, entry: Entry, candidates: Sequence[Candidate]) -> Iterator[str]:
+    if not candidates:
+        return
+    found = {one["name"]: one for one in entry["tuning"]["candidates"]}
+    if found.keys() != {one.name for one in candidates}:
+        yield f"the candidates of tuning are not those of its grid: {', '.join(found)}"
+        return
+    for one in candidates:
+        trials = found[one.name]["trials"]
+        yield from _trial_problems(suite, entry, one, suite.tuning_seeds, trials)
+        if found[one.name]["iqm"] != iqm_of(trials):
+            yield f"the IQM of {one.name} is not that of its trials"
+    if best(entry["tuning"]["candidates"]) != entry["tuning"]["chosen"]:
+        yield f"{entry['tuning']['chosen']!r} was chosen, which is not the candidate with the highest IQM"
+
+
+def _trial_problems(
+    suite: Suite, entry: Entry, one: Candidate, seeds: tuple[int, ...], trials: Sequence[Mapping[str, Any]]
+) -> Iterator[str]:
+    """Seeds that are missing, and trials whose ids, which hash all settings, are not those of the suite's."""
+    if absent := sorted(set(seeds) - {trial["seed"] for trial in trials}):
+        yield f"seeds {', '.join(map(str, absent))} of {one.name} are missing"
+    if strange := sorted({trial["seed"] for trial in trials} - set(seeds)):
+        yield f"seeds {', '.join(map(str, strange))} of {one.name} are none of {suite.label}'s"
+    try:
+        benchmark = suite.benchmark(suite.task(entry["task"]), [one], seeds, "check")
+    except BenchmarkError as error:
+        yield f"cannot be checked here, where its kinds must be installed: {error}"
+        return
+    if benchmark.budget_steps != entry["budget_steps"]:
+        yield f"has a budget of {entry['budget_steps']}, and {suite.label} one of {benchmark.budget_steps}"
+    ids = _ids(benchmark)
+    if wrong := [trial["seed"] for trial in trials if ids.get(trial["seed"], trial["id"]) != trial["id"]]:
+        yield (
+            f"seeds {', '.join(map(str, wrong))} of {one.name} were trained with other settings than {suite.label} "
+            "has (the hashes in their trial ids differ), or with another version of plasticbench"
+        )
+
+
+def _ids(benchmark: Benchmark) -> dict[int, str]:
+    return {trial.seed: trial.id for trial in make_plan(benchmark).trials}

@@ -1,0 +1,219 @@
+"""The tables of a suite, from its entries alone: the same of these give the same bytes.
+
+Methods are ranked with the settings that tuning chose; beside each stand its own default settings. Everything that is
+called separated is so by the platform's one test (``analysis.claims``). References are shown and never ranked.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import math
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+from plasticbench.analysis.aggregate import Runs
+from plasticbench.analysis.claims import compare_methods, is_testable
+from plasticbench.analysis.curves import window_mean
+from plasticbench.analysis.divergence import Overvalued
+from plasticbench.analysis.leaderboard import Leaderboard, complete_scores, rank
+from plasticbench.analysis.leaderboard_text import to_json as rows_to_json
+from plasticbench.analysis.not_finite import NotFinite
+from plasticbench.analysis.outcomes import Outcome
+from plasticbench.analysis.rows import ALL, Estimate, Row
+from plasticbench.platform.definition.parsing import BenchmarkError
+from plasticbench.platform.suites.definition import Suite, Task
+from plasticbench.platform.suites.entries import Entries, Entry, curve, score, to_text
+
+SCHEMA_VERSION = 1
+"""Of ``leaderboard.json``."""
+CONTROL = "none"
+"""The method that others are compared with."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Standings:
+    """One table: rows of tuned methods in the order of their ranks, and what stands beside them, by method.
+
+    ``against_control`` is the mean score minus the control's with its simultaneous interval over all pairs.
+    """
+
+    task: str
+    rows: list[Row]
+    defaults: Mapping[str, Row]
+    references: list[Row]
+    against_control: Mapping[str, Estimate]
+    chosen: Mapping[str, str]
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Board:
+    """All tables of a suite, the one over all tasks first; ``absent`` are its methods without an entry, by task."""
+
+    suite: Suite
+    tables: list[Standings]
+    absent: Mapping[str, list[str]]
+    provenance: list[dict[str, Any]]
+
+
+def make_board(suite: Suite, entries: Entries) -> Board:
+    """The tables of what has been run. Raises ``BenchmarkError`` for entries of another suite or version."""
+    for entry in entries.values():
+        require_of(suite, entry)
+    order = {method.name: i for i, method in enumerate(suite.methods)}
+    names = sorted(dict.fromkeys(method for _, method in entries), key=lambda name: order.get(name, len(order)))
+    known = {
+        (task.name, name): entries[task.name, name]
+        for task in suite.tasks
+        for name in names
+        if (task.name, name) in entries
+    }
+    tables = [_table(suite, [task], known) for task in suite.tasks if any(key[0] == task.name for key in known)]
+    pooled = [task for task in suite.tasks if not task.is_overvalued]
+    if len(pooled) > 1 and tables:
+        tables.insert(0, _table(suite, pooled, known))
+    absent = {
+        task.name: [method.name for method in suite.methods if (task.name, method.name) not in known]
+        for task in suite.tasks
+    }
+    return Board(suite=suite, tables=tables, absent=absent, provenance=[_made(entry) for entry in known.values()])
+
+
+def require_of(suite: Suite, entry: Entry) -> None:
+    """Raises ``BenchmarkError`` unless an entry is of this suite and version, and of one of its tasks."""
+    if (entry["suite"], entry["suite_version"]) != (suite.name, suite.version):
+        raise BenchmarkError(
+            f"{entry['method']} on {entry['task']} is of {entry['suite']}-v{entry['suite_version']}, and this is "
+            f"{suite.label}: versions of a suite are not mixed. Run it on {suite.label}"
+        )
+    if entry["task"] not in [task.name for task in suite.tasks]:
+        raise BenchmarkError(f"{entry['method']}: {suite.label} has no task {entry['task']!r}")
+
+
+def _made(entry: Entry) -> dict[str, Any]:
+    digest = hashlib.sha256(to_text(entry).encode()).hexdigest()
+    made = {name: entry["made"].get(name) for name in ("command", "commit", "versions")}
+    return {"task": entry["task"], "method": entry["method"], **made, "entry_sha256": digest}
+
+
+def _table(suite: Suite, tasks: Sequence[Task], entries: Entries) -> Standings:
+    label = tasks[0].name if len(tasks) == 1 else ALL
+    own = {key: entry for key, entry in entries.items() if key[0] in {task.name for task in tasks}}
+    ranked = {key: entry for key, entry in own.items() if not entry["is_reference"]}
+    found = [one for task, entry in _by_task(tasks, ranked) for one in _outcomes(task, entry, is_tuned=True)]
+    defaults = [one for task, entry in _by_task(tasks, ranked) for one in _outcomes(task, entry, is_tuned=False)]
+    others = [
+        one
+        for task, entry in _by_task(tasks, own)
+        if entry["is_reference"]
+        for one in _outcomes(task, entry, is_tuned=False)
+    ]
+    names = [task.name for task in tasks]
+    return Standings(
+        task=label,
+        rows=_rows(label, found),
+        defaults={row.method: row for row in _rows(label, defaults)},
+        references=[row for name in dict.fromkeys(o.method for o in others) for row in _alone(label, others, name)],
+        against_control=_against(CONTROL, complete_scores(names, found)),
+        chosen={method: chosen_text(entry) for (task, method), entry in ranked.items() if label == task},
+    )
+
+
+def _by_task(tasks: Sequence[Task], entries: Entries) -> Iterator[tuple[Task, Entry]]:
+    by_name = {task.name: task for task in tasks}
+    return ((by_name[task], entry) for (task, _), entry in entries.items())
+
+
+def _rows(label: str, found: Sequence[Outcome]) -> list[Row]:
+    return [row for row in rank(found) if row.task == label]
+
+
+def _alone(label: str, found: Sequence[Outcome], method: str) -> list[Row]:
+    return _rows(label, [outcome for outcome in found if outcome.method == method])
+
+
+def _against(control: str, scores: Mapping[str, Sequence[Runs]]) -> dict[str, Estimate]:
+    if control not in scores or not is_testable(scores):
+        return {}
+    names, found = list(scores), compare_methods(scores)
+    column = names.index(control)
+    differences = zip(names, found.difference[:, column], found.bound[:, column], strict=True)
+    return {name: Estimate(float(d), float(d - b), float(d + b)) for name, d, b in differences if name != control}
+
+
+def _outcomes(task: Task, entry: Entry, *, is_tuned: bool) -> Iterator[Outcome]:
+    group = entry["tuned"] if is_tuned and entry["tuned"] is not None else entry["default"]
+    for trial in group["trials"]:
+        steps, values = curve(trial.get("scores", ()), entry["steps"], task.low, task.high)
+        changes = entry["change_steps"]
+        mark, broken = trial.get("overvalued"), trial.get("not_finite")
+        yield Outcome(
+            task=task.name,
+            method=entry["method"],
+            seed=trial["seed"],
+            final_score=score(trial, entry["steps"], task, entry["budget_steps"]),
+            final_return=_final_return(trial, entry, task.window),
+            after_score=window_mean(steps, values, changes[0]) if changes else math.nan,
+            agent=entry["agent"],
+            has_value_ratio="overvalued" in trial,
+            overvalued=None if mark is None else Overvalued(*mark),
+            not_finite=None if broken is None else NotFinite(*broken),
+            failure=trial.get("failure", ""),
+        )
+
+
+def _final_return(trial: Mapping[str, Any], entry: Entry, window: float) -> float:
+    steps, returns = curve(trial.get("returns", ()), entry["steps"])
+    return window_mean(steps, returns, entry["budget_steps"] * (1.0 - window))
+
+
+def chosen_text(entry: Entry) -> str:
+    """The values that tuning chose: ``strength=0.001``; ``default`` where they are what the method has by itself."""
+    if entry["tuned"] is None:
+        return "default"
+    return str(entry["tuning"]["chosen"]).removeprefix(entry["method"]).strip()
+
+
+def to_json(board: Board) -> dict[str, Any]:
+    """The content of ``leaderboard.json``."""
+    suite = board.suite
+    return {
+        "schema_version": SCHEMA_VERSION,
+        "suite": suite.name,
+        "suite_version": suite.version,
+        "seeds": list(suite.seeds),
+        "tuning_seeds": list(suite.tuning_seeds),
+        "candidates_per_method": suite.num_candidates,
+        "evaluation": {
+            task.name: {"window": task.window, "low": task.low, "high": task.high, "overvalued": task.is_overvalued}
+            for task in suite.tasks
+        },
+        "rows": [row for table in board.tables for row in _json_rows(table)],
+        "absent": {task: names for task, names in board.absent.items() if names},
+        "entries": board.provenance,
+    }
+
+
+def _json_rows(table: Standings) -> Iterator[dict[str, Any]]:
+    groups = {"tuned": table.rows, "default": list(table.defaults.values()), "reference": table.references}
+    for setting, rows in groups.items():
+        for flat in rows_to_json(Leaderboard(rows, [], [], {}))["rows"]:
+            against = table.against_control.get(flat["method"], Estimate()) if setting == "tuned" else Estimate()
+            yield {
+                "setting": setting,
+                **flat,
+                "against_none": against.value,
+                "against_none_low": against.low,
+                "against_none_high": against.high,
+                "chosen": table.chosen.get(flat["method"]) if setting == "tuned" else None,
+            }
+
+
+def page_rows(board: Board) -> list[Row]:
+    """All rows for a page that knows tasks alone: those with default settings as tasks of their own."""
+    rows: list[Row] = []
+    for table in board.tables:
+        rows += [*table.rows, *(replace(row, note=row.note or "reference") for row in table.references)]
+        title = "all tasks" if table.task == ALL else table.task
+        rows += [replace(row, task=f"{title}, default settings") for row in table.defaults.values()]
+    return rows

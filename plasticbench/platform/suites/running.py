@@ -1,0 +1,120 @@
+"""Runs a suite: per task one ordinary run for tuning and one for reporting, each of what has no record yet.
+
+Both are run directories that grow with every method, so that whatever interrupts them, the same command goes on.
+"""
+
+from __future__ import annotations
+
+import subprocess
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from plasticbench import storage
+from plasticbench.platform.definition.parsing import BenchmarkError
+from plasticbench.platform.runs import running
+from plasticbench.platform.suites import entries
+from plasticbench.platform.suites.definition import Suite, SuiteMethod, Task
+from plasticbench.platform.suites.entries import Entry, TrainedRun
+from plasticbench.platform.suites.grid import Candidate
+
+RECORDS = "records"
+"""The folder of what was made, in the form in which results are published."""
+
+
+class SuiteRun:
+    """One folder in which methods of a suite are tuned and run."""
+
+    def __init__(self, suite: Suite, out: Path, *, address: str | None = None, quiet: bool = True) -> None:
+        self.suite, self.out = suite, out
+        self._options: dict[str, Any] = {"address": address, "quiet": quiet}
+
+    def run(self, methods: Sequence[SuiteMethod]) -> list[Entry]:
+        """Tunes and runs these methods on all tasks; what is there already is not trained again.
+
+        Trials that failed leave their entries incomplete. Raises ``ValueError`` before anything starts if there is
+        something wrong with a method, ``KeyboardInterrupt`` after an interrupt.
+        """
+        self.suite.check(list(methods))
+        return [made for task in self.suite.tasks for made in self._run(task, methods)]
+
+    def _run(self, task: Task, methods: Sequence[SuiteMethod]) -> list[Entry]:
+        tuning = self._tune(task, [method for method in methods if not method.is_reference])
+        chosen = {method.name: self._chosen(task, method, tuning.get(method.name)) for method in methods}
+        wanted = [one for m in methods for one in (m.default, chosen[m.name]) if one is not None]
+        run = self._train(task, wanted, self.suite.seeds, "reporting")
+        made: list[Entry] = []
+        for method in methods:
+            own = entries.entry(
+                self.suite, task, method, tuning.get(method.name), chosen[method.name], run, self._origin(method)
+            )
+            path = entries.entry_file(self.out / RECORDS, task.name, method.name)
+            path.parent.mkdir(parents=True, exist_ok=True)
+            storage.write_atomically(path, entries.to_text(own).encode())
+            made.append(own)
+        return made
+
+    def _tune(self, task: Task, methods: Sequence[SuiteMethod]) -> dict[str, dict[str, Any]]:
+        wanted = [one for method in methods for one in method.candidates]
+        if not wanted:
+            return {}
+        run = self._train(task, wanted, self.suite.tuning_seeds, "tuning")
+        return {method.name: entries.tuned(method, run, task) for method in methods}
+
+    def _chosen(self, task: Task, method: SuiteMethod, tuning: Mapping[str, Any] | None) -> Candidate | None:
+        """The best candidate, unless it is what the method is by itself."""
+        found = next((one for one in method.candidates if tuning and one.name == tuning["chosen"]), None)
+        return None if found is None or is_default(self.suite, task, method, found) else found
+
+    def _train(self, task: Task, wanted: Sequence[Candidate], seeds: tuple[int, ...], purpose: str) -> TrainedRun:
+        benchmark = self.suite.benchmark(task, list(wanted), seeds, purpose)
+        return TrainedRun(running.run(benchmark, self.out / task.name / purpose, **self._options).directory)
+
+    def _origin(self, method: SuiteMethod) -> dict[str, Any]:
+        return {"command": f"plasticbench suite run {self.suite.label} --again {method.name}", "commit": commit()}
+
+
+def is_default(suite: Suite, task: Task, method: SuiteMethod, candidate: Candidate) -> bool:
+    """Whether a candidate has the settings that its method has by itself."""
+    both = [method.default, candidate]
+    own, other = suite.benchmark(task, both, suite.seeds[:1], "check").methods
+    return (own.parts, own.agent) == (other.parts, other.agent)
+
+
+def commit() -> str | None:
+    """The commit of the package's own repository, with a plus sign where files differ from it; ``None`` without one."""
+    root = Path(__file__).parents[3]
+    if not (root / ".git").exists():
+        return None
+    try:
+        described = subprocess.run(
+            ["git", "describe", "--always", "--dirty=+", "--abbrev=12", "--exclude=*"],
+            cwd=root,
+            capture_output=True,
+            text=True,
+            check=True,
+        )
+    except (OSError, subprocess.CalledProcessError):
+        return None
+    return described.stdout.strip()
+
+
+def methods_to_run(
+    suite: Suite,
+    published: entries.Entries,
+    *,
+    own: Sequence[SuiteMethod] = (),
+    only: Sequence[str] = (),
+    again: Sequence[str] = (),
+) -> list[SuiteMethod]:
+    """What is to be trained: methods of one's own, or else those of the suite without a published entry.
+
+    ``only`` restricts the suite's; ``again`` trains a row anew that is published. Raises ``BenchmarkError``.
+    """
+    if again and only:
+        raise BenchmarkError("--again: names what is trained, and so does --only; give one of them")
+    if again:
+        return [suite.method(name) for name in again]
+    chosen = [suite.method(name) for name in only] if only else [] if own else list(suite.methods)
+    missing = [method for method in chosen if any((task.name, method.name) not in published for task in suite.tasks)]
+    return [*missing, *own]
