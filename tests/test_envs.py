@@ -22,6 +22,7 @@ SHORT_TASKS = {
     "classic": "CartPole-v1",
     "envpool": "phys2d/CartPole-v1",
     "humanoid": "h1-balance_simple-v0",
+    "label_bandit": "Digits",
     "mujoco": "Hopper-v4",
 }
 

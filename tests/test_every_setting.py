@@ -89,6 +89,7 @@ IMAGES: dict[str, Any] = {
     "checkpoint": {"every_s": 1000.0},
     "tracking": {"weights": "none"},
 }
+BANDIT = DQN | {"environments": [{"kind": "label_bandit", "num_envs": 2}]}
 ATARI = DQN | {"environments": [{"kind": "atari", "task": "Pong", "num_envs": 2}], "budget_steps": 80}
 
 SLOW_TARGET = DQN | {
@@ -138,6 +139,7 @@ BASES: dict[tuple[str, str], tuple[dict[str, Any], str, dict[str, Any]]] = {
     ("streams", "class_incremental"): (IMAGES, "environments.0.stream", {"phases": 2}),
     ("streams", "growing"): (IMAGES, "environments.0.stream", {"phases": 3}),
     ("scenarios", "observation_permutation"): (DQN, "environments.0.scenario", {"at": [0.5], "replay": "clear"}),
+    ("scenarios", "random_labels"): (BANDIT, "environments.0.scenario", {"phases": 4}),
     ("scenarios", "stationary"): (DQN, "environments.0.scenario", {}),
     **{("treatments", kind): (SAC, "methods.m", own) for kind, own in TREATED.items()},
 }
@@ -349,6 +351,7 @@ ENVIRONMENTS: dict[str, dict[str, Any]] = {
     "classic": {"task": "CartPole-v1"},
     "gymnasium": {"task": "CartPole-v1", "low_return": 0.0, "high_return": 500.0},
     "humanoid": {"task": "h1-walk-v0", "max_episode_steps": 40},
+    "label_bandit": {},
     "minatar": {"task": "Breakout-MinAtar", "max_episode_steps": 20, "sticky_probability": 0.5},
     "mujoco": {"task": "Hopper-v4"},
 }
@@ -367,6 +370,7 @@ OTHER_WORLDS: dict[tuple[str, str], list[Any]] = {
     ("humanoid", "task"): ["h1-run-v0"],
     ("humanoid", "ankle_meshes"): ["/nowhere"],
     ("humanoid", "max_episode_steps"): [6],
+    ("label_bandit", "task"): ["Letters"],
     ("minatar", "task"): ["Asterix-MinAtar"],
     ("minatar", "max_episode_steps"): [3],
     ("mujoco", "task"): ["Walker2d-v4"],

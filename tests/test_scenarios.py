@@ -3,6 +3,7 @@ import pytest
 
 from plasticbench import plugins
 from plasticbench.contracts.task import DiscreteActions, EnvSpec, Scenario
+from plasticbench.envs import label_bandit
 from plasticbench.envs.scenarios import observation_offset, observation_permutation
 from plasticbench.seeding import derive_generator
 
@@ -11,7 +12,10 @@ PIXELS = EnvSpec(
 )
 VECTOR = EnvSpec(obs_shape=(6,), obs_dtype="float32", actions=DiscreteActions(count=2))
 OF_NUMBERS = ("observation_offset",)  # which pixels would not hold
+OWN_SPECS = {"random_labels": label_bandit.SPEC}
+"""Of scenarios that change one task alone."""
 SETTINGS = {
+    "random_labels": {"phases": 4},
     "stationary": {},
     "observation_offset": {"at": (0.5,)},
     "observation_permutation": {"at": (0.5,)},
@@ -132,9 +136,11 @@ def test_changes_that_fall_together_or_outside_the_budget_are_refused() -> None:
 
 @pytest.mark.parametrize(
     ("kind", "spec"),
-    [pytest.param(kind, VECTOR, id=f"{kind}-vector") for kind in plugins.names("scenarios")]
+    [pytest.param(kind, OWN_SPECS.get(kind, VECTOR), id=f"{kind}-own") for kind in plugins.names("scenarios")]
     + [
-        pytest.param(kind, PIXELS, id=f"{kind}-pixels") for kind in plugins.names("scenarios") if kind not in OF_NUMBERS
+        pytest.param(kind, PIXELS, id=f"{kind}-pixels")
+        for kind in plugins.names("scenarios")
+        if kind not in (*OF_NUMBERS, *OWN_SPECS)
     ],
 )
 def test_every_scenario_keeps_its_promises(kind: str, spec: EnvSpec) -> None:

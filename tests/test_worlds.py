@@ -73,7 +73,7 @@ class FlippedRewards(Settings):
 
 
 class Flipped(Unchanged):
-    def reward(self, step: EnvStep, phase: int) -> EnvStep:
+    def reward(self, step: EnvStep, phase: int, obs: np.ndarray, action: np.ndarray) -> EnvStep:
         return step._replace(reward=-step.reward, raw_reward=-step.raw_reward) if phase % 2 else step
 
 

@@ -261,6 +261,9 @@ class Scenario(Protocol):
         """Maps raw observations ``[M, E, *obs_shape]`` to those that the agents see in this phase."""
         ...
 
-    def reward(self, step: EnvStep, phase: int) -> EnvStep:
-        """The step with the rewards of this phase; arrays are shaped ``[M, E, ...]``."""
+    def reward(self, step: EnvStep, phase: int, obs: np.ndarray, action: np.ndarray) -> EnvStep:
+        """The step with the rewards of this phase; arrays are shaped ``[M, E, ...]``.
+
+        ``obs`` are the raw observations before it and ``action`` what was done.
+        """
         ...

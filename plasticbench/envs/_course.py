@@ -104,7 +104,7 @@ class RLCourse:
             steps=plan.steps,
             num_threads=self._num_threads,
             max_episode_steps=plan.max_episode_steps,
-            rewarded=lambda step: self._rewarded(step, phase),
+            rewarded=lambda *taken: self._rewarded(phase, *taken),
             broken=self.failed,
         )
         self.failed |= result.broken
@@ -115,10 +115,14 @@ class RLCourse:
             "eval/episodes": result.episodes,
         }
 
-    def _rewarded(self, step: EnvStep, phase: int) -> EnvStep:
-        members = len(self._seeds)
-        shaped = step._replace(**{k: v.reshape(members, -1, *v.shape[1:]) for k, v in step._asdict().items()})
-        return step._replace(raw_reward=self._scenario.reward(shaped, phase).raw_reward.reshape(-1))
+    def _rewarded(self, phase: int, step: EnvStep, obs: np.ndarray, action: np.ndarray) -> EnvStep:
+        def by_member(values: np.ndarray) -> np.ndarray:
+            shaped: np.ndarray = values.reshape(len(self._seeds), -1, *values.shape[1:])
+            return shaped
+
+        shaped = step._replace(**{name: by_member(values) for name, values in step._asdict().items()})
+        rewarded = self._scenario.reward(shaped, phase, by_member(obs), by_member(action))
+        return step._replace(raw_reward=rewarded.raw_reward.reshape(-1))
 
     def training_metrics(self) -> dict[str, tuple[list[int], list[float]]]:
         """Mean return and length of the episodes that ended since the last call, of members that ended any."""

@@ -25,6 +25,9 @@ from plasticbench.seeding import derive_generator, derive_seed
 Act = Callable[[np.ndarray, np.ndarray], np.ndarray]
 """Observations ``[M, E, ...]`` and uniforms ``[M, E, 2]`` -> actions ``[M, E]``."""
 
+Rewarded = Callable[[EnvStep, np.ndarray, np.ndarray], EnvStep]
+"""A step of N environments, raw observations before it and actions -> the step with other rewards."""
+
 
 @dataclass(frozen=True, slots=True)
 class EvaluationResult:
@@ -112,12 +115,12 @@ def evaluate(
     steps: int | None,
     num_threads: int,
     max_episode_steps: int = 200_000,
-    rewarded: Callable[[EnvStep], EnvStep] = lambda step: step,
+    rewarded: Rewarded = lambda step, obs, action: step,
     broken: Mapping[int, str] = MappingProxyType({}),
 ) -> EvaluationResult:
     """Runs whole ``episodes`` per member, or ``steps`` agent steps per member, on ``num_envs`` environments each.
 
-    ``rewarded`` gives a step of all N environments the rewards of the task's phase.
+    ``rewarded`` gives a step the rewards of the task's phase.
     Every environment plays the same number of episodes, so that short episodes are not over-represented. Seeds depend
     on the member's seed and ``at_step`` alone. Members whose environments raise, or did before, are named in the result
     and count nothing; what all raise is raised. Raises ``EndlessEpisode`` for an episode of more than
@@ -164,7 +167,7 @@ class _Round:
 
     act: Act
     transform: Callable[[np.ndarray], np.ndarray]
-    rewarded: Callable[[EnvStep], EnvStep]
+    rewarded: Rewarded
     config: EnvConfig
     member_seeds: Sequence[int]
     at_step: int
@@ -197,7 +200,8 @@ class _Round:
             tally.spoil(_not_finite(obs) | _not_finite(action))
             with watch("step"):
                 step = env.step(action if _is_finite(action) else _bounded(action, self.config.spec.actions))
-            obs, starting = step.obs, tally.add(self.rewarded(step), starting, quota)
+            starting = tally.add(self.rewarded(step, obs, action), starting, quota)
+            obs = step.obs
             taken += 1
             if self.episodes is not None and taken >= self.max_episode_steps:
                 left_out = _left_out(env, self.num_envs)

@@ -65,13 +65,14 @@ class World:
 
     def step(self, action: np.ndarray) -> EnvStep:
         """Steps all environments. Raises ``EnvironmentFault`` for what nobody can be trained on."""
+        obs = self._by_member(self._env.obs)
         try:
             step = self._env.step(action.reshape(-1, *action.shape[2:]))
         except EnvironmentFault as fault:
             raise self._entrance.located(fault, self.at_step) from None
         self.at_step += self._config.num_envs
         shaped = step._replace(**{name: self._by_member(value) for name, value in step._asdict().items()})
-        rewarded = self._scenario.reward(shaped, self.phase)
+        rewarded = self._scenario.reward(shaped, self.phase, obs, action)
         self.episodes.update(step._replace(raw_reward=rewarded.raw_reward.reshape(-1)))
         return rewarded._replace(obs=self._seen(step.obs))
 

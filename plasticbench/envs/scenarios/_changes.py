@@ -20,3 +20,13 @@ def change_steps(at: Fractions, budget_steps: int, stride_steps: int) -> tuple[i
             f"at: changes must fall on different steps inside the budget of {budget_steps} steps, got {steps}"
         )
     return steps
+
+
+def equal_phases(phases: int, budget_steps: int, stride_steps: int) -> tuple[int, ...]:
+    """Where all but the first of ``phases`` begin. Raises ``ValueError`` unless each has a step of its own."""
+    steps = tuple(rounded_up(round(phase * budget_steps / phases), stride_steps) for phase in range(1, phases))
+    if len({0, *steps, budget_steps}) != phases + 1 or steps[-1] > budget_steps:
+        raise ValueError(
+            f"phases: must each begin on a step of its own inside the budget of {budget_steps} steps, got {phases}"
+        )
+    return steps
