@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from functools import partial
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -77,6 +78,7 @@ def run(
         from plasticbench.platform.cluster.connection import prepare_environment
 
         prepare_environment(address)
+        from plasticbench.platform.runs import running
         from plasticbench.platform.suites import publishing
         from plasticbench.platform.suites.definition import find_suite, read_methods
         from plasticbench.platform.suites.entries import is_whole, read_entries
@@ -87,7 +89,8 @@ def run(
         own = [one for path in method or [] for one in read_methods(path, suite)]
         folder = out_dir or Path("runs") / suite.label
         wanted = methods_to_run(suite, known, own=own, only=only or [], again=again or [])
-        made = SuiteRun(suite, folder, address=address, quiet=quiet).run(wanted) if wanted else []
+        train = partial(running.run, address=address, quiet=quiet)
+        made = SuiteRun(suite, folder, train).run(wanted)
         shown = {**known, **read_entries(folder / RECORDS)}
         publishing.write_tables(suite, shown, folder)
     if not quiet:

@@ -240,9 +240,16 @@ def _methods(data: Mapping[str, Any], key: str, problems: Problems) -> Iterator[
             continue
         if key == "references" and isinstance(item, Mapping) and "tune" in item:
             problems.add(f"{key}.{name}.tune", "has no effect: references are not tuned. Remove it")
+        if any(_has_sweep(part) for part in (item if isinstance(item, list) else [item])):
+            problems.add(f"{key}.{name}", "sweep: makes several methods of one; use 'tune', which chooses among them")
+            continue
         with problems.caught(f"{key}.{name}"):
             candidates(name, item)
             yield SuiteMethod(name=name, data=item, is_reference=key == "references")
+
+
+def _has_sweep(data: Any) -> bool:
+    return isinstance(data, Mapping) and ("sweep" in data or any(map(_has_sweep, data.values())))
 
 
 def _seeds(given: Any, key: str, problems: Problems) -> tuple[int, ...]:

@@ -47,9 +47,11 @@ def _title(table: Standings) -> str:
 
 def _protocol(suite: Suite) -> str:
     windows = ", ".join(f"{task.name} {task.window:.0%}" for task in suite.tasks)
+    num_tuning = suite.num_candidates * len(suite.tuning_seeds)
     return (
         f"{escaped(suite.description)} Scores are means of the end of the budget ({escaped(windows)}). Each method "
-        f"was tuned over {suite.num_candidates} candidates on {len(suite.tuning_seeds)} seeds of their own and is "
+        f"was tuned over {suite.num_candidates} candidates on {len(suite.tuning_seeds)} seeds of their own ("
+        f"{num_tuning} trials a task at the full budget) and is "
         f"ranked with the best of them, on {len(suite.seeds)} other seeds; *by itself* is its IQM with its default "
         f"settings. *More than {CONTROL}* is the difference of means with the interval of the test of all pairs: what "
         "excludes 0 is separated. In brackets behind a rank: the ranks that this test leaves open."

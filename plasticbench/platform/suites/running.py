@@ -6,18 +6,20 @@ Both are run directories that grow with every method, so that whatever interrupt
 from __future__ import annotations
 
 import subprocess
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from plasticbench import storage
+from plasticbench.platform.definition.benchmark import Benchmark
 from plasticbench.platform.definition.parsing import BenchmarkError
-from plasticbench.platform.runs import running
 from plasticbench.platform.suites import entries
 from plasticbench.platform.suites.definition import Suite, SuiteMethod, Task
 from plasticbench.platform.suites.entries import Entry, TrainedRun
 from plasticbench.platform.suites.grid import Candidate
 
+Train = Callable[[Benchmark, Path], object]
+"""Trains what a run directory lacks of a benchmark, as ``plasticbench.run`` does."""
 RECORDS = "records"
 """The folder of what was made, in the form in which results are published."""
 
@@ -25,9 +27,8 @@ RECORDS = "records"
 class SuiteRun:
     """One folder in which methods of a suite are tuned and run."""
 
-    def __init__(self, suite: Suite, out: Path, *, address: str | None = None, quiet: bool = True) -> None:
-        self.suite, self.out = suite, out
-        self._options: dict[str, Any] = {"address": address, "quiet": quiet}
+    def __init__(self, suite: Suite, out: Path, train: Train) -> None:
+        self.suite, self.out, self._train = suite, out, train
 
     def run(self, methods: Sequence[SuiteMethod]) -> list[Entry]:
         """Tunes and runs these methods on all tasks; what is there already is not trained again.
@@ -42,7 +43,7 @@ class SuiteRun:
         tuning = self._tune(task, [method for method in methods if not method.is_reference])
         chosen = {method.name: self._chosen(task, method, tuning.get(method.name)) for method in methods}
         wanted = [one for m in methods for one in (m.default, chosen[m.name]) if one is not None]
-        run = self._train(task, wanted, self.suite.seeds, "reporting")
+        run = self._trained(task, wanted, self.suite.seeds, "reporting")
         made: list[Entry] = []
         for method in methods:
             own = entries.entry(
@@ -58,7 +59,7 @@ class SuiteRun:
         wanted = [one for method in methods for one in method.candidates]
         if not wanted:
             return {}
-        run = self._train(task, wanted, self.suite.tuning_seeds, "tuning")
+        run = self._trained(task, wanted, self.suite.tuning_seeds, "tuning")
         return {method.name: entries.tuned(method, run, task) for method in methods}
 
     def _chosen(self, task: Task, method: SuiteMethod, tuning: Mapping[str, Any] | None) -> Candidate | None:
@@ -66,9 +67,10 @@ class SuiteRun:
         found = next((one for one in method.candidates if tuning and one.name == tuning["chosen"]), None)
         return None if found is None or is_default(self.suite, task, method, found) else found
 
-    def _train(self, task: Task, wanted: Sequence[Candidate], seeds: tuple[int, ...], purpose: str) -> TrainedRun:
-        benchmark = self.suite.benchmark(task, list(wanted), seeds, purpose)
-        return TrainedRun(running.run(benchmark, self.out / task.name / purpose, **self._options).directory)
+    def _trained(self, task: Task, wanted: Sequence[Candidate], seeds: tuple[int, ...], purpose: str) -> TrainedRun:
+        place = self.out / task.name / purpose
+        self._train(self.suite.benchmark(task, list(wanted), seeds, purpose), place)
+        return TrainedRun(place)
 
     def _origin(self, method: SuiteMethod) -> dict[str, Any]:
         return {"command": f"plasticbench suite run {self.suite.label} --again {method.name}", "commit": commit()}
