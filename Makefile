@@ -44,11 +44,13 @@ check: $(INSTALLED)
 	$(BIN)/lint-imports
 	$(BIN)/python docs/settings.py --check
 	$(BIN)/python docs/methods.py --check
+	$(BIN)/python docs/results.py --check
 	$(BIN)/python docs/check.py
 
 docs: $(INSTALLED)
 	$(BIN)/python docs/settings.py
 	$(BIN)/python docs/methods.py
+	$(BIN)/python docs/results.py
 
 lock: $(INSTALLED)
 	$(BIN)/pip freeze --exclude-editable | sed 's/+cpu$$//' > requirements.lock

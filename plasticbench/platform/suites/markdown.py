@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Sequence
 
 from plasticbench.analysis.leaderboard_text import (
     diverged_text,
@@ -16,7 +16,8 @@ from plasticbench.analysis.rows import ALL, Estimate, Row
 from plasticbench.platform.suites.board import CONTROL, Board, Standings
 from plasticbench.platform.suites.definition import Suite
 
-_COLUMNS = ("rank", "method", "IQM [95% interval]", f"more than {CONTROL}", "by itself", "after the first change")
+IN_SHORT = ("rank", "method", "IQM [95% interval]", f"more than {CONTROL} [interval]", "with default settings")
+"""Columns for whoever only passes by."""
 
 
 def to_markdown(board: Board) -> str:
@@ -32,13 +33,13 @@ def to_markdown(board: Board) -> str:
     return "\n\n".join(parts) + "\n"
 
 
-def table_text(table: Standings) -> str:
-    """One table: ranked methods, then references."""
-    columns = [*_COLUMNS, *(["chosen"] if table.task != ALL else []), "seeds", "diverged", "not finite"]
-    lines = [f"| {' | '.join(columns)} |", "| --- " * len(columns) + "|"]
-    lines += [f"| {' | '.join(_cells(table, row))} |" for row in table.rows]
-    lines += [f"| {' | '.join(_cells(table, row, is_reference=True))} |" for row in table.references]
-    return "\n".join(lines)
+def table_text(table: Standings, columns: Sequence[str] | None = None) -> str:
+    """One table: ranked methods, then references; with all columns unless some are named."""
+    rows = [_cells(table, row) for row in table.rows]
+    rows += [{**_cells(table, row), "rank": "reference"} for row in table.references]
+    shown = list(columns or rows[0])
+    lines = [f"| {' | '.join(shown)} |", "| --- " * len(shown) + "|"]
+    return "\n".join([*lines, *(f"| {' | '.join(row[name] for name in shown)} |" for row in rows)])
 
 
 def _title(table: Standings) -> str:
@@ -49,26 +50,27 @@ def _protocol(suite: Suite) -> str:
     windows = ", ".join(f"{task.name} {task.window:.0%}" for task in suite.tasks)
     num_tuning = suite.num_candidates * len(suite.tuning_seeds)
     return (
-        f"{escaped(suite.description)} Scores are means of the end of the budget ({escaped(windows)}). Each method "
-        f"was tuned over {suite.num_candidates} candidates on {len(suite.tuning_seeds)} seeds of their own ("
-        f"{num_tuning} trials a task at the full budget) and is "
-        f"ranked with the best of them, on {len(suite.seeds)} other seeds; *by itself* is its IQM with its default "
-        f"settings. *More than {CONTROL}* is the difference of means with the interval of the test of all pairs: what "
-        "excludes 0 is separated. In brackets behind a rank: the ranks that this test leaves open."
+        f"{escaped(suite.description)} A score is the mean of a trial's evaluations at the end of its budget "
+        f"({escaped(windows)}). Each method was tuned over {suite.num_candidates} candidates on "
+        f"{len(suite.tuning_seeds)} seeds of their own ({num_tuning} trials a task at the full budget) and is ranked "
+        f"with the best of them, on {len(suite.seeds)} other seeds. *More than {CONTROL}* is the difference of means, "
+        "with the interval of the test of all pairs: what excludes 0 is separated. In brackets behind a rank: the "
+        "ranks that this test leaves open."
     )
 
 
-def _cells(table: Standings, row: Row, *, is_reference: bool = False) -> Iterator[str]:
-    name = escaped(row.method + (f" ({row.note})" if row.note else ""))
+def _cells(table: Standings, row: Row) -> dict[str, str]:
     default = table.defaults.get(row.method)
-    yield "reference" if is_reference else rank_text(row.final)
-    yield name
-    yield interval_text(row.final.iqm)
-    yield interval_text(table.against_control.get(row.method, Estimate()))
-    yield interval_text(default.final.iqm) if default is not None and not is_reference else number_text(None)
-    yield interval_text(row.after.iqm)
-    if table.task != ALL:
-        yield escaped(table.chosen.get(row.method, "")) or number_text(None)
-    yield str(row.n_seeds)
-    yield diverged_text(row)
-    yield not_finite_text(row)
+    chosen = {} if table.task == ALL else {"chosen": escaped(table.chosen.get(row.method, "")) or number_text(None)}
+    return {
+        "rank": rank_text(row.final),
+        "method": escaped(row.method + (f" ({row.note})" if row.note else "")),
+        "IQM [95% interval]": interval_text(row.final.iqm),
+        f"more than {CONTROL} [interval]": interval_text(table.against_control.get(row.method, Estimate())),
+        "with default settings": interval_text(default.final.iqm) if default is not None else number_text(None),
+        "after the first change": interval_text(row.after.iqm),
+        **chosen,
+        "seeds": str(row.n_seeds),
+        "diverged": diverged_text(row),
+        "not finite": not_finite_text(row),
+    }
