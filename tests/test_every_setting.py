@@ -184,6 +184,8 @@ OTHERS: dict[tuple[str, str], list[Any]] = {
     ("At", "at"): [[0.75]],
     ("dqn", "capacity_transitions"): [40],
     ("dqn", "evaluation_epsilon"): [0.9],
+    ("dqn", "priming"): [{"at_step": 70, "updates": 5}],
+    ("sac", "priming"): [{"at_step": 70, "updates": 5}],
     ("sac", "capacity_transitions"): [40],
     ("ppo", "target_kl"): [1e-6],
 }

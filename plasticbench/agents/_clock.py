@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from typing import Protocol
 
-from plasticbench.agents._effects import updates_until
+from plasticbench.agents._effects import primed_within, updates_until
 from plasticbench.agents._replay import PopulationReplay
-from plasticbench.agents._settings import UpdateClock
+from plasticbench.agents._settings import Priming, UpdateClock
 
 
 class ClockSettings(Protocol):
@@ -37,6 +37,11 @@ class ClockSettings(Protocol):
         """Which clock decides."""
         ...
 
+    @property
+    def priming(self) -> Priming | None:
+        """Updates beyond those that are usual."""
+        ...
+
 
 class Clock:
     """Counts for a population whose members have ``num_envs`` environments each."""
@@ -50,11 +55,19 @@ class Clock:
 
         They need ``batch_rows`` stored steps, also after a replay was cleared, or fewer where learning starts earlier.
         """
-        settings, now = self._settings, step - self._delay_steps
-        starts = settings.learning_starts_steps
-        if now <= starts or not replay.has(min(settings.batch_rows, starts)):
+        now = step - self._delay_steps
+        if not self._has_begun(now, replay):
             return 0
-        return updates_until(settings, now) - updates_until(settings, now - self._num_envs)
+        return updates_until(self._settings, now) - updates_until(self._settings, now - self._num_envs)
+
+    def primed_updates(self, step: int, replay: PopulationReplay) -> int:
+        """How many more are made before them."""
+        now = step - self._delay_steps
+        return primed_within(self._settings, now - self._num_envs, now) if self._has_begun(now, replay) else 0
+
+    def _has_begun(self, now: int, replay: PopulationReplay) -> bool:
+        starts = self._settings.learning_starts_steps
+        return now > starts and replay.has(min(self._settings.batch_rows, starts))
 
     def passes(self, step: int, period_steps: int) -> bool:
         """Whether a multiple of the period was reached in the last step."""

@@ -25,12 +25,26 @@ def num_updates(settings: Any, num_envs: int, budget_steps: int) -> int:
     starts = settings.learning_starts_steps
     first = max(starts + 1 + budget_steps - end, min(settings.batch_rows, starts), settings.n_step * num_envs)
     before = -(-first // num_envs) * num_envs - num_envs - (budget_steps - end)
-    return max(0, updates_until(settings, end) - updates_until(settings, before)) if before < end else 0
+    primed = primed_within(settings, before, end)
+    return primed + max(0, updates_until(settings, end) - updates_until(settings, before)) if before < end else 0
+
+
+def primed_within(settings: Any, before: int, now: int) -> int:
+    """Updates of a priming that a clock reaches on its way from one step to another."""
+    priming = settings.priming
+    return priming.updates if priming is not None and before < priming.at_step <= now else 0
 
 
 def inert_updates(settings: Any, num_envs: int, budget_steps: int) -> dict[str, str]:
     """Which setting leaves no update, or has no effect on when they are made, and why."""
-    period = settings.update_period_steps
+    period, priming = settings.update_period_steps, settings.priming
+    if priming is not None:
+        without = replace(settings, priming=None)
+        if num_updates(settings, num_envs, budget_steps) == num_updates(without, num_envs, budget_steps):
+            end = last_clock(settings, num_envs, budget_steps)
+            within = f"above learning_starts_steps ({settings.learning_starts_steps}) and at most {end}"
+            return {"priming": f"its step must be {within} to be reached with a replay to learn from"}
+        return inert_updates(without, num_envs, budget_steps)
     if num_updates(settings, num_envs, budget_steps) == 0:
         able = (
             name

@@ -119,10 +119,19 @@ class ReplayAgent(PopulationAgent[Batch]):
 
     def learn(self, step: int) -> Iterator[dict[str, Tensor]]:
         """Makes the updates that are due when the clock reaches ``step``; yields each one's metrics ``[M]``."""
+        for number in range(1, self.clock.primed_updates(step, self.replay) + 1):
+            yield self._held_update(step)
+            self.follow_primed(number)
         for _ in range(self.clock.updates(step, self.replay)):
-            metrics = self.update(step)
-            self._hold()
-            yield metrics
+            yield self._held_update(step)
+
+    def _held_update(self, step: int) -> dict[str, Tensor]:
+        metrics = self.update(step)
+        self._hold()
+        return metrics
+
+    def follow_primed(self, number: int) -> None:
+        """What the clock would do by itself had it gone on with the ``number`` updates of a priming so far."""
 
     def probe_batch(self, uniforms: np.ndarray) -> Batch | None:
         """A replay sample chosen by uniforms ``[M, N]``; ``None`` before there is any."""

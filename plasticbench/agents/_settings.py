@@ -28,6 +28,17 @@ class AgentSettings(Settings):
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
+class Priming(Settings):
+    """``updates`` more than usual when the agent step ``at_step`` is reached, on what the replay holds by then.
+
+    Heavy priming of Nikishin et al. 2022 (arXiv 2205.07802), the cheapest way to see the primacy bias.
+    """
+
+    at_step: PositiveInt
+    updates: PositiveInt
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
 class ReplaySettings(AgentSettings):
     """Settings of agents that learn from a replay.
 
@@ -35,7 +46,8 @@ class ReplaySettings(AgentSettings):
     what the gradient of the agent's loss is held to, for each network of each member by itself and before treatments
     see it. ``update_period_steps``: the updates of that many agent steps are made in one burst at their end.
     ``replay``: which transitions are likely in a batch. ``update_clock``: which clock says when learning starts,
-    updates are due and the target moves.
+    updates are due and the target moves. ``priming: {at_step: ..., updates: ...}``: so many more updates at one step,
+    during which a target moves after as many updates as usual.
     """
 
     update_period_steps: PositiveInt = field(default=1, metadata=UNHASHED_DEFAULT)
@@ -43,6 +55,7 @@ class ReplaySettings(AgentSettings):
     n_step: PositiveInt = field(default=1, metadata=UNHASHED_DEFAULT)
     max_gradient_norm: PositiveFloat | None = field(default=None, metadata=UNHASHED_DEFAULT)
     replay: Annotated[Any, PluginField("replays")] = field(default=uniform.Config(), metadata=UNHASHED_DEFAULT)
+    priming: Priming | None = field(default=None, metadata=UNHASHED_DEFAULT)
 
     def inert_within(self, num_envs: int, budget_steps: int) -> dict[str, str]:
         """Settings without effect with so many environments and steps, and why."""

@@ -332,6 +332,12 @@ class DQN(ReplayAgent):
         if moves and config.target_moves == "after_updates":
             self.q.move_target(config.target_tau)
 
+    def follow_primed(self, number: int) -> None:
+        """Moves the target after as many updates as usual."""
+        period_updates = max(1, round(self.config.target_period_steps * self.config.replay_ratio))
+        if self.config.target_period_updates is None and number % period_updates == 0:
+            self.q.move_target(self.config.target_tau)
+
     def update(self, step: int = 1) -> dict[str, Tensor]:
         """One gradient step of every member on a batch of its own, at clock ``step``."""
         batch = self.replay.sample(self._batches.draw(), self.config.replay)

@@ -12,7 +12,7 @@ what all tasks say together.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, Literal, NamedTuple
 
 import numpy as np
@@ -32,6 +32,7 @@ from plasticbench.analysis.outcomes import (
     RECORD_PATTERN,
     Outcome,
     after_score,
+    final_score,
     outcome_rows,
     outcomes,
     scores_by_task,
@@ -42,6 +43,7 @@ from plasticbench.analysis.rows import ALL, Estimate, Row, Standing, Summary
 from plasticbench.analysis.runs import Run, load_run, read_table
 from plasticbench.storage import Location
 
+REFERENCE = "a reference, never ranked"
 UNPOOLED = "not ranked: returns of tasks without reference returns cannot be taken together"
 _MAX_REASON = 160  # characters
 
@@ -116,8 +118,8 @@ def _rows(label: str, tasks: Sequence[str], found: Sequence[Outcome], is_ranked:
             n_trials=len(own),
             diverged_trials=_diverged(own),
             not_finite_trials=sum(outcome.not_finite is not None for outcome in own),
-            final=by_final.get(method, Standing()),
-            after=by_after.get(method, Standing()),
+            final=by_final.get(method) or unranked(tasks, own, is_ranked),
+            after=by_after.get(method) or unranked(tasks, own, is_ranked, after_score),
             above_reference=above.get(method),
             summary=_summary(label, measure, finals[method], own) if method in finals else Summary(),
             note=notes[method] or ("" if min(counts) >= aggregate.MIN_SEEDS else _too_few(min(counts))),
@@ -125,6 +127,18 @@ def _rows(label: str, tasks: Sequence[str], found: Sequence[Outcome], is_ranked:
         )
         rows.append(row)
     return sorted(rows, key=lambda row: (row.final.rank is None, row.final.rank or 0))
+
+
+def unranked(
+    tasks: Sequence[str], own: Sequence[Outcome], is_pooled: bool, score: Callable[[Outcome], float] = final_score
+) -> Standing:
+    """What a reference reached, with its own interval; nothing of any other method that has no rank."""
+    if not is_pooled or _note(tasks, own) != REFERENCE:
+        return Standing()
+    reached = scores_by_task(tasks, own, score)
+    values = [runs.values for runs in reached]
+    bounds = iqm_interval(values) if aggregate.has_interval(reached) else ()
+    return Standing(iqm=_estimate(float(aggregate.iqm(values)), *bounds))
 
 
 def _above(scores: Mapping[str, Sequence[Runs]]) -> dict[str, bool]:
@@ -160,6 +174,8 @@ def _note(tasks: Sequence[str], own: Sequence[Outcome]) -> str:
     present = {outcome.task for outcome in own}
     absent = [task for task in tasks if task not in present]
     missing = sum(not outcome.is_complete for outcome in own)
+    if any(outcome.is_reference for outcome in own):
+        return REFERENCE + ("" if not missing and not absent else ", and without all of its trials")
     if absent:
         return f"not ranked: was not run on {', '.join(absent)}"
     reason = next((f"; the cause: {shortened(outcome.failure)}" for outcome in own if outcome.failure), "")

@@ -32,6 +32,7 @@ class Outcome:
     Without ``has_references`` the scores of the task are raw returns.
     ``overvalued`` is the mark of a trial whose values diverged; ``has_value_ratio`` says whether it recorded any.
     ``not_finite`` is the mark of a trial that ended so; ``spoilt_steps`` are those of single evaluations that did.
+    ``is_reference``: of a method that is never ranked.
     ``failure`` says why a trial without its final evaluation failed, where that is known.
     """
 
@@ -48,6 +49,7 @@ class Outcome:
     not_finite: NotFinite | None = None
     spoilt_steps: tuple[int, ...] = ()
     failure: str = ""
+    is_reference: bool = False
 
     @property
     def is_complete(self) -> bool:
@@ -81,6 +83,7 @@ def outcomes(runs: Sequence[Run], tables: Sequence[pd.DataFrame]) -> list[Outcom
                     has_value_ratio=len(ratios[0]) > 0,
                     overvalued=overvalued(*ratios),
                     has_references=trial.has_references,
+                    is_reference=trial.is_reference,
                     not_finite=(ended := broken.get(key)),
                     spoilt_steps=tuple(s for s in spoilt.get(key, ()) if ended is None or s < ended.step),
                     failure=failed[trial.id].reason if is_lost else "",

@@ -18,6 +18,9 @@ from plasticbench.analysis._scan import Columns, scan
 from plasticbench.records import read_bytes, read_records
 from plasticbench.storage import Location
 
+REFERENCES = frozenset({"oracle", "frozen"})
+"""Treatments whose methods say what could be reached; nobody is better or worse than they are."""
+
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Trial:
@@ -54,6 +57,12 @@ class Trial:
     def is_control(self) -> bool:
         """Whether the method leaves the networks alone."""
         return str(self.settings.get("method", {}).get("kind")) == "none"
+
+    @property
+    def is_reference(self) -> bool:
+        """Whether the method says what could be reached and is never ranked: it knows when the task changes."""
+        kinds = str(self.settings.get("method", {}).get("kind")).split(" + ")
+        return not REFERENCES.isdisjoint(kinds)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -43,7 +43,7 @@ def soonest(run: Run, table: pd.DataFrame, rows: Sequence[Row]) -> list[SoonestR
     found = []
     own_series = series(table[table["name"] == "eval/score"])
     for task in run.scored_tasks:
-        ranked = [row for row in rows if row.task == task and row.final.iqm.value is not None]
+        ranked = [row for row in rows if row.task == task and row.final.rank is not None]
         if not ranked or all(row.above_reference is False for row in ranked):
             continue
         best = max(row.final.iqm.value or 0.0 for row in ranked)

@@ -142,9 +142,28 @@ def _check_known_events(
     most = getattr(part.chosen.config, "most_events", None)
     if most is not None and len(known) > most:
         problems.add(where, f"{part.kind!r} acts at {most} event at most, got {len(known)}. Give it one with 'at'")
+    if getattr(part.chosen.config, "is_reference", False):
+        _check_reference(benchmark, environment, method, part, where, problems)
     if isinstance(part.schedule, At) and "event" in part.hooks and len(known) < len(part.schedule.at):
         got = list(part.schedule.at)
         problems.add(where, f"each reset must fall on a step of its own inside the budget of {budget_steps}, got {got}")
+
+
+def _check_reference(
+    benchmark: Benchmark, environment: Environment, method: Method, part: Part, where: str, problems: Problems
+) -> None:
+    """A reference says what could be reached on each task, so it acts where tasks change and at no other step."""
+    budget_steps, stride_steps = benchmark.budget_steps, method.stride_steps(environment.config.num_envs)
+    changes = environment.changes(benchmark.seeds[:1], budget_steps, stride_steps)
+    if part.networks != "all" or part.begin:
+        problems.add(where, f"the reference {part.kind!r} is about whole agents. Remove 'networks' and 'from'")
+    if (known := part.event_steps(budget_steps, stride_steps)) != changes.change_steps or not known:
+        got = list(known) or "none"
+        problems.add(
+            where, f"{part.kind!r} must act at all changes of {environment.name!r}, got {got}: 'at: boundaries'"
+        )
+    elif part.kind == "oracle" and hasattr(method.agent_config, "capacity_transitions") and not changes.clears_replay:
+        problems.add(where, "an oracle begins with an empty replay: give the scenario 'replay: clear'")
 
 
 def _check_begins(benchmark: Benchmark, environment: Environment, method: Method, problems: Problems) -> None:
@@ -173,6 +192,7 @@ def _event_fractions(benchmark: Benchmark, method: Method, num_envs: int) -> set
 
 def _check_schedule(benchmark: Benchmark, method: Method, part: Part, key: str, problems: Problems) -> None:
     budget_steps, is_for_events = benchmark.budget_steps, getattr(part.chosen.config, "is_for_events", False)
+    is_for_events |= getattr(part.chosen.config, "is_reference", False)
     if part.every_steps is not None and part.every_steps >= budget_steps:
         problems.add(f"{key}.every", f"must be less than the budget of {budget_steps} steps, got {part.every_steps}")
     match part.schedule:

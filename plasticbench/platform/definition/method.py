@@ -106,9 +106,9 @@ class Part:
         return tuple(step for step in known if 0 < step < budget_steps)
 
     def begin_step(self, budget_steps: int, stride_steps: int) -> int:
-        """The clock from which on it acts; of a part that acts at known events alone, the first of them."""
+        """The clock from which on it acts; of a part that acts at known events alone, or from one on, the first."""
         known = self.event_steps(budget_steps, stride_steps)
-        if known and not self.is_at_updates:
+        if known and (not self.is_at_updates or getattr(self.chosen.config, "begins_at_first_event", False)):
             return known[0]
         return rounded_up(round(self.begin * budget_steps), stride_steps)
 

@@ -9,7 +9,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from functools import cache
 from types import MappingProxyType
-from typing import Any, TypeVar, get_type_hints
+from typing import Any, TypeVar, get_args, get_type_hints
 
 import pydantic
 
@@ -132,8 +132,10 @@ def _settings(cls: Any, data: Mapping[str, Any], key: str, problems: Problems) -
     unknown_keys(data, fields, key, problems, getattr(cls, "not_settings", {}))
     values = {}
     for name in data.keys() & set(fields):
-        group = _plugin_group(hints[name])
-        if group is None:
+        group, section = _plugin_group(hints[name]), _section(hints[name])
+        if section is not None and isinstance(data[name], Mapping):
+            values[name] = read_section(section, data[name], dotted(key, name), problems)
+        elif group is None:
             values[name] = typed(hints[name], data[name], dotted(key, name), problems)
         elif (plugin := read_plugin(group, data[name], dotted(key, name), problems)) is not None:
             values[name] = plugin[1]
@@ -149,6 +151,12 @@ def _required(cls: Any, data: Mapping[str, Any], key: str, problems: Problems) -
 
 def _plugin_group(hint: Any) -> str | None:
     return next((mark.group for mark in getattr(hint, "__metadata__", ()) if isinstance(mark, PluginField)), None)
+
+
+def _section(hint: Any) -> Any:
+    """The settings dataclass that a field may hold, which is no plug-in."""
+    kinds = (kind for kind in (hint, *get_args(hint)) if isinstance(kind, type))
+    return next((kind for kind in kinds if dataclasses.is_dataclass(kind)), None)
 
 
 def read_section(cls: type[Section], data: Any, key: str, problems: Problems) -> Section | None:
@@ -215,6 +223,8 @@ def to_dict(kind: str, config: Any) -> dict[str, Any]:
 
 
 def _plain(value: Any) -> Any:
+    if dataclasses.is_dataclass(value):
+        return {field.name: _plain(getattr(value, field.name)) for field in dataclasses.fields(value)}
     return [_plain(item) for item in value] if isinstance(value, tuple | list) else value
 
 

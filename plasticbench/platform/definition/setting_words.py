@@ -44,6 +44,8 @@ def allowed(hint: Any, markers: tuple[Any, ...] = ()) -> str:
         return f"`{{kind: ...}}` of {group}"
     if (one_of := next((marker for marker in markers if isinstance(marker, OneOf)), None)) is not None:
         return ", ".join(map(shown, one_of.names)) if len(one_of.names) < 20 else "one of `plasticbench list envs`"
+    if dataclasses.is_dataclass(hint):
+        return f"`{{{', '.join(f'{field.name}: ...' for field in dataclasses.fields(hint))}}}`"
     name = {int: "whole number", float: "number", str: "text", bool: "`true` or `false`"}.get(hint, "mapping")
     bounds = [f"{marker.words} {marker.value:g}" for marker in markers if isinstance(marker, Bound)]
     return ", ".join([name, *dict.fromkeys(bounds)])
