@@ -308,9 +308,11 @@ def test_a_reference_is_shown_and_never_ranked(made, tmp_path):
         "tuning": None,
     }
     [table] = make_board(suite, entries).tables
-    assert [row.method for row in table.references] == ["frozen"]
-    assert "frozen" not in {row.method for row in table.rows}
-    assert "| reference | frozen |" in publishing.tables(suite, entries)["leaderboard.md"]
+    assert table.rows[-1].method == "frozen"
+    assert [row.final.rank for row in table.rows] == [1, 2, None]
+    assert table.rows[-1].final.iqm == table.defaults["none"].final.iqm
+    assert "frozen" not in {*table.defaults, *table.against_control}
+    assert "frozen (a reference, never ranked)" in publishing.tables(suite, entries)["leaderboard.md"]
 
 
 @pytest.mark.parametrize("name", suite_names())

@@ -33,7 +33,7 @@ CONTROL = "none"
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Standings:
-    """One table: rows of tuned methods in the order of their ranks, and what stands beside them, by method.
+    """One table: rows of tuned methods in the order of their ranks, then references; beside them, by method, the rest.
 
     ``against_control`` is the mean score minus the control's with its simultaneous interval over all pairs.
     """
@@ -41,7 +41,6 @@ class Standings:
     task: str
     rows: list[Row]
     defaults: Mapping[str, Row]
-    references: list[Row]
     against_control: Mapping[str, Estimate]
     chosen: Mapping[str, str]
 
@@ -100,20 +99,13 @@ def _table(suite: Suite, tasks: Sequence[Task], entries: Entries) -> Standings:
     label = tasks[0].name if len(tasks) == 1 else ALL
     own = {key: entry for key, entry in entries.items() if key[0] in {task.name for task in tasks}}
     ranked = {key: entry for key, entry in own.items() if not entry["is_reference"]}
-    found = [one for task, entry in _by_task(tasks, ranked) for one in _outcomes(task, entry, is_tuned=True)]
+    found = [one for task, entry in _by_task(tasks, own) for one in _outcomes(task, entry, is_tuned=True)]
     defaults = [one for task, entry in _by_task(tasks, ranked) for one in _outcomes(task, entry, is_tuned=False)]
-    others = [
-        one
-        for task, entry in _by_task(tasks, own)
-        if entry["is_reference"]
-        for one in _outcomes(task, entry, is_tuned=False)
-    ]
     names = [task.name for task in tasks]
     return Standings(
         task=label,
         rows=_rows(label, found),
         defaults={row.method: row for row in _rows(label, defaults)},
-        references=[row for name in dict.fromkeys(o.method for o in others) for row in _alone(label, others, name)],
         against_control=_against(CONTROL, complete_scores(names, found)),
         chosen={method: chosen_text(entry) for (task, method), entry in ranked.items() if label == task},
     )
@@ -126,10 +118,6 @@ def _by_task(tasks: Sequence[Task], entries: Entries) -> Iterator[tuple[Task, En
 
 def _rows(label: str, found: Sequence[Outcome]) -> list[Row]:
     return [row for row in rank(found) if row.task == label]
-
-
-def _alone(label: str, found: Sequence[Outcome], method: str) -> list[Row]:
-    return _rows(label, [outcome for outcome in found if outcome.method == method])
 
 
 def _against(control: str, scores: Mapping[str, Sequence[Runs]]) -> dict[str, Estimate]:
@@ -159,6 +147,7 @@ def _outcomes(task: Task, entry: Entry, *, is_tuned: bool) -> Iterator[Outcome]:
             overvalued=None if mark is None else Overvalued(*mark),
             not_finite=None if broken is None else NotFinite(*broken),
             failure=trial.get("failure", ""),
+            is_reference=entry["is_reference"],
         )
 
 
@@ -195,12 +184,13 @@ def to_json(board: Board) -> dict[str, Any]:
 
 
 def _json_rows(table: Standings) -> Iterator[dict[str, Any]]:
-    groups = {"tuned": table.rows, "default": list(table.defaults.values()), "reference": table.references}
+    groups = {"tuned": table.rows, "default": list(table.defaults.values())}
     for setting, rows in groups.items():
         for flat in rows_to_json(Leaderboard(rows, [], [], {}))["rows"]:
+            is_reference = flat["method"] not in table.defaults
             against = table.against_control.get(flat["method"], Estimate()) if setting == "tuned" else Estimate()
             yield {
-                "setting": setting,
+                "setting": "reference" if is_reference else setting,
                 **flat,
                 "against_none": against.value,
                 "against_none_low": against.low,
@@ -213,7 +203,7 @@ def page_rows(board: Board) -> list[Row]:
     """All rows for a page that knows tasks alone: those with default settings as tasks of their own."""
     rows: list[Row] = []
     for table in board.tables:
-        rows += [*table.rows, *(replace(row, note=row.note or "reference") for row in table.references)]
+        rows += table.rows
         title = "all tasks" if table.task == ALL else table.task
         rows += [replace(row, task=f"{title}, default settings") for row in table.defaults.values()]
     return rows

@@ -34,9 +34,8 @@ def to_markdown(board: Board) -> str:
 
 
 def table_text(table: Standings, columns: Sequence[str] | None = None) -> str:
-    """One table: ranked methods, then references; with all columns unless some are named."""
+    """One table, with all columns unless some are named."""
     rows = [_cells(table, row) for row in table.rows]
-    rows += [{**_cells(table, row), "rank": "reference"} for row in table.references]
     shown = list(columns or rows[0])
     lines = [f"| {' | '.join(shown)} |", "| --- " * len(shown) + "|"]
     return "\n".join([*lines, *(f"| {' | '.join(row[name] for name in shown)} |" for row in rows)])
