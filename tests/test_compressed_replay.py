@@ -1,16 +1,20 @@
 """Compressed frames against raw ones: batches are equal bit for bit, whatever happened, and through all chunks."""
 
-from itertools import product
+import itertools
 
 import numpy as np
 import pytest
 import torch
 from replay_rows import Course, fill
+from small_runs import facts, prepare, run_all, small
 
 from plasticbench.agents import _blocks
 from plasticbench.agents._compressed_replay import CompressedReplay
 from plasticbench.agents._replay import PopulationReplay
 from plasticbench.contracts.task import DiscreteActions, EnvSpec, EnvStep
+from plasticbench.platform.definition.reading import from_dict
+from plasticbench.platform.rundir import RunDirectory
+from plasticbench.platform.training.segment import SegmentRun
 
 CPU = torch.device("cpu")
 ATARI, MINATAR, RGB = ((84, 84), 4), ((4, 10, 10), 1), ((3, 24, 16), 1)
@@ -79,10 +83,10 @@ def test_a_cleared_replay_begins_anew(steps):
 SMALL = ((20, 20), 4)
 
 
-@pytest.mark.parametrize("written", list(product(STORES, repeat=3)))
+@pytest.mark.parametrize("written", list(itertools.product(STORES, repeat=3)))
 @pytest.mark.parametrize("cleared", [False, True])
 def test_chunks_of_either_store_in_any_order_restore_either_for_forked_members(written, cleared):
-    """Runs change their store when they are resumed: each commit is written by another one and goes on from the last."""
+    """A run may change its store whenever it is resumed: each commit goes on from what another one wrote."""
     shape, stack = SMALL
     parents, meta, course = [1, 0, 1], {}, Pictures(shape, 2, 2, stack, seed=5)
     replay, chunks, saved = PopulationReplay(spec(shape, stack), 2, 2, 60, CPU), [], 0
@@ -138,3 +142,42 @@ def test_frames_of_another_codec_are_named():
         fresh = kind(spec((4, 10, 10), 1), 2, 2, 100, CPU)
         with pytest.raises(ValueError, match="compressed by zpaq, and this version reads lz4"):
             fresh.restore(replay.meta(), [(0, chunk)], [0, 1])
+
+
+def pictured(store: str) -> dict:
+    """DQN on MinAtar with a fork half-way and a ring that begins anew before it."""
+    return small(
+        environments=[{"kind": "minatar", "task": "Breakout-v1", "num_envs": 2}],
+        agent=small()["agent"]
+        | {"network": {"kind": "minatar_cnn"}, "replay_ratio": 0.25, "capacity_transitions": 120},
+        execution={"replay_store": store},
+    )
+
+
+def test_a_run_gives_equal_records_whichever_store_holds_its_frames_and_wherever_it_was_changed(tmp_path):
+    raw = run_all(tmp_path / "raw", pictured("raw"))
+    plan = prepare(tmp_path / "changed", pictured("raw"))
+    directory = RunDirectory(tmp_path / "changed")
+    for number, segment in enumerate(plan.segments):
+        for store in itertools.cycle(["compressed", "raw", "compressed"][number:]):
+            directory.create(from_dict(pictured(store)), plan)
+            countdown = itertools.count(1)
+            run = SegmentRun(directory.path, segment.id)
+            assert isinstance(run._trainer.agent.replay, CompressedReplay) == (store == "compressed")
+            if run.run(should_stop=lambda countdown=countdown: next(countdown) >= 37):
+                break
+    assert facts(directory.path, plan) == facts(tmp_path / "raw", raw)
+
+
+def test_a_damaged_chunk_is_passed_over_for_the_commit_before(tmp_path, caplog):
+    plan = prepare(tmp_path, pictured("compressed"))
+    for stop in (20, 40):
+        countdown = itertools.count(1)
+        SegmentRun(tmp_path, plan.segments[0].id).run(should_stop=lambda c=countdown, n=stop: next(c) >= n)
+    newest = max((tmp_path / "checkpoints" / plan.segments[0].id).glob("replay-*"))
+    damaged = bytearray(newest.read_bytes())
+    damaged[-1] ^= 1
+    newest.write_bytes(damaged)
+    assert SegmentRun(tmp_path, plan.segments[0].id)._trainer.step == 40
+    assert f"{newest.name}: damaged: its checksum differs" in caplog.text
+    assert newest.read_bytes() == damaged

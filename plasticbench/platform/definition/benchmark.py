@@ -178,9 +178,14 @@ class Pictures(Settings):
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Checkpoint(Settings):
-    """Seconds between two commits of a population."""
+    """Seconds between two commits of a population, and what becomes of its end.
+
+    With ``ends: remove`` its networks and replay go as soon as nothing that is open goes on from them, which bounds the
+    disk. A method that the run is given later then trains from step 0, and no other run can ``start`` from there.
+    """
 
     every_s: PositiveFloat = 30.0
+    ends: Literal["keep", "remove"] = field(default="keep", metadata=UNHASHED_DEFAULT)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -287,7 +292,7 @@ class Benchmark:
             "probes": self.probes.settings(),
             "records": dataclasses.asdict(self.records),
             "tracking": dataclasses.asdict(self.tracking),
-            "checkpoint": dataclasses.asdict(self.checkpoint),
+            "checkpoint": stated(self.checkpoint),
             "execution": stated(self.execution),
             **({} if self.pictures is None else {"pictures": dataclasses.asdict(self.pictures)}),
             "filled_in": True,
