@@ -147,7 +147,7 @@ def test_frames_of_another_codec_are_named():
 def pictured(store: str) -> dict:
     """DQN on MinAtar with a fork half-way and a ring that begins anew before it."""
     return small(
-        environments=[{"kind": "minatar", "task": "Breakout-v1", "num_envs": 2}],
+        environments=[{"kind": "minatar", "task": "Breakout-MinAtar", "num_envs": 2}],
         agent=small()["agent"]
         | {"network": {"kind": "minatar_cnn"}, "replay_ratio": 0.25, "capacity_transitions": 120},
         execution={"replay_store": store},
