@@ -92,7 +92,7 @@ class Scheduler:
 
     def run(self) -> Outcome:
         """Returns once nothing more can be done."""
-        check_fits(self.plan.segments, _node_resources())
+        check_fits(self.plan.segments, _node_resources(), self.benchmark.execution.replay_store)
         self.display.start()
         try:
             while self._start_ready():
