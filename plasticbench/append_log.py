@@ -58,12 +58,15 @@ class _FileLog:
         return storage.read(self._path, start, end)
 
     def write(self, start: int, data: bytes) -> None:
-        with open(self._path, "r+b") as file:
-            file.seek(start)
-            file.write(data)
-            file.truncate()
-            file.flush()
-            os.fsync(file.fileno())
+        try:
+            with open(self._path, "r+b") as file:
+                file.seek(start)
+                file.write(data)
+                file.truncate()
+                file.flush()
+                os.fsync(file.fileno())
+        except OSError as error:
+            raise storage.lacking(error, self._path, len(data)) from error
 
     def cut(self, length: int) -> None:
         if self._path.exists():

@@ -5,8 +5,10 @@ Every file is written whole by one atomic step, so that it can be done on an obj
 
 from __future__ import annotations
 
+import errno
 import logging
 import os
+import shutil
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
@@ -150,12 +152,22 @@ def write_together(files: Mapping[Location, bytes]) -> None:
             _write_draft(draft, local[path])
         for draft, path in drafts.items():
             os.replace(draft, path)
-    except OSError:
+    except OSError as error:
         for draft in drafts:
             draft.unlink(missing_ok=True)  # on a full disk they would take the room that is left
-        raise
+        raise lacking(error, next(iter(local)), sum(map(len, local.values()))) from error
     for folder in {path.parent for path in local}:
         _sync_folder(folder)
+
+
+def lacking(error: OSError, path: Path, num_bytes: int) -> OSError:
+    """The same error, which of a full disk says how much of ``num_bytes`` does not fit where ``path`` is written."""
+    if error.errno != errno.ENOSPC:
+        return error
+    free_bytes = shutil.disk_usage(path.parent).free
+    missing, needed, free = (f"{size / 2**20:,.1f} MiB" for size in (num_bytes - free_bytes, num_bytes, free_bytes))
+    said = f"at least {missing} are missing: this file takes {needed}, and {free} are free"
+    return OSError(error.errno, f"{error.strerror}; {said}" if num_bytes > free_bytes else error.strerror, str(path))
 
 
 def _write_draft(draft: Path, data: bytes) -> None:

@@ -14,10 +14,12 @@ from plasticbench.contracts.task import DiscreteActions, EnvSpec, EnvStep
 class Course:
     """A made-up course of M x E environments with frame stacks as environments deliver them."""
 
+    frame_shape: tuple[int, ...] = (2,)
+
     def __init__(self, members: int, envs: int, stack: int, seed: int) -> None:
         self.rng = np.random.default_rng(seed)
         self.shape, self.stack = (members, envs), stack
-        self.frames = np.zeros((members, envs, stack, 2), dtype=np.float32)
+        self.frames = np.zeros((members, envs, stack, *self.frame_shape), dtype=np.float32)
         self.ended = np.zeros(self.shape, dtype=bool)
         self.clock = 0.0
 
@@ -36,7 +38,7 @@ class Course:
     def step(self) -> EnvStep:
         frame = self.new_frame()
         moved = np.concatenate((self.frames[:, :, 1:], frame[:, :, None]), axis=2)
-        self.frames = np.where(self.ended[..., None, None], frame[:, :, None], moved)
+        self.frames = np.where(np.expand_dims(self.ended, tuple(range(2, moved.ndim))), frame[:, :, None], moved)
         reward = np.where(self.ended, 0, self.rng.random(self.shape)).astype(np.float32)
         terminated = ~self.ended & (self.rng.random(self.shape) < 0.15)
         truncated = ~self.ended & ~terminated & (self.rng.random(self.shape) < 0.1)

@@ -46,6 +46,18 @@ def test_it_says_what_each_part_takes_and_removes_nothing_unless_told_to(run):
     assert contents(run) == before
 
 
+def test_what_a_later_part_of_a_trunk_keeps_of_its_past_stays_while_a_branch_of_it_is_open(tmp_path):
+    late = {"kind": "full_reset", "at": [0.75]}
+    methods = {"none": {"kind": "none"}, "fire": {"kind": "fire"}, "late": late}
+    environments = [{"kind": "classic", "task": "CartPole-v1", "num_envs": 2}]
+    agent = small()["agent"] | {"capacity_transitions": 1000}
+    plan = prepare(tmp_path, small(methods=methods, environments=environments, agent=agent))
+    for segment in plan.segments[:3]:
+        SegmentRun(tmp_path, segment.id).run()
+    clean(RunDirectory(tmp_path), plan_cleaning(RunDirectory(tmp_path), "weights"))
+    assert SegmentRun(tmp_path, plan.segments[3].id).run()
+
+
 def test_checkpoints_go_and_the_run_is_as_finished_as_before(run):
     before, plan = contents(run), RunDirectory(run).plan()
     lengths = finished_bytes(RunDirectory(run), plan.segments, 400)

@@ -10,6 +10,7 @@ from small_runs import run_all, small
 from plasticbench.analysis.report import write_report
 from plasticbench.platform.definition.reading import from_dict, load
 from plasticbench.platform.planning.disk import DiskUse, disk_use
+from plasticbench.platform.planning.frames import note, raw_bytes, saved_bytes
 from plasticbench.platform.planning.plan import make_plan
 from plasticbench.platform.planning.record_lines import record_lines
 from plasticbench.platform.rundir import RunDirectory
@@ -109,6 +110,29 @@ def test_fewer_probes_and_no_weights_take_less():
     assert after["weights and films"] == 0 < before["weights and films"]
     assert after["records"] < 0.8 * before["records"]
     assert after["checkpoints"] == before["checkpoints"]
+
+
+def test_the_atari_figure_takes_25_gb_of_disk_at_the_worst_moment_and_8_of_memory_for_frames_and_networks():
+    benchmark = load(CONFIGS / "fire_atari.yaml")
+    plan = make_plan(benchmark)
+    assert disk_use(benchmark, plan).total_bytes < 25e9
+    agent, spec = benchmark.methods[0].agent_config, benchmark.environments[0].config.spec
+    raw = raw_bytes(benchmark, benchmark.environments[0], agent, 10)
+    assert raw == 10 * 1_000_000 * 84 * 84
+    assert agent.memory_bytes(spec, 10) - saved_bytes(raw) < 8e9
+    assert note(benchmark) == "replays are compressed (execution.replay_store), by assumption to a 15th"
+    assert note(load(CONFIGS / "quickstart.yaml")) == ""
+
+
+def test_ends_that_are_removed_count_for_the_branches_that_can_be_trained_at_once():
+    sizes = {}
+    for limit in (1, 2, None):
+        for ends in ("keep", "remove"):
+            execution = {"members_per_population": 2, "max_concurrent": limit}
+            benchmark = from_dict(small(checkpoint={"ends": ends}, execution=execution))
+            sizes[limit, ends] = disk_use(benchmark, make_plan(benchmark)).parts["checkpoints"]
+    assert sizes[1, "keep"] == sizes[2, "keep"] == sizes[None, "keep"] == sizes[None, "remove"]
+    assert sizes[1, "remove"] < sizes[2, "remove"] == sizes[None, "remove"]
 
 
 def test_replay_counts_what_a_segment_can_fill_and_no_more():

@@ -10,6 +10,7 @@ from plasticbench.platform.definition.reading import BenchmarkError, from_dict, 
 from plasticbench.platform.planning.plan import make_plan
 
 GIB = 2**30
+CONFIGS = Path(__file__).parents[1] / "configs"
 
 
 def _segments(**changes):
@@ -58,9 +59,19 @@ def test_what_no_node_has_is_named_by_its_key(execution, node, key):
 
 def test_a_replay_on_the_gpu_is_not_asked_of_the_host():
     """The GPU group of the Kubernetes manifest: 64 GiB beside a GPU, which holds the ten members' 71 GB of frames."""
-    plan = make_plan(load(Path(__file__).parents[1] / "configs" / "fire_atari.yaml"))
+    plan = make_plan(load(CONFIGS / "fire_atari.yaml", ["execution.replay_store=raw"]))
     assert max(segment.gpu_memory_bytes for segment in plan.segments) > 70 * 10**9
     check_fits(plan.segments, [_node(8, 1, 64)])
+
+
+def test_compressed_replays_of_the_atari_figure_fit_a_workstation_and_raw_ones_are_told_what_to_do():
+    compressed, raw = (
+        make_plan(load(CONFIGS / "fire_atari.yaml", ["execution.device=cpu", "execution.num_gpus=0", *more])).segments
+        for more in ([], ["execution.replay_store=raw"])
+    )
+    check_fits(compressed, [_node(4, 0, 16)])
+    with pytest.raises(BenchmarkError, match=r"It trains 5: lower the number, set execution.replay_store: compressed"):
+        check_fits(raw, [_node(4, 0, 16)], replay_store="raw")
 
 
 def test_resources_that_lie_on_different_nodes_do_not_add_up():

@@ -36,6 +36,20 @@ def test_a_branch_is_ready_once_its_prefix_is_done():
     assert set(statuses(plan, queue).values()) == {"FINISHED"}
 
 
+def test_a_prefix_is_over_once_all_that_comes_from_it_is_done():
+    """A trunk that goes on after the first branches left it: what the later ones keep of their past lies with both."""
+    late = {"kind": "full_reset", "at": [0.75]}
+    plan = _plan(methods={"none": {"kind": "none"}, "fire": {"kind": "fire"}, "late": late})
+    first, branches, second, last = plan.segments
+    assert (branches.start, second.start, last.start) == (first.id, first.id, second.id)
+    queue = WorkQueue(plan.segments)
+    over = []
+    for segment in (first, second, last, branches):
+        queue.finish(segment)
+        over.append([one.id for one in queue.end(segment)])
+    assert over == [[], [], [last.id, second.id], [branches.id, first.id]]
+
+
 def test_a_failed_prefix_takes_its_branches_along_and_nothing_else():
     plan = _plan(seeds=4, execution={"members_per_population": 4})
     first, branches, other, _ = plan.segments

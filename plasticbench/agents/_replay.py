@@ -14,7 +14,7 @@ enter and leave in the order of time.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Any, NamedTuple, Protocol
 
 import numpy as np
@@ -58,9 +58,14 @@ def observations(frames: Tensor, stack: int) -> tuple[Tensor, Tensor]:
 class PopulationReplay:
     """Rings of ``capacity_transitions`` per member; indices live on the host, frames on ``device``.
 
+    ``CompressedReplay`` holds frames otherwise, and all else alike.
+
     ``discount`` weighs each step's reward within ``n_step``, and what follows after them. Memory is taken for
     ``expected_transitions`` where that is less, and for more only once there are more.
     """
+
+    _tensors: tuple[str, ...] = ("frames", "action", "outcome")
+    """What lies on the device, each in an attribute with an underscore before its name."""
 
     def __init__(
         self,
@@ -90,7 +95,7 @@ class PopulationReplay:
         shape = (num_members, slots)
         is_box = isinstance(spec.actions, BoxActions)
         action_shape = (len(spec.actions.low),) if isinstance(spec.actions, BoxActions) else ()
-        self._frames = torch.empty(*shape, *spec.frame_shape, dtype=getattr(torch, spec.obs_dtype), device=device)
+        self._take_frames(spec, slots)
         self._action = torch.empty(*shape, *action_shape, dtype=torch.float32 if is_box else torch.int64, device=device)
         self._outcome = torch.empty(*shape, 2, device=device)  # reward, terminated
         self._age = np.zeros(shape, dtype=np.uint8)  # steps since the episode's start, at most stack - 1
@@ -105,6 +110,10 @@ class PopulationReplay:
         self.rows = 0  # written since the beginning
         self._cleared_row = 0
         self._stored_rows = 0  # completed since the last ``clear``
+
+    def _take_frames(self, spec: EnvSpec, slots: int) -> None:
+        shape, dtype = (self.num_members, slots, *spec.frame_shape), getattr(torch, spec.obs_dtype)
+        self._frames = torch.empty(shape, dtype=dtype, device=self.device)
 
     @property
     def steps_since_clear(self) -> int:
@@ -159,9 +168,9 @@ class PopulationReplay:
 
     def silence(self, members: Sequence[int]) -> None:
         """All that these members saw and did becomes zeros; when their episodes ended stays."""
-        kept = [self._outcome, *(values for values in (self._frames, self._action) if values.is_floating_point())]
-        for values in kept:
-            values[list(members)] = 0.0
+        for values in self._stored.values():
+            if values.is_floating_point():
+                values[list(members)] = 0.0
 
     def sample(self, uniforms: np.ndarray, chosen: Choice = uniform.Config()) -> Batch:  # noqa: B008 (it is frozen)
         """The transitions that uniforms ``[M, B]`` in [0, 1) point to, by default any of them alike."""
@@ -170,7 +179,7 @@ class PopulationReplay:
         slot = self._queue[self._members, (self._head[:, None] + nth) % slots]
         if self._n_step > 1:
             return self._over_several_steps(slot)
-        frames = self._taken(self._frames, self._frame_slots(slot, newest=1))
+        frames = self._frames_at(self._frame_slots(slot, newest=1))
         rows = self._rows(slot)  # once for both
         outcome, action = (_at(stored, rows, slot.shape) for stored in (self._outcome, self._action))
         return Batch(frames, action, outcome[..., 0], outcome[..., 1], self._discount)
@@ -184,7 +193,7 @@ class PopulationReplay:
         frames = np.concatenate((self._frame_slots(slot, newest=0), next_frames), axis=-1)
         rewards = self._taken(self._outcome, path)[..., 0] * self._weights[:-1]
         return Batch(
-            self._taken(self._frames, frames),
+            self._frames_at(frames),
             self._taken(self._action, slot),
             torch.where(torch.from_numpy(goes_on).to(self.device), rewards, 0.0).sum(-1),
             self._taken(self._outcome, self._later(slot, steps - 1))[..., 1],
@@ -199,6 +208,9 @@ class PopulationReplay:
         past = -self._age[self._members, slot].astype(np.int64)
         offsets = np.arange(1 - self._stack, newest + 1)
         return self._later(slot[..., None], np.maximum(offsets, past[..., None]))
+
+    def _frames_at(self, slot: np.ndarray) -> Tensor:
+        return self._taken(self._frames, slot)
 
     def _later(self, slot: np.ndarray, rows: np.ndarray) -> np.ndarray:
         found: np.ndarray = (slot + rows * self.num_envs) % self._queue.shape[1]
@@ -218,11 +230,10 @@ class PopulationReplay:
             return
         self._held_rows = min(self._num_rows, max(rows, self._held_rows + self._held_rows // 16))
         slots = self._held_rows * self.num_envs
-        for name in ("_frames", "_action", "_outcome"):
-            old = getattr(self, name)
+        for name, old in self._stored.items():
             new = torch.empty(self.num_members, slots, *old.shape[2:], dtype=old.dtype, device=old.device)
             new[:, : old.shape[1]] = old
-            setattr(self, name, new)
+            setattr(self, f"_{name}", new)
         for name in ("_age", "_valid", "_queue"):
             old = getattr(self, name)
             setattr(self, name, np.concatenate((old, np.zeros((len(old), slots - old.shape[1]), old.dtype)), axis=1))
@@ -238,11 +249,14 @@ class PopulationReplay:
             self._head += gone.sum(axis=1)
             gone[:] = False
         self._valid[:, first : first + self.num_envs] = False
-        self._frames[:, first : first + self.num_envs] = torch.from_numpy(np.ascontiguousarray(frame)).to(self.device)
+        self._write_frame(first, frame)
         self._age[:, first : first + self.num_envs] = self._current_age
         self.rows += 1
         if self.rows > self._n_step:
             self._append(self._row_slots(self.rows - 1 - self._n_step, self.rows - self._n_step))
+
+    def _write_frame(self, first: int, frame: np.ndarray) -> None:
+        self._frames[:, first : first + self.num_envs] = torch.from_numpy(np.ascontiguousarray(frame)).to(self.device)
 
     def _append(self, slots: np.ndarray) -> None:
         is_transition = self._valid[:, slots]
@@ -267,9 +281,13 @@ class PopulationReplay:
         return max(0, self.rows - self._num_rows, self._cleared_row)
 
     @property
+    def _stored(self) -> dict[str, Tensor]:
+        return {name: getattr(self, f"_{name}") for name in self._tensors}
+
+    @property
     def row_bytes(self) -> int:
         """Of what is exported of a row of all members."""
-        stored = (self._frames, self._action, self._outcome)
+        stored = self._stored.values()
         per_slot = sum(tensor[0, 0].numel() * tensor.element_size() for tensor in stored) + 2  # age and valid
         return self.num_members * self.num_envs * per_slot
 
@@ -281,8 +299,7 @@ class PopulationReplay:
         index = self._row_slots(max(since_row, self.oldest_row), self.rows if until_row is None else until_row)
         on_device = torch.from_numpy(index).to(self.device)
         host = {"age": torch.from_numpy(self._age[:, index]), "valid": torch.from_numpy(self._valid[:, index])}
-        stored = {"frames": self._frames, "action": self._action, "outcome": self._outcome}
-        return host | {name: tensor.index_select(1, on_device).cpu() for name, tensor in stored.items()}
+        return host | {name: tensor.index_select(1, on_device).cpu() for name, tensor in self._stored.items()}
 
     def restore(
         self, meta: dict[str, Any], chunks: Iterable[tuple[int, dict[str, Tensor]]], parents: Sequence[int]
@@ -305,10 +322,18 @@ class PopulationReplay:
         skip = max(0, self.oldest_row - first_row) * self.num_envs
         index = self._row_slots(first_row, first_row + chunk["age"].shape[1] // self.num_envs)[skip:]
         on_device = torch.from_numpy(index).to(self.device)
-        for name, tensor in (("frames", self._frames), ("action", self._action), ("outcome", self._outcome)):
-            tensor.index_copy_(1, on_device, chunk[name][:, skip:].to(self.device))
+        for name in ("action", "outcome"):
+            self._stored[name].index_copy_(1, on_device, chunk[name][:, skip:].to(self.device))
+        self._restore_frames(first_row, chunk)
         self._age[:, index] = chunk["age"][:, skip:].numpy()
         self._valid[:, index] = chunk["valid"][:, skip:].numpy()
+
+    def _restore_frames(self, first_row: int, chunk: dict[str, Tensor]) -> None:
+        for row, frames in frame_pieces(first_row, chunk, self.num_envs, self._frames.shape[2:]):
+            skip = max(0, self.oldest_row - row) * self.num_envs
+            index = self._row_slots(row, row + frames.shape[1] // self.num_envs)[skip:]
+            on_device = torch.from_numpy(index).to(self.device)
+            self._frames.index_copy_(1, on_device, frames[:, skip:].to(self.device))
 
     def _rebuild_queue(self) -> None:
         oldest = max(self.rows - self._num_rows + self._stack - 1, self._cleared_row, 0)
@@ -325,6 +350,27 @@ class PopulationReplay:
     def _row_slots(self, start_row: int, stop_row: int) -> np.ndarray:
         rows = np.arange(start_row, stop_row) % self._num_rows
         return (rows[:, None] * self.num_envs + np.arange(self.num_envs)).reshape(-1)
+
+
+def replay_class(compressed: bool) -> type[PopulationReplay]:
+    """The replay that holds frames raw, or compressed in the host's memory."""
+    if not compressed:
+        return PopulationReplay
+    from plasticbench.agents._compressed_replay import CompressedReplay  # the codec, which nothing else needs
+
+    return CompressedReplay
+
+
+def frame_pieces(
+    first_row: int, chunk: dict[str, Tensor], num_envs: int, frame_shape: Sequence[int]
+) -> Iterator[tuple[int, Tensor]]:
+    """Frames of a chunk ``[M, rows * E, *frame_shape]`` with the row at which each piece begins."""
+    if "frames" in chunk:
+        yield first_row, chunk["frames"]
+        return
+    from plasticbench.agents import _blocks  # written by a replay that compresses
+
+    yield from _blocks.frame_pieces(first_row, chunk, num_envs, frame_shape)
 
 
 def _at(stored: Tensor, rows: Tensor, shape: tuple[int, ...]) -> Tensor:

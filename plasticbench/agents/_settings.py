@@ -3,15 +3,22 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field, replace
+from math import prod
 from typing import Annotated, Any, ClassVar, Literal, Self
+
+import numpy as np
 
 from plasticbench.agents._effects import inert_updates, num_updates
 from plasticbench.agents._replay import INDEX_ROW_BYTES
+from plasticbench.contracts.learner import ReplayStore
 from plasticbench.contracts.task import Demands, EnvSpec
 from plasticbench.contracts.treatment import Hook
 from plasticbench.learning.replays import uniform
 from plasticbench.plugins import PluginField
 from plasticbench.settings import UNHASHED_DEFAULT, PositiveFloat, PositiveInt, Settings
+
+_COMPRESSED_FROM_BYTES = 256 << 20
+"""What a member's frames may take raw: opening blocks takes time where networks are small, and so are their replays."""
 
 UpdateClock = Literal["after_step", "before_step"]
 """Which clock decides what is due: that after the step of the environments that was just taken, or that before it, by
@@ -70,6 +77,17 @@ class ReplaySettings(AgentSettings):
         own: Any = self
         fitted: Self = replace(own, capacity_transitions=min(own.capacity_transitions, budget_steps))
         return fitted
+
+    def frame_bytes(self, spec: EnvSpec) -> int:
+        """Bytes of the frames of one member, raw."""
+        own: Any = self
+        size: int = own.capacity_transitions * prod(spec.frame_shape) * np.dtype(spec.obs_dtype).itemsize
+        return size
+
+    def compresses(self, spec: EnvSpec, store: ReplayStore, budget_steps: int) -> bool:
+        """Whether frames are held compressed: pictures, and where that is left open those that take much memory."""
+        is_large = self.fitted(budget_steps).frame_bytes(spec) >= _COMPRESSED_FROM_BYTES
+        return spec.obs_dtype == "uint8" and (store == "compressed" or (store == "auto" and is_large))
 
     def device_bytes(self, spec: EnvSpec, num_members: int) -> int:
         """What of ``memory_bytes`` lies on the device."""

@@ -15,7 +15,7 @@ from plasticbench.agents._clock import Clock
 from plasticbench.agents._losses import Loss, double_target, max_target, q_learning_loss
 from plasticbench.agents._population import ReplayAgent
 from plasticbench.agents._random_shift import RandomShifts, require_maps
-from plasticbench.agents._replay import Batch, PopulationReplay, observations
+from plasticbench.agents._replay import Batch, observations, replay_class
 from plasticbench.agents._settings import ReplaySettings
 from plasticbench.agents._silence import Silence
 from plasticbench.agents._uniforms import MemberUniforms
@@ -123,9 +123,10 @@ class Config(ReplaySettings):
         budget_steps: int,
         device: torch.device,
         parts: Sequence[Sequence[Part]] = (),
+        compressed: bool = False,
     ) -> DQN:
         """A population of ``len(streams)`` members with ``num_envs`` environments each, and each one's parts."""
-        return DQN(self, spec, num_envs, streams, budget_steps, device, parts)
+        return DQN(self, spec, num_envs, streams, budget_steps, device, parts, compressed)
 
     def layers(self, spec: EnvSpec) -> dict[str, Sequence[LayerSpec]]:
         """The layers of the one trained network."""
@@ -239,6 +240,7 @@ class DQN(ReplayAgent):
         budget_steps: int,
         device: torch.device,
         parts: Sequence[Sequence[Part]] = (),
+        compressed: bool = False,
     ) -> None:
         self.config, self.spec, self.streams, self.device, self.parts = config, spec, streams, device, parts
         self.num_members, self.num_envs = len(streams), num_envs
@@ -253,7 +255,7 @@ class DQN(ReplayAgent):
             max_gradient_norm=config.max_gradient_norm,
             optimizer=config.optimizer,
         )
-        self.replay = PopulationReplay(
+        self.replay = replay_class(compressed)(
             spec,
             self.num_members,
             num_envs,

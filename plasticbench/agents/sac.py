@@ -16,7 +16,7 @@ from plasticbench.agents import _effects, _sac_orders
 from plasticbench.agents._clock import Clock
 from plasticbench.agents._losses import entropy_target, policy_loss, smallest, squared_loss
 from plasticbench.agents._population import ReplayAgent
-from plasticbench.agents._replay import Batch, PopulationReplay, observations
+from plasticbench.agents._replay import Batch, observations, replay_class
 from plasticbench.agents._running_norm import RunningNorm
 from plasticbench.agents._sac_networks import actor_layers, box_actions, critic_layers
 from plasticbench.agents._sac_orders import Rows, UpdateOrder, noises
@@ -114,9 +114,10 @@ class Config(ReplaySettings):
         budget_steps: int,
         device: torch.device,
         parts: Sequence[Sequence[Part]] = (),
+        compressed: bool = False,
     ) -> SAC:
         """A population of ``len(streams)`` members with ``num_envs`` environments each, and each one's parts."""
-        return SAC(self, spec, num_envs, streams, budget_steps, device, parts)
+        return SAC(self, spec, num_envs, streams, budget_steps, device, parts, compressed)
 
     def layers(self, spec: EnvSpec) -> dict[str, Sequence[LayerSpec]]:
         """The layers of actor and critics."""
@@ -192,6 +193,7 @@ class SAC(ReplayAgent):
         budget_steps: int,
         device: torch.device,
         parts: Sequence[Sequence[Part]] = (),
+        compressed: bool = False,
     ) -> None:
         self.config, self.spec, self.streams, self.device, self.parts = config, spec, streams, device, parts
         self.num_members, self.num_envs = len(streams), num_envs
@@ -221,7 +223,7 @@ class SAC(ReplayAgent):
         self._bound_ratio: Tensor | None = None  # of the latest values that the actor was trained on
         uses_norm = config.observation_norm == "running"
         self._norm = RunningNorm(self.num_members, spec.obs_shape, device) if uses_norm else None
-        self.replay = PopulationReplay(
+        self.replay = replay_class(compressed)(
             spec,
             self.num_members,
             num_envs,

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any, Literal, Protocol
 
 import numpy as np
 
@@ -19,6 +19,10 @@ from plasticbench.seeding import Streams
 if TYPE_CHECKING:
     import torch
     from torch import Tensor
+
+
+ReplayStore = Literal["auto", "compressed", "raw"]
+"""How frames of a replay are held; ``auto`` compresses those that are pictures and take much memory."""
 
 
 class SavedReplay(Protocol):
@@ -131,7 +135,8 @@ class AgentConfig(Protocol):
     """``Config`` of an agent; ``agents/_settings.py`` has what most of them answer alike.
 
     Its module may have ``check(config, spec)``, which raises ``ValueError`` if it cannot act in such environments. It
-    may have ``fits(num_envs, budget_steps)``, which raises for numbers with which it would learn nothing, and
+    may have ``compresses(spec, choice, budget_steps)``, whether ``build`` shall hold frames ``compressed``, and
+    ``fits(num_envs, budget_steps)``, which raises for numbers with which it would learn nothing, and
     ``not_settings``: names of settings that others have, and why it has none; and ``sections(spec)``: by name the
     layers of a network on which treatments may be placed alone.
     """
@@ -207,6 +212,7 @@ class Population:
     evaluation: Any  # an ``Evaluation``, or the cadence of one
     device: torch.device
     num_threads: int
+    replay_store: ReplayStore = "auto"
 
 
 class Course(Protocol):

@@ -54,6 +54,8 @@ class RLCourse:
         """The environments of a population, and its agent in them."""
         spec, seeds, budget_steps = config.spec, population.seeds, population.budget_steps
         stride_steps = population.agent.demands.round_steps * config.num_envs
+        compresses = getattr(population.agent, "compresses", lambda *_: False)
+        store = {"compressed": True} if compresses(spec, population.replay_store, budget_steps) else {}
         return cls(
             config=config,
             scenario=scenario.build(spec, seeds, budget_steps, stride_steps),
@@ -64,6 +66,7 @@ class RLCourse:
                 budget_steps=budget_steps,
                 device=population.device,
                 parts=population.parts,
+                **store,
             ),
             seeds=seeds,
             evaluation=population.evaluation,

@@ -140,11 +140,12 @@ def plan(config: Config, set_: Overrides = None, as_json: AsJson = False) -> Non
     with people_errors():
         from plasticbench.platform.definition.reading import load
         from plasticbench.platform.planning.disk import disk_use
+        from plasticbench.platform.planning.frames import note
         from plasticbench.platform.planning.plan import make_plan, summary
 
         benchmark = load(config, set_ or [], warn)
         made = make_plan(benchmark)
-        facts, disk = summary(made), disk_use(benchmark, made)
+        facts, disk, assumed = summary(made), disk_use(benchmark, made), note(benchmark)
     if as_json:
         _plan_as_json(made, facts, disk)
         return
@@ -164,7 +165,8 @@ def plan(config: Config, set_: Overrides = None, as_json: AsJson = False) -> Non
     out.print(f"CPUs that can be used here: {usable_cpus()}", highlight=False)
     parts = ", ".join(f"{part} {_size(size)}" for part, size in disk.parts.items())
     out.print(f"disk: about {_size(disk.total_bytes)}: {parts}", highlight=False, soft_wrap=True)
-    out.print(f"    {disk.records_note}", highlight=False, soft_wrap=True)
+    for line in filter(None, (disk.records_note, assumed)):
+        out.print(f"    {line}", highlight=False, soft_wrap=True)
     if raw := dict.fromkeys(trial.task for trial in made.trials if not trial.has_references):
         out.print("ranked by raw return, without reference returns:", ", ".join(raw), highlight=False, markup=False)
 

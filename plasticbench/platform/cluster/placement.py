@@ -37,20 +37,22 @@ def needs(segment: Segment) -> Needs:
     return Needs(segment.num_cpus, segment.num_gpus, grains * _GRAIN_BYTES)
 
 
-def check_fits(segments: Sequence[Segment], nodes: Sequence[Mapping[str, float]]) -> None:
+def check_fits(segments: Sequence[Segment], nodes: Sequence[Mapping[str, float]], replay_store: str = "auto") -> None:
     """Raises ``BenchmarkError`` for the first population that no single node can hold: it would wait for ever."""
+    is_raw = replay_store == "raw"
     for wanted, segment in {needs(segment): segment for segment in reversed(segments)}.items():
         if not any(wanted.fit(node) for node in nodes):
-            raise BenchmarkError(_misfit(segment, wanted, nodes))
+            raise BenchmarkError(_misfit(segment, wanted, nodes, is_raw))
 
 
-def _misfit(segment: Segment, wanted: Needs, nodes: Sequence[Mapping[str, float]]) -> str:
+def _misfit(segment: Segment, wanted: Needs, nodes: Sequence[Mapping[str, float]], is_raw: bool) -> str:
+    smaller = ", set execution.replay_store: compressed" if is_raw else ""
     lacking: dict[tuple[str, ...], tuple[str, str]] = {
         ("CPU",): ("execution.num_cpus", "Ask for fewer"),
         ("GPU",): ("execution.num_gpus", "Ask for a smaller share, or set execution.device: cpu and num_gpus: 0"),
         ("memory",): (
             "execution.members_per_population",
-            f"It trains {len(segment.members)}: lower the number, or agent.capacity_transitions",
+            f"It trains {len(segment.members)}: lower the number{smaller}, or agent.capacity_transitions",
         ),
     }
     several = ("execution", "Lower num_cpus, num_gpus or members_per_population until one node has all three")

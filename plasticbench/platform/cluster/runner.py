@@ -92,7 +92,7 @@ class Scheduler:
 
     def run(self) -> Outcome:
         """Returns once nothing more can be done."""
-        check_fits(self.plan.segments, _node_resources())
+        check_fits(self.plan.segments, _node_resources(), self.benchmark.execution.replay_store)
         self.display.start()
         try:
             while self._start_ready():
@@ -179,8 +179,20 @@ class Scheduler:
             self._record_bytes |= record_bytes
             self._begun.pop(segment.id)
             self.queue.finish(segment)
+            self._remove_ends(segment)
             self._lose(segment, failed)
             self._employ(running)
+
+    def _remove_ends(self, segment: Segment) -> None:
+        """What a branch keeps of its past lies with its prefix, so both go when the last branch is complete."""
+        if self.benchmark.checkpoint.ends == "keep":
+            return
+        store = CheckpointStore(self.directory.checkpoints)
+        for over in self.queue.end(segment):
+            try:
+                store.clean(over.id)
+            except OSError as error:
+                self.display.problem(f"{over.id}: what nobody needs any more could not be removed: {error}")
 
     def _end_stuck(self, running: _Running, stuck: Stuck) -> None:
         """Its process is ended: nothing else ends a call that does not return."""

@@ -23,6 +23,7 @@ class WorkQueue:
         self._ready: dict[Needs, list[int]] = {}  # heaps of ranks: what stands first in the plan starts first
         self._resting: list[tuple[float, int]] = []
         self.done: set[str] = set()
+        self.over: set[str] = set()
         self.failed: dict[str, str] = {}
         self.member_steps_left = sum(map(_member_steps, segments))
         for segment in segments:
@@ -60,6 +61,17 @@ class WorkQueue:
         self.member_steps_left -= _member_steps(segment)
         for following in self._next.get(segment.id, ()):
             self.put(following)
+
+    def end(self, segment: Segment) -> list[Segment]:
+        """Of a segment that is done, and of those that it comes from: which nothing that is open goes on from now."""
+        found: list[Segment] = []
+        while segment.id in self.done and all(after.id in self.over for after in self._next.get(segment.id, ())):
+            self.over.add(segment.id)
+            found.append(segment)
+            if segment.start is None:
+                break
+            segment = self._segments[self._rank[segment.start]]
+        return found
 
     def fail(self, segment: Segment, reason: str) -> None:
         """Notes a segment as failed, and everything that would have started from it."""

@@ -7,6 +7,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Annotated, Any, Literal
 
+from plasticbench.contracts.learner import ReplayStore
 from plasticbench.contracts.task import EnvConfig, Scenario
 from plasticbench.envs.scenarios._unchanged import Unchanged
 from plasticbench.platform.definition.clock import STEPS, UPDATES, Clock
@@ -177,9 +178,14 @@ class Pictures(Settings):
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Checkpoint(Settings):
-    """Seconds between two commits of a population."""
+    """Seconds between two commits of a population, and what becomes of its end.
+
+    With ``ends: remove`` its networks and replay go as soon as nothing that is open goes on from them, which bounds the
+    disk. A method that the run is given later then trains from step 0, and no other run can ``start`` from there.
+    """
 
     every_s: PositiveFloat = 30.0
+    ends: Literal["keep", "remove"] = field(default="keep", metadata=UNHASHED_DEFAULT)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -188,7 +194,8 @@ class Execution(Settings):
 
     It is no part of a trial's id. ``members_per_population``, ``num_cpus`` and ``device`` change the order in which
     float32 sums are taken, and training amplifies that rounding: a trial may end otherwise, in favour of no method.
-    ``max_concurrent`` bounds the populations that run at once beyond what the resources bound.
+    ``max_concurrent`` bounds the populations that run at once beyond what the resources bound. ``replay_store``: how
+    frames of replays are held, with equal results; ``auto`` compresses pictures where a member has 256 MiB of them.
     """
 
     members_per_population: PositiveInt = 32
@@ -196,6 +203,7 @@ class Execution(Settings):
     num_gpus: NonNegativeFloat = 0.0
     device: Literal["cpu", "cuda"] = "cpu"
     max_concurrent: PositiveInt | None = None
+    replay_store: ReplayStore = field(default="auto", metadata=UNHASHED_DEFAULT)
 
     def __post_init__(self) -> None:
         Settings.__post_init__(self)
@@ -284,8 +292,8 @@ class Benchmark:
             "probes": self.probes.settings(),
             "records": dataclasses.asdict(self.records),
             "tracking": dataclasses.asdict(self.tracking),
-            "checkpoint": dataclasses.asdict(self.checkpoint),
-            "execution": dataclasses.asdict(self.execution),
+            "checkpoint": stated(self.checkpoint),
+            "execution": stated(self.execution),
             **({} if self.pictures is None else {"pictures": dataclasses.asdict(self.pictures)}),
             "filled_in": True,
         }

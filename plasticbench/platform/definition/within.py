@@ -54,6 +54,9 @@ def _note_sections(benchmark: Benchmark, effects: Effects) -> None:
     execution = benchmark.execution
     idle_gpu = {"num_gpus": "the device is cpu"} if execution.device == "cpu" and execution.num_gpus else {}
     effects.note("device", "execution", ("num_gpus",), idle_gpu)
+    held = {"replay_store": "no agent of this file has a replay of pictures"}
+    is_inert = execution.replay_store != "auto" and not _holds_pictures(benchmark)
+    effects.note("frames", "execution", ("replay_store",), held if is_inert else {})
     looks = any(
         "event" in part.hooks and hasattr(part.chosen.config, "looks_at")
         for method in benchmark.methods
@@ -64,6 +67,11 @@ def _note_sections(benchmark: Benchmark, effects: Effects) -> None:
     unmeasured = dict.fromkeys(("every_steps",) if looks else ("every_steps", "batch_rows"), "probes.kinds is empty")
     effects.note("kinds", "probes", (), unmeasured, quiet=unmeasured)
     effects.note("kinds", "tracking", (), {"probes": "probes.kinds is empty"}, quiet=("probes",))
+
+
+def _holds_pictures(benchmark: Benchmark) -> bool:
+    can_compress = any(hasattr(method.agent_config, "compresses") for method in benchmark.methods)
+    return can_compress and any(one.config.spec.obs_dtype == "uint8" for one in benchmark.environments)
 
 
 def _note_agent(benchmark: Benchmark, environment: Environment, method: Method, effects: Effects) -> None:

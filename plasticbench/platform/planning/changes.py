@@ -9,7 +9,7 @@ from typing import Any
 from plasticbench.platform.definition.benchmark import Benchmark
 
 ABSENT = "nothing"
-_LATER = ("checkpoint.", "tracking.", "pictures.", "execution.max_concurrent", "description")
+_LATER = ("checkpoint.", "tracking.", "pictures.", "execution.max_concurrent", "execution.replay_store", "description")
 _SHOWN = 6
 
 

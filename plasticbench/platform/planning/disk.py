@@ -44,7 +44,7 @@ class DiskUse:
 
 
 def disk_use(benchmark: Benchmark, plan: Plan) -> DiskUse:
-    """The estimate for a plan of this benchmark at the end of its run. A server takes MLflow's share."""
+    """The estimate for a plan of this benchmark, when its run takes most. A server takes MLflow's share."""
     lines = {
         (e.name, m.name): record_lines(benchmark, e, m) for e in benchmark.environments for m in benchmark.methods_on(e)
     }
@@ -52,7 +52,7 @@ def disk_use(benchmark: Benchmark, plan: Plan) -> DiskUse:
     report = _report_bytes(benchmark, lines) + films * 4 // 3  # as text
     parts = {
         "records": sum(_records_bytes(lines[trial.task, trial.method], trial) for trial in plan.trials),
-        "checkpoints": sum(_checkpoint_bytes(benchmark, segment) for segment in plan.segments),
+        "checkpoints": _checkpoints_bytes(benchmark, plan),
         "MLflow": _database_bytes(benchmark, plan, lines) + weights + report,  # it keeps copies
         "report": report,
         "weights and films": weights + films,
@@ -70,6 +70,18 @@ def _note(benchmark: Benchmark, lines: _ByPair) -> str:
 def _records_bytes(lines: Lines, trial: Trial) -> int:
     empty = len(Record(trial.id, trial.settings["budget_steps"] // 2, "", 1 / 3, 1.7e9 + 1 / 3).to_json()) + 1
     return sum(count * (empty + len(name)) for name, count in lines.items())
+
+
+def _checkpoints_bytes(benchmark: Benchmark, plan: Plan) -> int:
+    """At the worst moment: where ends are removed, all prefixes wait for as many branches as can be trained at once."""
+    sizes = {segment.id: _checkpoint_bytes(benchmark, segment) for segment in plan.segments}
+    if benchmark.checkpoint.ends == "keep":
+        return sum(sizes.values())
+    waiting = {segment.start for segment in plan.segments}
+    last = sorted((size for name, size in sizes.items() if name not in waiting), reverse=True)
+    return sum(size for name, size in sizes.items() if name in waiting) + sum(
+        last[: benchmark.execution.max_concurrent]
+    )
 
 
 def _checkpoint_bytes(benchmark: Benchmark, segment: Segment) -> int:

@@ -13,6 +13,7 @@ from plasticbench.contracts.learner import AgentConfig
 from plasticbench.platform.definition.benchmark import Benchmark, Environment
 from plasticbench.platform.definition.method import Method, canonical
 from plasticbench.platform.definition.names import slug
+from plasticbench.platform.planning.frames import raw_bytes, saved_bytes
 from plasticbench.schedules import Trigger
 
 Item = TypeVar("Item")
@@ -207,22 +208,28 @@ class Lineage:
             num_cpus=execution.num_cpus + self.agent.demands.helper_cpus,
             num_gpus=execution.num_gpus if execution.device == "cuda" else 0.0,
             memory_bytes=memory_bytes,
-            disk_bytes=self.agent.disk_bytes(self.environment.config.spec, len(members)),
+            disk_bytes=self.agent.disk_bytes(self.environment.config.spec, len(members))
+            - saved_bytes(self._compressed_bytes(len(members))),
             gpu_memory_bytes=gpu_memory_bytes,
         )
+
+    def _compressed_bytes(self, num_members: int) -> int:
+        return raw_bytes(self.benchmark, self.environment, self.agent, num_members)
 
     def _memory_bytes(self, num_members: int, start: Segment | None) -> tuple[int, int]:
         """Of the host and of the GPU, where with ``cuda`` replay and networks lie.
 
         They pass through the host: networks as a copy and as a file, the replay in pieces, forked where it is loaded.
+        Frames that are compressed lie on the host.
         """
         spec, agent = self.environment.config.spec, self.agent
         data_bytes = getattr(self.environment.config, "memory_bytes", 0)
-        held_bytes = agent.memory_bytes(spec, num_members) + data_bytes
+        frame_bytes = self._compressed_bytes(num_members)
+        held_bytes = agent.memory_bytes(spec, num_members) + data_bytes - saved_bytes(frame_bytes)
         working_bytes = num_members * self._working_bytes()
         if self.benchmark.execution.device == "cpu" or not hasattr(agent, "device_bytes"):
             return _PROCESS_BYTES + held_bytes + working_bytes, 0
-        device_bytes = agent.device_bytes(spec, num_members) + data_bytes
+        device_bytes = agent.device_bytes(spec, num_members) + data_bytes - frame_bytes
         forks = num_members / len(start.members) if start is not None else 0
         passing_bytes = round((2 + forks) * PIECE_BYTES) + 2 * num_members * agent.network_bytes(spec)
         host_bytes = _CUDA_PROCESS_BYTES + held_bytes - device_bytes + passing_bytes + data_bytes

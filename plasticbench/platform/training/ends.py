@@ -69,8 +69,16 @@ def external_bytes(directory: RunDirectory, trials: Iterable[str]) -> dict[str, 
 
 
 def are_over(directory: RunDirectory, segments: Sequence[Segment]) -> list[str]:
-    """Complete segments that nothing will go on from: those that start from them are complete as well."""
+    """Complete segments that nothing will go on from: those that come from them are complete as well.
+
+    A segment that started from another one keeps what it did not see itself in that one's folder.
+    """
     store = CheckpointStore(directory.checkpoints)
-    complete = {segment.id for segment in segments if store.completed(segment.id) is not None}
-    needed = {segment.start for segment in segments if segment.id not in complete}
-    return [segment.id for segment in segments if segment.id in complete - needed]
+    starts = {segment.id: segment.start for segment in segments}
+    needed: set[str] = set()
+    for segment in segments:
+        name: str | None = segment.id if store.completed(segment.id) is None else None
+        while name is not None and name not in needed:
+            needed.add(name)
+            name = starts.get(name)
+    return [segment.id for segment in segments if segment.id not in needed]

@@ -40,6 +40,7 @@ def build_course(benchmark: Benchmark, segment: Segment, methods: Sequence[Metho
         evaluation=benchmark.evaluation,
         device=torch.device(benchmark.execution.device),
         num_threads=max(1, int(segment.num_cpus)),
+        replay_store=benchmark.execution.replay_store,
     )
     if environment.scenario is None:
         task: Any = environment.config
