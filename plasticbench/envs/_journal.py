@@ -1,4 +1,4 @@
-"""Environments that can be restored exactly, by replaying the actions since their start."""
+"""Environments that can be restored exactly: by their saved state, or by replaying the actions since their start."""
 
 from __future__ import annotations
 
@@ -6,18 +6,26 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 
-from plasticbench.contracts.task import DiscreteActions, EnvConfig, EnvSpec, EnvStep, VectorEnv
+from plasticbench.contracts.task import (
+    DiscreteActions,
+    EnvConfig,
+    EnvSpec,
+    EnvStep,
+    RestorableEnv,
+    VectorEnv,
+    is_restorable,
+)
 from plasticbench.envs._apart import ApartEnvs
 from plasticbench.envs._watch import watch
 
 _FIRST_CAPACITY = 1024
+_STATE = "state/"
 
 
 def select_envs(state: Mapping[str, np.ndarray], env_indices: Sequence[int] | np.ndarray) -> dict[str, np.ndarray]:
     """The state of a journal whose environment ``i`` is environment ``env_indices[i]`` of ``state``, for forks."""
     indices = np.asarray(env_indices)
-    marks = {"broken": state["broken"][indices]} if "broken" in state else {}
-    return {"seeds": state["seeds"][indices], "actions": state["actions"][:, indices]} | marks
+    return {name: value[:, indices] if name == "actions" else value[indices] for name, value in state.items()}
 
 
 def _empty_journal(spec: EnvSpec, num_envs: int) -> np.ndarray:
@@ -30,7 +38,8 @@ class JournaledEnv:
     """A ``VectorEnv`` that writes down its actions; ``obs`` is the current observation once it was reset.
 
     An environment's course depends on its seed and actions alone, so the two are its whole state: a few bytes per step
-    and environment in place of emulator memory, at the price of stepping through the past again on a restore.
+    and environment in place of emulator memory, at the price of stepping through the past again on a restore. Where
+    the family can save its state and ``saves_states`` asks for it, that takes the place of all actions before.
 
     With ``per_member`` environments of each of several members, one that raises is found by its past, and is ``broken``
     from then on: the others go on as they would have (``ApartEnvs``). What all raise, or none again, is raised.
@@ -43,8 +52,9 @@ class JournaledEnv:
         num_threads: int,
         per_member: int | None = None,
         broken: Mapping[int, str] | None = None,
+        saves_states: bool = True,
     ) -> None:
-        self._config = config
+        self._config, self._saves_states = config, saves_states
         self._num_threads = num_threads
         self._per_member = per_member or len(seeds)
         self.broken = dict(broken or {})
@@ -60,6 +70,7 @@ class JournaledEnv:
         self.num_envs = self._env.num_envs
         self._journal = _empty_journal(self.spec, self.num_envs)
         self._length = 0
+        self._base: dict[str, np.ndarray] = {}  # the state before the first action of the journal, if not the start
         self.obs = np.empty((0, *self.spec.obs_shape), self.spec.obs_dtype)
 
     def reset(self) -> np.ndarray:
@@ -79,7 +90,7 @@ class JournaledEnv:
         if self._per_member == len(self._seeds):
             raise error
         apart, step = self._apart(), None
-        self.obs = apart.reset()
+        self.obs = apart.restore(self._base) if self._base else apart.reset()
         for actions in self._journal[: self._length]:
             step = apart.step(actions)
             self.obs = step.obs
@@ -111,19 +122,36 @@ class JournaledEnv:
         self._env.close()
 
     def state_dict(self) -> dict[str, np.ndarray]:
-        """``seeds`` [N] and ``actions`` [T, N] or [T, N, dimensions]; ``broken`` [N] where any is."""
+        """``seeds`` [N] and ``actions`` [T, N] or [T, N, dimensions]; ``broken`` [N] where any is.
+
+        A saved state is ``state/<name>`` [N, ...], and ``actions`` those since. They are a view that later steps leave
+        as it is.
+        """
+        if self._saves_states and is_restorable(self._config) and self._length > 0:
+            assert isinstance(self._env, RestorableEnv)
+            with watch("save"):
+                self._base = self._env.save()
+            self._journal, self._length = _empty_journal(self.spec, self.num_envs), 0
         marks = np.isin(np.arange(self.num_envs) // self._per_member, list(self.broken))
-        state = {"seeds": self._seeds.copy(), "actions": self._journal[: self._length].copy()}
+        state = {"seeds": self._seeds.copy(), "actions": self._journal[: self._length]}
+        state |= {f"{_STATE}{name}": value for name, value in self._base.items()}
         return state | ({"broken": marks} if self.broken else {})
 
     def load_state_dict(self, state: Mapping[str, np.ndarray], config: EnvConfig | None = None) -> np.ndarray:
-        """Builds the environments anew (of ``config``, if given), replays the actions, returns the observation."""
+        """Builds the environments anew (of ``config``, if given), goes on as saved, returns the observation."""
         self._env.close()
         self._config = config or self._config
         marks = state.get("broken", np.zeros(len(state["seeds"]), bool))
         self.broken = dict.fromkeys((np.flatnonzero(marks) // self._per_member).tolist(), "before this process began")
         self._start(state["seeds"].copy())
-        self.reset()
+        base = {name.removeprefix(_STATE): value for name, value in state.items() if name.startswith(_STATE)}
+        if base:
+            assert isinstance(self._env, RestorableEnv)
+            with watch("restore"):
+                self.obs = self._env.restore(base)
+            self._base = base
+        else:
+            self.reset()
         for actions in state["actions"]:
             self.step(actions)
         return self.obs
