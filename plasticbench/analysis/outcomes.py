@@ -15,11 +15,12 @@ from plasticbench.analysis.curves import final_value, window_mean
 from plasticbench.analysis.divergence import RATIO, Overvalued, overvalued
 from plasticbench.analysis.events import task_events
 from plasticbench.analysis.not_finite import MARK, SPOILT, NotFinite, counted, is_mark, marks
+from plasticbench.analysis.restarts import RESTARTED, restarts
 from plasticbench.analysis.runs import Run
 from plasticbench.failures import last_failures
 from plasticbench.storage import Location
 
-RECORD_NAMES = ("eval/return", "eval/score", RATIO, SPOILT)
+RECORD_NAMES = ("eval/return", "eval/score", RATIO, SPOILT, RESTARTED)
 """Names of the records that outcomes need, beside the marks of trials that are not finite."""
 RECORD_PATTERN = "|".join(RECORD_NAMES) + f'|{MARK}[^"]*'
 """The names of all of them as a regular expression."""
@@ -32,6 +33,7 @@ class Outcome:
     Without ``has_references`` the scores of the task are raw returns.
     ``overvalued`` is the mark of a trial whose values diverged; ``has_value_ratio`` says whether it recorded any.
     ``not_finite`` is the mark of a trial that ended so; ``spoilt_steps`` are those of single evaluations that did.
+    ``restarted_steps`` are those at which its environments began anew, since it was gone on with so.
     ``failure`` says why a trial without its final evaluation failed, where that is known.
     """
 
@@ -48,6 +50,7 @@ class Outcome:
     not_finite: NotFinite | None = None
     spoilt_steps: tuple[int, ...] = ()
     failure: str = ""
+    restarted_steps: tuple[int, ...] = ()
 
     @property
     def is_complete(self) -> bool:
@@ -63,10 +66,11 @@ def outcomes(runs: Sequence[Run], tables: Sequence[pd.DataFrame]) -> list[Outcom
     found = []
     for run, table, raw in zip(runs, counted(tables, references(runs)), tables, strict=True):
         own, broken, spoilt, failed = series(table), marks(raw), _spoilt(raw), last_failures(run.path)
+        restarted = restarts(raw)
         for trial in run.trials:
             after = events[trial.task].after_step
             key = trial.task, trial.method, trial.seed
-            returns, scores, ratios, _ = (own.get((*key, name), _NOTHING) for name in RECORD_NAMES)
+            returns, scores, ratios, *_ = (own.get((*key, name), _NOTHING) for name in RECORD_NAMES)
             score = final_value(*scores, run.budget_steps)
             is_lost = not math.isfinite(score) and trial.id in failed
             found.append(
@@ -83,6 +87,7 @@ def outcomes(runs: Sequence[Run], tables: Sequence[pd.DataFrame]) -> list[Outcom
                     has_references=trial.has_references,
                     not_finite=(ended := broken.get(key)),
                     spoilt_steps=tuple(s for s in spoilt.get(key, ()) if ended is None or s < ended.step),
+                    restarted_steps=tuple(restarted.get(key, ())),
                     failure=failed[trial.id].reason if is_lost else "",
                 )
             )

@@ -71,7 +71,10 @@ class ApartEnvs:
             assert pool is not None
             found[member] = self._tried(member, "save", _restorable(pool).save)
         names = next((state for state in found if state is not None), {})
-        return {name: joined([state and state[name] for state in found], self._per_member) for name in names}
+        return {
+            name: joined([None if state is None else state[name] for state in found], self._per_member)
+            for name in names
+        }
 
     def restore(self, state: Mapping[str, np.ndarray]) -> np.ndarray:
         """Goes on as saved, in place of ``reset``."""

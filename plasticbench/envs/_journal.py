@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+import time
 from collections.abc import Mapping, Sequence
 
 import numpy as np
@@ -20,6 +22,24 @@ from plasticbench.envs._watch import watch
 
 _FIRST_CAPACITY = 1024
 _STATE = "state/"
+_LOOK_EVERY_S = 5.0
+
+
+class ReplayRefused(RuntimeError):
+    """Stepping through the past of environments would take longer than it may; the message says what to do."""
+
+    def __init__(self, shape: tuple[int, int], whole_s: float, max_s: float) -> None:
+        super().__init__(shape, whole_s, max_s)
+
+    def __str__(self) -> str:
+        (steps, num_envs), whole_s, max_s = self.args
+        return (
+            f"the environments' past of {steps:,} steps of {num_envs} environments would be stepped through again for "
+            f"{whole_s / 60:,.0f} minutes, at the speed measured just now, and may take checkpoint.max_replay_s "
+            f"({max_s:g} s). Raise that to wait for it, or go on with checkpoint.environments=restart, which begins "
+            "new episodes and marks the trials: `plasticbench run` with the same file and directory takes both with "
+            "--set"
+        )
 
 
 def select_envs(state: Mapping[str, np.ndarray], env_indices: Sequence[int] | np.ndarray) -> dict[str, np.ndarray]:
@@ -137,8 +157,13 @@ class JournaledEnv:
         state |= {f"{_STATE}{name}": value for name, value in self._base.items()}
         return state | ({"broken": marks} if self.broken else {})
 
-    def load_state_dict(self, state: Mapping[str, np.ndarray], config: EnvConfig | None = None) -> np.ndarray:
-        """Builds the environments anew (of ``config``, if given), goes on as saved, returns the observation."""
+    def load_state_dict(
+        self, state: Mapping[str, np.ndarray], config: EnvConfig | None = None, max_replay_s: float = math.inf
+    ) -> np.ndarray:
+        """Builds the environments anew (of ``config``, if given), goes on as saved, returns the observation.
+
+        Raises ``ReplayRefused`` for actions that would take longer than ``max_replay_s``.
+        """
         self._env.close()
         self._config = config or self._config
         marks = state.get("broken", np.zeros(len(state["seeds"]), bool))
@@ -152,6 +177,15 @@ class JournaledEnv:
             self._base = base
         else:
             self.reset()
-        for actions in state["actions"]:
-            self.step(actions)
+        self._replay(state["actions"], max_replay_s)
         return self.obs
+
+    def _replay(self, journal: np.ndarray, max_s: float) -> None:
+        began, looked_s = time.monotonic(), _LOOK_EVERY_S
+        for done, actions in enumerate(journal):
+            elapsed_s = time.monotonic() - began
+            if elapsed_s > looked_s:
+                looked_s = elapsed_s + _LOOK_EVERY_S
+                if (whole_s := elapsed_s * len(journal) / done) > max_s:
+                    raise ReplayRefused(journal.shape[:2], whole_s, max_s)
+            self.step(actions)

@@ -177,9 +177,16 @@ class Pictures(Settings):
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Checkpoint(Settings):
-    """Seconds between two commits of a population."""
+    """Seconds between two commits of a population, and how environments are found again by what goes on from one.
+
+    ``environments``: by a saved state (``exact``), by stepping through all actions since their start (``replay``), or
+    not at all (``restart``: new episodes with new seeds, which marks the trials). ``auto`` is ``exact`` for families
+    that can save their state, else ``replay``. A replay of more than ``max_replay_s`` is refused.
+    """
 
     every_s: PositiveFloat = 30.0
+    environments: Literal["auto", "exact", "replay", "restart"] = field(default="auto", metadata=UNHASHED_DEFAULT)
+    max_replay_s: PositiveFloat = field(default=600.0, metadata=UNHASHED_DEFAULT)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -284,7 +291,7 @@ class Benchmark:
             "probes": self.probes.settings(),
             "records": dataclasses.asdict(self.records),
             "tracking": dataclasses.asdict(self.tracking),
-            "checkpoint": dataclasses.asdict(self.checkpoint),
+            "checkpoint": stated(self.checkpoint),
             "execution": dataclasses.asdict(self.execution),
             **({} if self.pictures is None else {"pictures": dataclasses.asdict(self.pictures)}),
             "filled_in": True,
