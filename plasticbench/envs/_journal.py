@@ -28,11 +28,11 @@ _LOOK_EVERY_S = 5.0
 class ReplayRefused(RuntimeError):
     """Stepping through the past of environments would take longer than it may; the message says what to do."""
 
-    def __init__(self, shape: tuple[int, int], whole_s: float, max_s: float) -> None:
-        super().__init__(shape, whole_s, max_s)
+    def __init__(self, steps: int, num_envs: int, whole_s: float, max_s: float) -> None:
+        super().__init__(steps, num_envs, whole_s, max_s)
 
     def __str__(self) -> str:
-        (steps, num_envs), whole_s, max_s = self.args
+        steps, num_envs, whole_s, max_s = self.args
         return (
             f"the environments' past of {steps:,} steps of {num_envs} environments would be stepped through again for "
             f"{whole_s / 60:,.0f} minutes, at the speed measured just now, and may take checkpoint.max_replay_s "
@@ -182,10 +182,10 @@ class JournaledEnv:
 
     def _replay(self, journal: np.ndarray, max_s: float) -> None:
         began, looked_s = time.monotonic(), _LOOK_EVERY_S
-        for done, actions in enumerate(journal):
+        for done, actions in enumerate(journal, start=1):
+            self.step(actions)
             elapsed_s = time.monotonic() - began
             if elapsed_s > looked_s:
                 looked_s = elapsed_s + _LOOK_EVERY_S
                 if (whole_s := elapsed_s * len(journal) / done) > max_s:
-                    raise ReplayRefused(journal.shape[:2], whole_s, max_s)
-            self.step(actions)
+                    raise ReplayRefused(len(journal), self.num_envs, whole_s, max_s)
