@@ -41,6 +41,9 @@ class AppendLog(Protocol):
     def merge(self) -> None:
         """Bounds the number of objects that the log takes."""
 
+    def remove(self) -> None:
+        """Removes it."""
+
 
 def append_log(path: Location) -> AppendLog:
     """The log at ``<name>.jsonl``, or in the folder ``<name>/`` of an object store."""
@@ -76,6 +79,9 @@ class _FileLog:
 
     def merge(self) -> None:
         """It is one file already."""
+
+    def remove(self) -> None:
+        storage.remove(self._path)
 
 
 class _PartsLog:
@@ -118,6 +124,10 @@ class _PartsLog:
             self.write(0, self.read(0, None))
             for part in set(parts) - {(0, length)}:
                 storage.remove(self._part(*part))
+
+    def remove(self) -> None:
+        for part in self._parts():
+            storage.remove(self._part(*part))
 
     def _walk(self) -> list[int]:
         """Where the parts that count begin and end: 0, the end of the first, the end of the second, ..."""

@@ -11,6 +11,7 @@ from small_runs import die_behind_the_last_commit, facts, offer, prepare, run_al
 
 from plasticbench.platform.rundir import RunDirectory
 from plasticbench.platform.training.checkpoint import CheckpointError, CheckpointStore
+from plasticbench.platform.training.journal import is_journal
 from plasticbench.platform.training.segment import SegmentRun
 from plasticbench.records import read_records
 from plasticbench.seeding import derive_seed
@@ -247,7 +248,8 @@ def test_checkpoints_hold_no_pickles_and_old_ones_are_dropped(undisturbed):
     path, plan = undisturbed
     for segment in plan.segments:
         files = [f for f in (RunDirectory(path).checkpoints / segment.id).iterdir() if f.name != "owner"]
-        assert {file.suffix for file in files} == {".json", ".safetensors"}
+        assert {file.suffix for file in files if not is_journal(file.name)} == {".json", ".safetensors"}
+        assert sum(is_journal(file.name) for file in files) == 1
         assert json.loads(next(file for file in files if file.suffix == ".json").read_text())["complete"]
 
 

@@ -15,11 +15,12 @@ from plasticbench.analysis.curves import final_value, window_mean
 from plasticbench.analysis.divergence import RATIO, Overvalued, overvalued
 from plasticbench.analysis.events import task_events
 from plasticbench.analysis.not_finite import MARK, SPOILT, NotFinite, counted, is_mark, marks
+from plasticbench.analysis.restarts import RESTARTED, restarts
 from plasticbench.analysis.runs import Run
 from plasticbench.failures import last_failures
 from plasticbench.storage import Location
 
-RECORD_NAMES = ("eval/return", "eval/score", RATIO, SPOILT)
+RECORD_NAMES = ("eval/return", "eval/score", RATIO, SPOILT, RESTARTED)
 """Names of the records that outcomes need, beside the marks of trials that are not finite."""
 RECORD_PATTERN = "|".join(RECORD_NAMES) + f'|{MARK}[^"]*'
 """The names of all of them as a regular expression."""
@@ -33,6 +34,7 @@ class Outcome:
     ``overvalued`` is the mark of a trial whose values diverged; ``has_value_ratio`` says whether it recorded any.
     ``not_finite`` is the mark of a trial that ended so; ``spoilt_steps`` are those of single evaluations that did.
     ``is_reference``: of a method that is never ranked.
+    ``restarted_steps`` are those at which its environments began anew, since it was gone on with so.
     ``failure`` says why a trial without its final evaluation failed, where that is known.
     """
 
@@ -50,6 +52,7 @@ class Outcome:
     spoilt_steps: tuple[int, ...] = ()
     failure: str = ""
     is_reference: bool = False
+    restarted_steps: tuple[int, ...] = ()
 
     @property
     def is_complete(self) -> bool:
@@ -65,10 +68,11 @@ def outcomes(runs: Sequence[Run], tables: Sequence[pd.DataFrame]) -> list[Outcom
     found = []
     for run, table, raw in zip(runs, counted(tables, references(runs)), tables, strict=True):
         own, broken, spoilt, failed = series(table), marks(raw), _spoilt(raw), last_failures(run.path)
+        restarted = restarts(raw)
         for trial in run.trials:
             after = events[trial.task].after_step
             key = trial.task, trial.method, trial.seed
-            returns, scores, ratios, _ = (own.get((*key, name), _NOTHING) for name in RECORD_NAMES)
+            returns, scores, ratios, *_ = (own.get((*key, name), _NOTHING) for name in RECORD_NAMES)
             score = final_value(*scores, run.budget_steps)
             is_lost = not math.isfinite(score) and trial.id in failed
             found.append(
@@ -86,6 +90,7 @@ def outcomes(runs: Sequence[Run], tables: Sequence[pd.DataFrame]) -> list[Outcom
                     is_reference=trial.is_reference,
                     not_finite=(ended := broken.get(key)),
                     spoilt_steps=tuple(s for s in spoilt.get(key, ()) if ended is None or s < ended.step),
+                    restarted_steps=tuple(restarted.get(key, ())),
                     failure=failed[trial.id].reason if is_lost else "",
                 )
             )

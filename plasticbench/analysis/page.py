@@ -92,6 +92,7 @@ def report_page(
         "diverged_trials": [outcome for outcome in found if outcome.overvalued is not None],
         "not_finite_trials": [outcome for outcome in found if outcome.not_finite is not None],
         "spoilt_trials": [outcome for outcome in found if outcome.spoilt_steps],
+        "restarted_trials": [outcome for outcome in found if outcome.restarted_steps],
         "incomplete": [outcome for outcome in found if not outcome.is_complete],
         "failures_link": f"../{failures_name(run.path)}" if any(outcome.failure for outcome in found) else None,
         "fewest_seeds": min((row.n_seeds for row in own), default=0),

@@ -5,6 +5,7 @@ Shape legend: ``M`` members of a population, ``E`` environments per member, ``N`
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal, Protocol
@@ -213,6 +214,8 @@ class Population:
     device: torch.device
     num_threads: int
     replay_store: ReplayStore = "auto"
+    saves_states: bool = True  # of environments that can, in place of all their past actions
+    max_replay_s: float = math.inf
 
 
 class Course(Protocol):

@@ -6,7 +6,7 @@ Shape legend: ``M`` members of a population, ``m`` members that one treatment co
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal, NamedTuple, Protocol, runtime_checkable
 
@@ -102,6 +102,22 @@ class VectorEnv(Protocol):
         ...
 
 
+@runtime_checkable
+class RestorableEnv(Protocol):
+    """What a ``VectorEnv`` offers besides where its state can be saved; every array of a state is ``[N, ...]``.
+
+    Row i is all that environment i depends on, so a state may be made of rows of others. Nothing in it is pickled.
+    """
+
+    def save(self) -> dict[str, np.ndarray]:
+        """The state between two steps; arrays that no later step changes."""
+        ...
+
+    def restore(self, state: Mapping[str, np.ndarray]) -> np.ndarray:
+        """Goes on as saved, once, in place of ``reset``; returns the current observations."""
+        ...
+
+
 class EnvConfig(Protocol):
     """``Config`` of an environment family: ``envs/<kind>.py``."""
 
@@ -140,6 +156,11 @@ class EnvConfig(Protocol):
 def has_references(config: EnvConfig) -> bool:
     """Whether scores of a task can be pooled with those of others; a ``Config`` that does not say has references."""
     return bool(getattr(config, "has_references", True))
+
+
+def is_restorable(config: EnvConfig) -> bool:
+    """Whether what a ``Config`` builds is a ``RestorableEnv``; one that does not say builds none."""
+    return bool(getattr(config, "is_restorable", False))
 
 
 @runtime_checkable

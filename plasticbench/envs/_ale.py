@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from functools import partial
 from typing import Any
 
 import numpy as np
 
 from plasticbench.contracts.task import EnvSpec, EnvStep
+from plasticbench.envs._packing import packed, packed_generators, restore_generators, unpacked
 from plasticbench.seeding import derive_generator
 
 FRAME_SKIP = 4
@@ -50,7 +51,7 @@ class _Game:
 
     def __init__(self, env: Any, seed: int, obs_shape: tuple[int, ...], noop_max_frames: int) -> None:
         self._env = env
-        self._noops = derive_generator(seed, "noop")
+        self.noops = derive_generator(seed, "noop")
         self._noop_max_frames = noop_max_frames
         # Not reset(seed=...): it starts a game, and a second start shifts the flicker of some games by a frame.
         self._env.seed_game(seed)
@@ -61,7 +62,7 @@ class _Game:
     def reset(self) -> None:
         """Starts an episode; the whole stack becomes its first frame."""
         screen, _ = self._env.reset()
-        for _ in range(self._noops.integers(1, self._noop_max_frames, endpoint=True)):
+        for _ in range(self.noops.integers(1, self._noop_max_frames, endpoint=True)):
             screen, *_ = self._env.step(_NOOP)
         self.stack[:] = resize(screen, *self.stack.shape[1:])
         self.elapsed = 0
@@ -81,6 +82,17 @@ class _Game:
             self.stack[-1] = resize(np.maximum.reduce(screens), *self.stack.shape[1:])
         self.elapsed += 1
         return reward, terminated
+
+    def save(self) -> bytes:
+        """The emulator with its generator; the stack, the generator of no-ops and ``elapsed`` are saved beside it."""
+        state: bytes = self._env.ale.cloneState(include_rng=True).serialize()
+        return state
+
+    def restore(self, state: bytes) -> None:
+        """Goes on as saved."""
+        from ale_py import ALEState
+
+        self._env.ale.restoreState(ALEState(state))
 
     def close(self) -> None:
         """Frees the emulator."""
@@ -139,6 +151,26 @@ class AleEnv:
         truncated = (elapsed >= self._max_episode_steps) & ~terminated
         self._ended = terminated | truncated
         return EnvStep(self._observe(), raw_reward, raw_reward, terminated, truncated)
+
+    def save(self) -> dict[str, np.ndarray]:
+        """Emulators, frame stacks, and what decides about episodes."""
+        return {
+            "emulators": packed([game.save() for game in self._games]),
+            "stacks": self._observe(),
+            "noops": packed_generators([game.noops for game in self._games]),
+            "elapsed": np.array([game.elapsed for game in self._games]),
+            "ended": self._ended.copy(),
+        }
+
+    def restore(self, state: Mapping[str, np.ndarray]) -> np.ndarray:
+        """Goes on as saved."""
+        restore_generators([game.noops for game in self._games], state["noops"])
+        for index, (game, emulator) in enumerate(zip(self._games, unpacked(state["emulators"]), strict=True)):
+            game.restore(emulator)
+            game.stack[:] = state["stacks"][index]
+            game.elapsed = int(state["elapsed"][index])
+        self._ended = state["ended"].copy()
+        return self._observe()
 
     def close(self) -> None:
         """Frees the emulators."""

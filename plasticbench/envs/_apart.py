@@ -9,7 +9,8 @@ from typing import TypeVar
 
 import numpy as np
 
-from plasticbench.contracts.task import EnvConfig, EnvStep, VectorEnv
+from plasticbench.contracts.task import EnvConfig, EnvStep, RestorableEnv, VectorEnv
+from plasticbench.envs._packing import joined
 from plasticbench.envs._watch import watch
 
 _T = TypeVar("_T")
@@ -37,12 +38,16 @@ class ApartEnvs:
 
     def reset(self) -> np.ndarray:
         """First observations ``[N, *obs_shape]``."""
+        return self._begin(lambda member, pool: pool.reset)
+
+    def _begin(self, first: Callable[[int, VectorEnv], Callable[[], np.ndarray]]) -> np.ndarray:
+        """Makes the pools and calls what gives the first observations of each."""
         obs = np.zeros((self.num_envs, *self.spec.obs_shape), self.spec.obs_dtype)
         for member, own in self._members():
             made = self._tried(member, "build", partial(self._config.build, self._seeds[own], self._num_threads))
             self._pools[member] = made
-            if made is not None and (first := self._tried(member, "reset", made.reset)) is not None:
-                obs[own] = first
+            if made is not None and (seen := self._tried(member, "reset", first(member, made))) is not None:
+                obs[own] = seen
         return obs
 
     def step(self, actions: np.ndarray) -> EnvStep:
@@ -57,6 +62,24 @@ class ApartEnvs:
             if step is not None:
                 obs[own], rewards[0, own], rewards[1, own], ends[0, own], ends[1, own] = step
         return EnvStep(obs, rewards[0], rewards[1], ends[0], ends[1])
+
+    def save(self) -> dict[str, np.ndarray]:
+        """The states of those that are left; zeros of the others."""
+        found: list[dict[str, np.ndarray] | None] = [None] * len(self._pools)
+        for member, _ in self._members():
+            pool = self._pools[member]
+            assert pool is not None
+            found[member] = self._tried(member, "save", _restorable(pool).save)
+        names = next((state for state in found if state is not None), {})
+        return {
+            name: joined([None if state is None else state[name] for state in found], self._per_member)
+            for name in names
+        }
+
+    def restore(self, state: Mapping[str, np.ndarray]) -> np.ndarray:
+        """Goes on as saved, in place of ``reset``."""
+        own_states = {m: {name: rows[own] for name, rows in state.items()} for m, own in self._members()}
+        return self._begin(lambda member, pool: partial(_restorable(pool).restore, own_states[member]))
 
     def _members(self) -> list[tuple[int, slice]]:
         size = self._per_member
@@ -75,3 +98,8 @@ class ApartEnvs:
         for pool in self._pools:
             if pool is not None:
                 pool.close()
+
+
+def _restorable(pool: VectorEnv) -> RestorableEnv:
+    assert isinstance(pool, RestorableEnv)
+    return pool

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING
 
@@ -33,11 +34,13 @@ class RLCourse:
         evaluation: Evaluation,
         stride_steps: int,
         num_threads: int,
+        saves_states: bool = True,
+        max_replay_s: float = math.inf,
     ) -> None:
         self._agent = learner
         self.change_steps, self.clears_replay = scenario.change_steps, scenario.clears_replay
         self.stride_steps = stride_steps
-        self.world = World(config, scenario, seeds, num_threads)
+        self.world = World(config, scenario, seeds, num_threads, saves_states=saves_states, max_replay_s=max_replay_s)
         self._config, self._scenario, self._seeds = config, scenario, seeds
         self._evaluation, self._num_threads = evaluation, num_threads
         self.failed: dict[int, str] = {}
@@ -72,6 +75,8 @@ class RLCourse:
             evaluation=population.evaluation,
             stride_steps=stride_steps,
             num_threads=population.num_threads,
+            saves_states=population.saves_states,
+            max_replay_s=population.max_replay_s,
         )
 
     def begin(self) -> None:

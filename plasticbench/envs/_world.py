@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 
 import numpy as np
@@ -20,9 +21,18 @@ class World:
     """
 
     def __init__(
-        self, config: EnvConfig, scenario: Scenario, seeds: Sequence[int], num_threads: int, phase: int = 0
+        self,
+        config: EnvConfig,
+        scenario: Scenario,
+        seeds: Sequence[int],
+        num_threads: int,
+        phase: int = 0,
+        *,
+        saves_states: bool = True,
+        max_replay_s: float = math.inf,
     ) -> None:
         self._config, self._scenario, self._seeds, self._num_threads = config, scenario, seeds, num_threads
+        self._saves_states, self._max_replay_s = saves_states, max_replay_s
         self.phase, self.at_step = phase, 0
         self._entrance = Entrance(config.task, seeds, config.num_envs)
         self.episodes = EpisodeStatistics(len(seeds) * config.num_envs)
@@ -36,7 +46,7 @@ class World:
     def _build(self, at_step: int, broken: Mapping[int, str]) -> JournaledEnv:
         num_envs = self._config.num_envs
         seeds = [derive_seed(seed, "environment", at_step, i) for seed in self._seeds for i in range(num_envs)]
-        env = JournaledEnv(self._env_config(self.phase), seeds, self._num_threads, num_envs, broken)
+        env = JournaledEnv(self._env_config(self.phase), seeds, self._num_threads, num_envs, broken, self._saves_states)
         try:
             env.reset()
         except EnvironmentFault as fault:
@@ -105,7 +115,8 @@ class World:
         self.episodes.load_state_dict(_below(state, "episodes/"))
         self.episodes.select(chosen)
         if replay:
-            self._env.load_state_dict(select_envs(_below(state, "environment/"), chosen), self._env_config(phase))
+            own = select_envs(_below(state, "environment/"), chosen)
+            self._env.load_state_dict(own, self._env_config(phase), self._max_replay_s)
 
     def close(self) -> None:
         """Frees the environments."""

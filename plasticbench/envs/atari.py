@@ -20,16 +20,17 @@ A reset fills the whole frame stack with the first frame of the episode.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
 from typing import Annotated, Literal
 
 import numpy as np
 
-from plasticbench.contracts.task import DiscreteActions, EnvSpec, EnvStep, VectorEnv
+from plasticbench.contracts.task import DiscreteActions, EnvSpec, EnvStep, RestorableEnv, VectorEnv
 from plasticbench.envs._ale import FRAME_SKIP, AleEnv
 from plasticbench.envs._envpool import EnvPoolEnv
+from plasticbench.envs._packing import packed_generators, restore_generators
 from plasticbench.envs._scores import ATARI, ATARI_SOURCE, RAW_RETURN, score
 from plasticbench.envs._task_names import TaskOf
 from plasticbench.seeding import derive_generator
@@ -111,6 +112,11 @@ class Config(Settings):
         return _spec(self.task, self.action_set)
 
     @property
+    def is_restorable(self) -> bool:
+        """Whether the emulator's state can be reached."""
+        return self.backend == "ale"
+
+    @property
     def score_source(self) -> str:
         """Where the two reference returns come from."""
         return ATARI[self.task].source("random play", ATARI_SOURCE) if self.has_references else RAW_RETURN
@@ -185,6 +191,7 @@ class StickyActions:
         self._generators = [derive_generator(seed, "sticky") for seed in seeds]
         self._draws = np.empty((len(seeds), 0))
         self._position = 0
+        self._before = packed_generators(self._generators)  # where the draws of this block began
         self._last = np.zeros(len(seeds), np.int64)
 
     def apply(self, actions: np.ndarray, resets: np.ndarray) -> np.ndarray:
@@ -192,12 +199,31 @@ class StickyActions:
         if self._probability == 0.0:
             return actions
         if self._position == self._draws.shape[1]:
-            self._draws = np.stack([generator.random(self._BLOCK) for generator in self._generators])
-            self._position = 0
+            self._draw()
         sticks = self._draws[:, self._position] < self._probability
         self._position += 1
         self._last = np.where(resets, 0, np.where(sticks, self._last, actions))
         return self._last
+
+    def _draw(self) -> None:
+        self._before = packed_generators(self._generators)
+        self._draws = np.stack([generator.random(self._BLOCK) for generator in self._generators])
+        self._position = 0
+
+    def save(self) -> dict[str, np.ndarray]:
+        """The last actions, and where in its draws each environment is."""
+        position = np.full(len(self._generators), self._position if self._draws.size else -1)
+        return {"generators": self._before, "position": position, "last": self._last.copy()}
+
+    def restore(self, state: Mapping[str, np.ndarray]) -> None:
+        """Goes on as saved; environments that are stepped together are equally far."""
+        restore_generators(self._generators, state["generators"])
+        position, *others = set(state["position"].tolist())
+        assert not others, "of one population"
+        if position >= 0:
+            self._draw()
+            self._position = position
+        self._last = state["last"].copy()
 
 
 class _ProtocolEnv:
@@ -220,6 +246,20 @@ class _ProtocolEnv:
         step = self._backend.step(self._sticky.apply(actions, resets=self._ended))
         self._ended = step.terminated | step.truncated
         return step._replace(reward=np.sign(step.raw_reward)) if self._rewards == "sign" else step
+
+    def save(self) -> dict[str, np.ndarray]:
+        """The backend's state and the sticky actions', if the backend is restorable."""
+        assert isinstance(self._backend, RestorableEnv)
+        sticky = {f"sticky/{name}": value for name, value in self._sticky.save().items()}
+        return self._backend.save() | sticky
+
+    def restore(self, state: Mapping[str, np.ndarray]) -> np.ndarray:
+        """Goes on as saved."""
+        assert isinstance(self._backend, RestorableEnv)
+        sticky = {name.removeprefix("sticky/"): value for name, value in state.items() if name.startswith("sticky/")}
+        self._sticky.restore(sticky)
+        self._ended = state["ended"].copy()
+        return self._backend.restore(state)
 
     def close(self) -> None:
         """Frees threads and memory."""

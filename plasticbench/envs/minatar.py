@@ -8,7 +8,7 @@ configuration).
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
 from typing import Annotated, Any, Literal, NamedTuple
@@ -16,6 +16,7 @@ from typing import Annotated, Any, Literal, NamedTuple
 import numpy as np
 
 from plasticbench.contracts.task import DiscreteActions, EnvSpec, EnvStep, VectorEnv
+from plasticbench.envs._packing import packed_plain, unpacked_plain
 from plasticbench.envs._scores import RANDOM_PLAY, Reference
 from plasticbench.settings import HalfOpenFraction, OneOf, PositiveInt, Settings
 
@@ -77,6 +78,11 @@ class Config(Settings):
         return _spec(self.task, self.action_set)
 
     @property
+    def is_restorable(self) -> bool:
+        """The games are Python."""
+        return True
+
+    @property
     def score_source(self) -> str:
         """Where the two reference returns come from."""
         return _GAMES[self.task].reference.source(RANDOM_PLAY, _GAMES[self.task].high_source)
@@ -129,9 +135,55 @@ class _MinAtarEnv:
         self._ended = terminated | truncated
         return EnvStep(self._observe(), reward, reward, terminated, truncated)
 
+    def save(self) -> dict[str, np.ndarray]:
+        """All variables of the games and their generators."""
+        return {
+            "games": packed_plain([_plain(vars(game.env)) for game in self._games]),
+            "generators": packed_plain([_plain(game.random.get_state(legacy=False)) for game in self._games]),
+            "last_action": np.array([game.last_action for game in self._games]),
+            "elapsed": self._elapsed.copy(),
+            "ended": self._ended.copy(),
+        }
+
+    def restore(self, state: Mapping[str, np.ndarray]) -> np.ndarray:
+        """Goes on as saved."""
+        games, generators = unpacked_plain(state["games"]), unpacked_plain(state["generators"])
+        for index, game in enumerate(self._games):
+            vars(game.env).update(_lively(games[index]))
+            game.random.set_state(_lively(generators[index]))
+            game.last_action = int(state["last_action"][index])
+        self._elapsed, self._ended = state["elapsed"].copy(), state["ended"].copy()
+        return self._observe()
+
     def close(self) -> None:
         """Nothing to free."""
 
     def _observe(self) -> np.ndarray:
         states = np.stack([game.state() for game in self._games])
         return np.ascontiguousarray(states.transpose(0, 3, 1, 2)).view(np.uint8)
+
+
+def _plain(variables: Mapping[str, Any]) -> dict[str, Any]:
+    """JSON of a game's variables but its generator; arrays keep their type."""
+    return {name: _plain_value(value) for name, value in variables.items() if name != "random"}
+
+
+def _plain_value(value: Any) -> Any:
+    if isinstance(value, np.ndarray):
+        return {"array": value.tolist(), "dtype": str(value.dtype)}
+    if isinstance(value, dict):
+        return _plain(value)
+    if isinstance(value, list):
+        return [_plain_value(item) for item in value]
+    return value.item() if isinstance(value, np.generic) else value
+
+
+def _lively(variables: Mapping[str, Any]) -> dict[str, Any]:
+    """Inverse of ``_plain``."""
+    return {name: _lively_value(value) for name, value in variables.items()}
+
+
+def _lively_value(value: Any) -> Any:
+    if not isinstance(value, dict):
+        return value
+    return np.array(value["array"], value["dtype"]) if value.keys() == {"array", "dtype"} else _lively(value)

@@ -89,6 +89,11 @@ class Config(Settings):
         return _spec(self.task)
 
     @property
+    def is_restorable(self) -> bool:
+        """Whether MuJoCo's state can be reached."""
+        return self.backend == "builtin"
+
+    @property
     def score_source(self) -> str:
         """Where the two reference returns come from."""
         return self._reference.source("random actions" if self.task in TASKS else "no reward at all", SUCCESS)

@@ -16,6 +16,9 @@ from plasticbench.envs.humanoid._scenes import SCENES, Scene
 SUBSTEPS = 10
 """Physics steps of 2 ms per environment step."""
 
+_STATE = mujoco.mjtState.mjSTATE_INTEGRATION
+"""Full physics, what users set, and where the solver starts from."""
+
 _ARRAYS = ("qpos", "qvel", "xpos", "xquat", "xmat", "site_xpos", "subtree_linvel", "actuator_force")
 
 
@@ -48,6 +51,18 @@ class Simulation:
         mujoco.mj_normalizeQuat(self.model, data.qpos)
         mujoco.mj_forward(self.model, data)
         data.qacc_warmstart[:] = data.qacc
+
+    def save(self) -> np.ndarray:
+        """All that the physics of the next step depend on, ``[N, size]`` float64."""
+        states = np.empty((len(self.datas), mujoco.mj_stateSize(self.model, _STATE)))
+        for data, state in zip(self.datas, states, strict=True):
+            mujoco.mj_getState(self.model, data, state, _STATE)
+        return states
+
+    def restore(self, states: np.ndarray) -> None:
+        """Goes on as saved. What is derived from a state, as ``read`` shows it, is known from the next step on."""
+        for data, state in zip(self.datas, states, strict=True):
+            mujoco.mj_setState(self.model, data, state, _STATE)
 
     def step(self, actions: np.ndarray, active: np.ndarray) -> None:
         """One environment step of the robots that ``active`` [N] marks; ``actions`` [N, 19]."""

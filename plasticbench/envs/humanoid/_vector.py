@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
 
 from plasticbench.contracts.task import EnvSpec, EnvStep
+from plasticbench.envs._packing import packed_generators, restore_generators
 from plasticbench.envs.humanoid._model import physics_model
 from plasticbench.envs.humanoid._rewards import Readings
 from plasticbench.envs.humanoid._simulation import Simulation
@@ -42,11 +43,13 @@ class HumanoidEnv:
         self._stage = np.zeros(self.num_envs, np.int64)
         self._elapsed = np.zeros(self.num_envs, np.int64)
         self._ended = np.zeros(self.num_envs, bool)
+        self._obs = np.empty((0, *spec.obs_shape), np.float32)
 
     def reset(self) -> np.ndarray:
         """First observations."""
         self._start(np.ones(self.num_envs, bool))
-        return observe(self._task, self._read())
+        self._obs = observe(self._task, self._read())
+        return self._obs
 
     def step(self, actions: np.ndarray) -> EnvStep:
         """Steps all environments; an action is held for ``action_repeat`` environment steps or until the end."""
@@ -67,7 +70,29 @@ class HumanoidEnv:
         truncated = (self._elapsed >= self._max_episode_steps) & ~terminated
         self._ended = terminated | truncated
         raw_reward = reward.astype(np.float32)
-        return EnvStep(observe(self._task, readings), raw_reward, raw_reward, terminated, truncated)
+        self._obs = observe(self._task, readings)
+        return EnvStep(self._obs, raw_reward, raw_reward, terminated, truncated)
+
+    def save(self) -> dict[str, np.ndarray]:
+        """Physics, the task's own variables, generators of starts, and the observations, which physics lag behind."""
+        return {
+            "physics": self._simulation.save(),
+            "obs": self._obs,
+            "goal": self._goal.copy(),
+            "stage": self._stage.copy(),
+            "elapsed": self._elapsed.copy(),
+            "ended": self._ended.copy(),
+            "generators": packed_generators(self._generators),
+        }
+
+    def restore(self, state: Mapping[str, np.ndarray]) -> np.ndarray:
+        """Goes on as saved."""
+        self._simulation.restore(state["physics"])
+        self._goal, self._stage = state["goal"].copy(), state["stage"].copy()
+        self._elapsed, self._ended = state["elapsed"].copy(), state["ended"].copy()
+        restore_generators(self._generators, state["generators"])
+        self._obs = state["obs"].copy()
+        return self._obs
 
     def positions(self, index: int) -> tuple[np.ndarray, np.ndarray]:
         """Copies of one robot's ``qpos`` and goal, for pictures."""

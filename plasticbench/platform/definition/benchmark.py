@@ -178,14 +178,20 @@ class Pictures(Settings):
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Checkpoint(Settings):
-    """Seconds between two commits of a population, and what becomes of its end.
+    """Seconds between two commits of a population, what becomes of its end, and how environments are found again.
 
     With ``ends: remove`` its networks and replay go as soon as nothing that is open goes on from them, which bounds the
     disk. A method that the run is given later then trains from step 0, and no other run can ``start`` from there.
+
+    ``environments``: by a saved state (``exact``), by stepping through all actions since their start (``replay``), or
+    not at all (``restart``: new episodes with new seeds, which marks the trials). ``auto`` is ``exact`` for families
+    that can save their state, else ``replay``. A replay of more than ``max_replay_s`` is refused.
     """
 
     every_s: PositiveFloat = 30.0
     ends: Literal["keep", "remove"] = field(default="keep", metadata=UNHASHED_DEFAULT)
+    environments: Literal["auto", "exact", "replay", "restart"] = field(default="auto", metadata=UNHASHED_DEFAULT)
+    max_replay_s: PositiveFloat = field(default=600.0, metadata=UNHASHED_DEFAULT)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -6,7 +6,7 @@ import dataclasses
 from typing import Any
 
 from plasticbench import plugins
-from plasticbench.contracts.task import DrawnConfig
+from plasticbench.contracts.task import DrawnConfig, is_restorable
 from plasticbench.platform.definition.benchmark import Benchmark, Environment
 from plasticbench.platform.definition.feasible_parts import check_events, check_parts, check_structures
 from plasticbench.platform.definition.method import Method
@@ -30,12 +30,29 @@ def check_feasible(benchmark: Benchmark, problems: Problems) -> None:
             _check_demands(benchmark, environment, method, f"environments.{index}", problems)
             if fits or not method.follows_changes:
                 check_events(benchmark, environment, method, problems)
+    _check_going_on(benchmark, problems)
     for method in benchmark.methods:
         check_parts(benchmark, method, problems)
     if not len(problems):
         note_effects(benchmark, problems.effects)
     if benchmark.pictures is not None:
         _check_pictures(benchmark, problems)
+
+
+def _check_going_on(benchmark: Benchmark, problems: Problems) -> None:
+    """Whether all environments can be found again as ``checkpoint`` says."""
+    if benchmark.checkpoint.environments != "exact":
+        return
+    for environment in benchmark.environments:
+        if not environment.is_supervised and not is_restorable(environment.config):
+            backend = getattr(environment.config, "backend", "")
+            other = "backend: ale can. " if environment.family.kind == "atari" else ""
+            problems.add(
+                "checkpoint.environments",
+                f"exact needs environments whose state can be saved, and {environment.name!r} of the family "
+                f"{environment.family.kind!r}{f' with backend {backend!r}' if backend else ''} has none: {other}"
+                "Use 'auto' or 'replay', which step through its past, or 'restart'",
+            )
 
 
 def _check_evaluation(benchmark: Benchmark, problems: Problems) -> None:

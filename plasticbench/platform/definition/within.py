@@ -7,6 +7,7 @@ import math
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
+from plasticbench.contracts.task import is_restorable
 from plasticbench.platform.definition.benchmark import Benchmark, Environment
 from plasticbench.platform.definition.effects import Effects, defaults
 from plasticbench.platform.definition.feasible_parts import sections
@@ -51,6 +52,7 @@ def _note_sections(benchmark: Benchmark, effects: Effects) -> None:
     }
     for name, inert in beyond.items():
         effects.note("budget", name, ("every_steps",), inert)
+    _note_checkpoint(benchmark, effects)
     execution = benchmark.execution
     idle_gpu = {"num_gpus": "the device is cpu"} if execution.device == "cpu" and execution.num_gpus else {}
     effects.note("device", "execution", ("num_gpus",), idle_gpu)
@@ -109,6 +111,20 @@ def _note_timing(benchmark: Benchmark, part: Part, key: str, effects: Effects) -
             probes = {probe.config.label: probe.config for probe in benchmark.probes.probes}
             name, reason = _bound_of(trigger, probes.get(trigger.probe))
             effects.note("timing", f"{key}.when", (name,), {name: reason} if reason else {})
+
+
+def _note_checkpoint(benchmark: Benchmark, effects: Effects) -> None:
+    """How environments are found again says nothing of data, and how long a replay may last nothing where none is."""
+    mode, inert = benchmark.checkpoint.environments, {}
+    names = [f.name for f in dataclasses.fields(benchmark.checkpoint) if f.name != "every_s"]
+    acted_in = [one for one in benchmark.environments if not one.is_supervised]
+    if not acted_in:
+        inert = dict.fromkeys(names, "data have no environments to be found again")
+    elif mode in ("exact", "restart"):
+        inert = {"max_replay_s": f"nothing is replayed with environments: {mode}"}
+    elif mode == "auto" and all(is_restorable(one.config) for one in acted_in):
+        inert = {"max_replay_s": "the state of all environments is saved, so nothing is replayed"}
+    effects.note("checkpoint", "checkpoint", names, inert, quiet=defaults(benchmark.checkpoint))
 
 
 def _bound_of(trigger: Trigger, probe: Any) -> tuple[str, str | None]:

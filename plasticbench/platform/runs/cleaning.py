@@ -11,6 +11,7 @@ from plasticbench import storage
 from plasticbench.platform.rundir import LOCKS, RunDirectory
 from plasticbench.platform.training.checkpoint import CheckpointStore
 from plasticbench.platform.training.ends import are_over
+from plasticbench.platform.training.journal import is_journal
 
 Keep = Literal["records", "weights", "all"]
 KEPT: tuple[Keep, ...] = ("records", "weights", "all")
@@ -73,7 +74,8 @@ def _part(path: str) -> str:
 
 def _goes(path: str, part: str, keep: Keep, over: tuple[str, ...]) -> bool:
     if part == "checkpoints":
-        return path.endswith(".safetensors") and path.split("/")[1] in over
+        _, segment, name, *_ = path.split("/")
+        return segment in over and (name.endswith(".safetensors") or is_journal(name))
     return keep == "records" and part in ("weights and films", "MLflow")
 
 

@@ -13,15 +13,22 @@ import re
 import uuid
 import zlib
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass, field, replace
 from functools import cache
 from typing import TYPE_CHECKING, Any
 
 from plasticbench import storage
+from plasticbench.platform.training.journal import (
+    StoredActions,
+    load_actions,
+    remove_actions,
+    require_actions,
+)
 from plasticbench.storage import Location
 
 if TYPE_CHECKING:  # whoever only asks how far a segment is does not wait for PyTorch
+    import numpy as np
     from torch import Tensor
 
 logger = logging.getLogger(__name__)
@@ -76,6 +83,7 @@ class Commit:
     chunks: tuple[ReplayChunk, ...]
     format: int = CHECKPOINT_FORMAT
     record_crc32: dict[str, int] = field(default_factory=dict)  # not in the manifests of version 0.1
+    actions: StoredActions | None = None
 
     @property
     def files(self) -> tuple[StoredFile, ...]:
@@ -135,6 +143,13 @@ class CheckpointStore:
         storage.write_atomically(path, json.dumps(asdict(commit), separators=(",", ":")).encode())
         self._drop_old(commit.segment)
 
+    def load_actions(self, commit: Commit) -> np.ndarray | None:
+        """Past actions of the environments ``[T, N, ...]``, where a commit has them in a file of their own."""
+        if commit.actions is None:
+            return None
+        with _damage():
+            return load_actions(self.folder, commit.actions)
+
     def latest(self, segment: str, use: Callable[[Commit], None] | None = None) -> Commit | None:
         """The newest sound commit, or ``None`` if the segment never committed.
 
@@ -189,9 +204,11 @@ class CheckpointStore:
     def clean(self, segment: str) -> None:
         """Removes the tensors of a complete segment; its manifests still say that it is, and what its records are."""
         storage.write_atomically(self.folder / segment / _CLEANED, b"")  # first, or it would be trained again
-        for name in storage.entries(self.folder / segment):
+        names = storage.entries(self.folder / segment)
+        for name in names:
             if name.endswith(_TENSORS):
                 storage.remove(self.folder / segment / name)
+        remove_actions(self.folder, segment, names)
 
     def is_cleaned(self, segment: str) -> bool:
         """Whether its tensors were removed on purpose."""
@@ -237,6 +254,7 @@ class CheckpointStore:
         """Reads all that a complete commit names. Raises ``CheckpointError`` for a damaged file."""
         for file in commit.files if commit.complete else ():
             self._sound_bytes(file)
+        self.load_actions(commit)
 
     def require_files(self, commit: Commit) -> None:
         """Raises ``CheckpointError`` for a file that is missing or too short; reads none."""
@@ -248,6 +266,9 @@ class CheckpointStore:
                 raise CheckpointError(f"{self.folder / file.path}: missing")
             if file.num_bytes not in (found, None):
                 raise CheckpointError(f"{self.folder / file.path}: has {found} bytes instead of {file.num_bytes}")
+        if commit.actions is not None:
+            with _damage():
+                require_actions(self.folder, commit.actions)
 
     def _manifest(self, segment: str, number: int) -> Location:
         return self.folder / segment / f"commit-{number:08d}.json"
@@ -262,7 +283,9 @@ class CheckpointStore:
                 ReplayChunk(**{**chunk, "file": StoredFile(**chunk["file"]), "parents": tuple(chunk["parents"])})
                 for chunk in data["chunks"]
             ]
-            return Commit(**{**data, "tensors": StoredFile(**data["tensors"]), "chunks": tuple(chunks)})
+            actions = StoredActions.from_json(data.get("actions"))
+            tensors = StoredFile(**data["tensors"])
+            return Commit(**{**data, "tensors": tensors, "chunks": tuple(chunks), "actions": actions})
         except (FileNotFoundError, ValueError, KeyError, TypeError) as error:
             raise CheckpointError(f"{path}: not a sound manifest: {error!r}") from error
 
@@ -276,6 +299,16 @@ class CheckpointStore:
         for name in names:
             if name.endswith(_TENSORS) and f"{segment}/{name}" not in needed:
                 storage.remove(self.folder / segment / name)
+        journals = [commit.actions.path for commit in kept if commit.actions is not None]
+        remove_actions(self.folder, segment, names, journals)
+
+
+@contextmanager
+def _damage() -> Iterator[None]:
+    try:
+        yield
+    except (FileNotFoundError, ValueError) as error:
+        raise CheckpointError(str(error)) from error
 
 
 def _numbers(names: Iterable[str]) -> list[int]:

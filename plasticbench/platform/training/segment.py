@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from typing import Any, TypeVar
 
 import torch
+from torch import Tensor
 
 from plasticbench import storage
 from plasticbench.contracts.learner import SavedReplay
@@ -31,6 +32,7 @@ from plasticbench.platform.training.checkpoint import (
 )
 from plasticbench.platform.training.ends import sound_end
 from plasticbench.platform.training.inherited import inherit_records
+from plasticbench.platform.training.journal import ActionJournal, StoredActions
 from plasticbench.platform.training.machine import machine
 from plasticbench.platform.training.pictures import film_policies
 from plasticbench.platform.training.trainer import Trainer
@@ -39,6 +41,9 @@ from plasticbench.records import Record, RecordWriter
 from plasticbench.storage import Location
 
 _IO_THREADS = 16
+ACTIONS = "environment/actions"
+"""What courses call the past actions of their environments ``[T, N, ...]``."""
+
 _In = TypeVar("_In")
 _Out = TypeVar("_Out")
 
@@ -99,6 +104,7 @@ class SegmentRun:
         self._number = 0
         self._chunks: tuple[ReplayChunk, ...] = ()
         self._saved_rows = 0
+        self._journal = ActionJournal(self._store.folder, self.segment.id)
         trials = [trial for member in self.segment.members for trial in member.trials]
         self._writers = self._open_records(trials, self._load())
         self._began = (time.monotonic(), self._trainer.step)
@@ -158,6 +164,8 @@ class SegmentRun:
             for chunk, tensors in self._store.load_chunks(live)
         )
         tensors = self._store.load_tensors(commit.tensors)
+        if (actions := self._store.load_actions(commit)) is not None:
+            tensors[ACTIONS] = torch.from_numpy(actions)
         trainer = Trainer(self.benchmark, self.segment)
         try:
             trainer.load_state_dict(tensors, commit.plain, chunks, step=commit.step, parents=parents)
@@ -165,6 +173,8 @@ class SegmentRun:
             trainer.close()
             raise
         self._trainer, self._chunks, self._saved_rows = trainer, live, trainer.agent.replay.rows
+        self._journal = ActionJournal(self._store.folder, self.segment.id)
+        self._journal.go_on(commit.actions)
 
     def run(self, should_stop: Callable[[], bool] = lambda: False) -> bool:
         """Trains; returns whether the segment is complete."""
@@ -208,6 +218,7 @@ class SegmentRun:
         trainer, name = self._trainer, self.segment.id
         record_bytes = dict(zip(self._writers, _at_once(RecordWriter.sync, self._writers.values()), strict=True))
         tensors, plain = trainer.state_dict()
+        actions = self._save_actions(tensors)
         commit = Commit(
             segment=name,
             number=self._number,
@@ -218,10 +229,19 @@ class SegmentRun:
             plain=plain,
             tensors=self._store.save_tensors(name, f"state-{self._number:08d}", tensors),
             chunks=self._live_chunks(),
+            actions=actions,
         )
         self._store.save(commit)
         self._number += 1
         self.record_bytes = record_bytes
+
+    def _save_actions(self, tensors: dict[str, Tensor]) -> StoredActions | None:
+        """Takes the environments' past actions out of the tensors, if there are any, and saves those that are new."""
+        if ACTIONS not in tensors or not len(tensors[ACTIONS]):
+            return None
+        actions = tensors.pop(ACTIONS).numpy()
+        num_envs = actions.shape[1] // len(self.segment.members)
+        return self._journal.save(self._trainer.step - len(actions) * num_envs, actions)
 
     def _live_chunks(self) -> tuple[ReplayChunk, ...]:
         """Saves the rows since the last commit and leaves out chunks of which no row is alive."""

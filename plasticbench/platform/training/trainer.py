@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from plasticbench.analysis.not_finite import SPOILT
+from plasticbench.analysis.restarts import RESTARTED
 from plasticbench.contracts.learner import Course, Learner, Population
 from plasticbench.contracts.treatment import Part as AgentPart
 from plasticbench.envs import _own_modules
@@ -41,6 +42,8 @@ def build_course(benchmark: Benchmark, segment: Segment, methods: Sequence[Metho
         device=torch.device(benchmark.execution.device),
         num_threads=max(1, int(segment.num_cpus)),
         replay_store=benchmark.execution.replay_store,
+        saves_states=benchmark.checkpoint.environments != "replay",
+        max_replay_s=benchmark.checkpoint.max_replay_s,
     )
     if environment.scenario is None:
         task: Any = environment.config
@@ -73,6 +76,7 @@ class Trainer:
         self._probes = [probe.config.build() for probe in benchmark.probes.probes]
         self._device = torch.device(benchmark.execution.device)
         self._recorder = Recorder(segment, self._device)
+        self._notes: list[Record] = []  # of how it went on from a commit, for the first stride
 
     @property
     def agent(self) -> Learner:
@@ -88,6 +92,10 @@ class Trainer:
     def num_not_finite(self) -> int:
         """Members that are silent since something of them was not finite, and not since their environments raised."""
         return len(self._recorder.silent - self._recorder.lost)
+
+    @property
+    def _acts(self) -> bool:
+        return not self.benchmark.environment(self.segment.task).is_supervised
 
     @property
     def _is_over(self) -> bool:
@@ -110,7 +118,7 @@ class Trainer:
     def advance(self) -> Iterator[list[Record]]:
         """Trains to the segment's end; yields after every stride of the clock, at which point it may be saved."""
         while self.step < self.segment.to_step:
-            records = self._events()
+            records, self._notes = [*self._notes, *self._events()], []
             for metrics in self.course.advance(self.step) if not self._is_over else ():
                 self._recorder.window.add(metrics)
             self.step += self.course.stride_steps
@@ -308,7 +316,8 @@ class Trainer:
     ) -> None:
         """Goes on at ``step`` where a population was saved; member i as its member ``parents[i]``.
 
-        Where the segment is about to restart its environments, their course is not replayed first.
+        Where the segment is about to restart its environments, their course is not replayed first; where environments
+        are never found again, new episodes begin, and a record says so.
         """
         self.step = step
         self.agent.load_state_dict(tensors, plain["agent"], parents)
@@ -321,8 +330,13 @@ class Trainer:
         self._recorder.lose(self.course.failed)
         self._stay_silent(dict(plain.get("not_finite", ())), parents)
         arrays = {name: value.numpy() for name, value in tensors.items()}
-        restarts = self.segment.fork and step == self.segment.from_step
-        self.course.load_state_dict(arrays, parents, phase=self._phase_before_events, restarts=restarts)
+        forks = self.segment.fork and step == self.segment.from_step
+        restarts = self.benchmark.checkpoint.environments == "restart" and self._acts
+        self.course.load_state_dict(arrays, parents, phase=self._phase_before_events, restarts=forks or restarts)
+        if restarts and not forks:
+            self.course.restart(step)
+            self.course.begin()
+            self._notes = self._recorder.records(step, RESTARTED, [1.0] * self.num_members, range(self.num_members))
 
     def _stay_silent(self, saved: Mapping[int, str], parents: Sequence[int]) -> None:
         self.agent.silence({m: saved[parent] for m, parent in enumerate(parents) if parent in saved})
