@@ -38,6 +38,7 @@ class ReplaySettings(AgentSettings):
     updates are due and the target moves.
     """
 
+    can_capture: ClassVar[bool] = True
     update_period_steps: PositiveInt = field(default=1, metadata=UNHASHED_DEFAULT)
     update_clock: UpdateClock = field(default="after_step", metadata=UNHASHED_DEFAULT)
     n_step: PositiveInt = field(default=1, metadata=UNHASHED_DEFAULT)

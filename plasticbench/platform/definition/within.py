@@ -53,7 +53,8 @@ def _note_sections(benchmark: Benchmark, effects: Effects) -> None:
         effects.note("budget", name, ("every_steps",), inert)
     execution = benchmark.execution
     idle_gpu = {"num_gpus": "the device is cpu"} if execution.device == "cpu" and execution.num_gpus else {}
-    effects.note("device", "execution", ("num_gpus",), idle_gpu)
+    idle_gpu |= {"capture": "the device is cpu"} if execution.device == "cpu" and execution.capture != "auto" else {}
+    effects.note("device", "execution", ("num_gpus", "capture"), idle_gpu)
     looks = any(
         "event" in part.hooks and hasattr(part.chosen.config, "looks_at")
         for method in benchmark.methods
