@@ -29,12 +29,14 @@ class Tape:
 
     def record(self, work: Work) -> Recording:
         """Raises ``RuntimeError`` where a number is read back to the host."""
-        with _Noting() as noted:
+        with Noting() as noted:
             output = work()
         return Recording(output, lambda: _replay(noted.operations))
 
 
-class _Noting(TorchDispatchMode):  # type: ignore[no-untyped-call]
+class Noting(TorchDispatchMode):  # type: ignore[no-untyped-call]
+    """Notes operations while they are done."""
+
     def __init__(self) -> None:
         super().__init__()  # type: ignore[no-untyped-call]
         self.operations: list[tuple[Any, Any, Any, Any]] = []
