@@ -34,6 +34,7 @@ VECTOR = EnvSpec(obs_shape=(4,), obs_dtype="float32", actions=DiscreteActions(co
 PIXELS = EnvSpec(
     obs_shape=(4, 84, 84), obs_dtype="uint8", actions=DiscreteActions(count=9), frame_stack=4, obs_scale=1 / 255
 )
+CPU = torch.device("cpu")
 
 
 TREATED: dict[str, dict[str, Any]] = {
@@ -152,8 +153,10 @@ def bench_treated(rounds: int, seconds: float) -> dict[str, float]:
 class EagerLoop:
     """What a careful single-file script does: modules, ``torch.optim.Adam``, a replay of stacked frames."""
 
-    def __init__(self, network: Callable[[], nn.Module], spec: EnvSpec, **adam: Any) -> None:
-        self.online, self.target = network(), network()
+    def __init__(
+        self, network: Callable[[], nn.Module], spec: EnvSpec, device: torch.device = CPU, **adam: Any
+    ) -> None:
+        self.online, self.target, self.device = network().to(device), network().to(device), device
         self.optimizer = torch.optim.Adam(self.online.parameters(), lr=6.25e-5, eps=1.5e-4, **adam)
         rng = np.random.default_rng(0)
         self.obs, self.scale = (rng.random((1_000, *spec.obs_shape)) * 255).astype(spec.obs_dtype), spec.obs_scale
@@ -175,8 +178,8 @@ class EagerLoop:
     def update(self) -> None:
         """One gradient step."""
         rows = self.rng.integers(0, 999, 32)
-        obs, next_obs = (torch.from_numpy(self.obs[i]).float() * self.scale for i in (rows, rows + 1))
-        action, reward = torch.from_numpy(self.action[rows]), torch.from_numpy(self.reward[rows])
+        obs, next_obs = (torch.from_numpy(self.obs[i]).to(self.device).float() * self.scale for i in (rows, rows + 1))
+        action, reward = (torch.from_numpy(values[rows]).to(self.device) for values in (self.action, self.reward))
         with torch.no_grad():
             target = reward + 0.99 * self.target(next_obs).amax(dim=1)
         q = self.online(obs).gather(1, action.unsqueeze(1)).squeeze(1)

@@ -19,6 +19,8 @@ from plasticbench.agents._value_bound import ValueBound
 from plasticbench.contracts.learner import SavedReplay
 from plasticbench.contracts.task import EnvStep, World
 from plasticbench.contracts.treatment import Report
+from plasticbench.learning.captured_update import CapturedUpdate, Recorder
+from plasticbench.learning.module_network import ModuleNetwork
 
 
 class SilencedReplay(SavedReplay, Protocol):
@@ -112,10 +114,44 @@ class ReplayAgent(PopulationAgent[Batch]):
 
     replay: PopulationReplay
     clock: Clock
+    _captured: CapturedUpdate | None = None
 
     @abstractmethod
     def update(self, step: int) -> dict[str, Tensor]:
         """One update of every member at clock ``step``; returns its metrics ``[M]``."""
+
+    @abstractmethod
+    def _arithmetic(self, variant: bool, batch: Batch, drawn: Sequence[Tensor], step: int) -> dict[str, Tensor]:
+        """All of an update but its chance, on the device alone; ``variant`` is what else the host has decided."""
+
+    def _made(self, variant: bool, batch: Batch, drawn: Sequence[Tensor], step: int) -> dict[str, Tensor]:
+        if self._captured is None:
+            return self._arithmetic(variant, batch, drawn, step)
+        return self._captured(variant, [*batch, *drawn])
+
+    def capture_obstacle(self) -> str | None:
+        """Why an update cannot be recorded, if it cannot."""
+        for trained in self.trained:
+            if isinstance(trained.online, ModuleNetwork):
+                return f"{trained.name} is made of modules"
+            if trained.parts.look_at_activations:
+                return f"a treatment acts at updates of {trained.name}"
+            if not getattr(trained.optimizer, "is_capturable", False):
+                return f"the optimizer of {trained.name} decides on the host"
+        return None
+
+    def capture_updates(self, recorder: Recorder) -> None:
+        """Updates are recorded from now on. Raises ``ValueError`` where they cannot be."""
+        if (reason := self.capture_obstacle()) is not None:
+            raise ValueError(f"execution.capture: updates cannot be recorded, since {reason}. Leave it at auto")
+        own = (*self.trained, *((self.temperature,) if self.temperature is not None else ()))
+        optimizers: list[Any] = [trained.optimizer for trained in own]
+        first_drawn = len(Batch._fields)
+
+        def arithmetic(variant: bool, inputs: Sequence[Any]) -> dict[str, Tensor]:
+            return self._arithmetic(variant, Batch(*inputs[:first_drawn]), inputs[first_drawn:], 0)
+
+        self._captured = CapturedUpdate(recorder, arithmetic, optimizers)
 
     def learn(self, step: int) -> Iterator[dict[str, Tensor]]:
         """Makes the updates that are due when the clock reaches ``step``; yields each one's metrics ``[M]``."""

@@ -36,17 +36,21 @@ class RandomShifts:
         self._pixels = pixels
         self._draws = MemberUniforms(streams, "random_shift", (2, batch_rows, 2))
 
-    def __call__(self, pair: tuple[Tensor, Tensor]) -> tuple[Tensor, Tensor]:
-        """Observation and next one ``[M, B, c, h, w]``, each shifted."""
+    def draw(self, device: torch.device) -> Tensor:
+        """The next corners ``[M, 2, B, 2]``, of an observation and of the next one."""
         corners = (self._draws.draw() * (2 * self._pixels + 1)).astype(np.int64)
+        return torch.from_numpy(corners).to(device)
+
+    def shifted(self, pair: tuple[Tensor, Tensor], corners: Tensor) -> tuple[Tensor, Tensor]:
+        """Observation and next one ``[M, B, c, h, w]``, each cut out at its corners."""
         obs, next_obs = (self._cut(image, corners[:, number]) for number, image in enumerate(pair))
         return obs, next_obs
 
-    def _cut(self, images: Tensor, corners: np.ndarray) -> Tensor:
+    def _cut(self, images: Tensor, corners: Tensor) -> Tensor:
         """``corners`` ``[M, B, 2]``: how many rows and columns of the padded images are left out before the cut."""
         flat, device = images.flatten(0, 1), images.device
         padded = pad(flat, (self._pixels,) * 4, mode="replicate")
-        first = torch.from_numpy(corners.reshape(-1, 2)).to(device)
+        first = corners.reshape(-1, 2)
         height, width = flat.shape[2:]
         rows = (first[:, :1] + torch.arange(height, device=device)).view(-1, 1, height, 1)
         columns = (first[:, 1:] + torch.arange(width, device=device)).view(-1, 1, 1, width)

@@ -20,17 +20,17 @@ class RunningNorm:
     """Statistics in double precision on the host; what networks see is computed on ``device``."""
 
     def __init__(self, num_members: int, obs_shape: tuple[int, ...], device: torch.device) -> None:
-        self._device = device
         self._count = np.full(num_members, _PRIOR_COUNT)
         self._mean = np.zeros((num_members, *obs_shape))
         self._variance = np.ones((num_members, *obs_shape))
+        self._shift = torch.empty(num_members, 1, *obs_shape, device=device)
+        self._scale = torch.empty_like(self._shift)
         self._refresh()
 
     def _refresh(self) -> None:
         scale = 1 / np.sqrt(self._variance + _EPSILON)
-        self._shift, self._scale = (
-            torch.from_numpy(array.astype(np.float32)).unsqueeze(1).to(self._device) for array in (self._mean, scale)
-        )
+        for seen, array in ((self._shift, self._mean), (self._scale, scale)):
+            seen.copy_(torch.from_numpy(array).unsqueeze(1))
 
     def update(self, obs: np.ndarray) -> None:
         """Takes in one observation of each environment, ``[M, E, *obs_shape]``."""

@@ -88,6 +88,11 @@ def noises(config: OrderSettings) -> int:
     return 1 + 2 * config.policy_period_updates if config.update_order == "cleanrl" else 2
 
 
+def trains_actor(agent: Ordered) -> bool:
+    """Whether the update under way trains the actor."""
+    return agent.config.update_order != "cleanrl" or agent.updates_made % agent.config.policy_period_updates == 0
+
+
 def update(agent: Ordered, rows: Rows, noise: Tensor, step: int) -> Losses:
     """One step of every network in the agent's order; ``noise`` is ``[M, noises, B, actions]``."""
     match agent.config.update_order:
@@ -117,9 +122,8 @@ def _stable_baselines3(agent: Ordered, rows: Rows, noise: Tensor, step: int) -> 
 
 
 def _cleanrl(agent: Ordered, rows: Rows, noise: Tensor, step: int) -> Losses:
-    period = agent.config.policy_period_updates
     losses = Losses(agent.train_critics(rows, noise[:, 0], agent.temperature.value, step))
-    for number in range(period if agent.updates_made % period == 0 else 0):
+    for number in range(agent.config.policy_period_updates if trains_actor(agent) else 0):
         action, log_prob = agent.trained_policy(rows.obs, noise[:, 1 + 2 * number], step)
         actor = agent.train_actor(rows.obs, action, log_prob, agent.temperature.value, step)
         with torch.no_grad():

@@ -57,6 +57,7 @@ class ReplaySettings(AgentSettings):
     during which a target moves after as many updates as usual.
     """
 
+    can_capture: ClassVar[bool] = True
     update_period_steps: PositiveInt = field(default=1, metadata=UNHASHED_DEFAULT)
     update_clock: UpdateClock = field(default="after_step", metadata=UNHASHED_DEFAULT)
     n_step: PositiveInt = field(default=1, metadata=UNHASHED_DEFAULT)

@@ -29,6 +29,7 @@ class ValueBound:
         self._largest_reward = np.zeros(num_members, dtype=np.float32)
         self._reward = torch.zeros(num_members, device=device)  # the same, where values are
         self._temperature = torch.zeros(num_members, device=device)
+        self._per_entry = torch.zeros(num_members, device=device)
         self._entries = 1  # values of one member in a batch
         self._refresh()
 
@@ -58,7 +59,7 @@ class ValueBound:
 
     def _refresh(self) -> None:
         earned = self._reward + self._discount * self._entropy_nats * self._temperature
-        self._per_entry = torch.where(self._reward > 0, (1 - self._discount) / (self._entries * earned), 0.0)
+        self._per_entry.copy_(torch.where(self._reward > 0, (1 - self._discount) / (self._entries * earned), 0.0))
 
     def state_dict(self) -> dict[str, Tensor]:
         """Named tensors ``[M]``."""

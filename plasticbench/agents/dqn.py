@@ -343,18 +343,23 @@ class DQN(ReplayAgent):
     def update(self, step: int = 1) -> dict[str, Tensor]:
         """One gradient step of every member on a batch of its own, at clock ``step``."""
         batch = self.replay.sample(self._batches.draw(), self.config.replay)
-        self.q.begin(step)
-        shifted = None if self._shifts is None else self._shifts(self._observations(batch))
-        loss, q = self._loss(batch, shifted)
-        self.q.descend(loss, step)
         self.updates_made += 1
+        shows_ratio = self.updates_made % _RATIO_PERIOD_UPDATES == 1
+        metrics = self._made(
+            shows_ratio, batch, () if self._shifts is None else (self._shifts.draw(self.device),), step
+        )
         if self.config.target_period_updates and self.updates_made % self.config.target_period_updates == 0:
             self.q.move_target(self.config.target_tau)
+        return metrics
+
+    def _arithmetic(self, variant: bool, batch: Batch, drawn: Sequence[Tensor], step: int) -> dict[str, Tensor]:
+        self.q.begin(step)
+        shifted = None if self._shifts is None else self._shifts.shifted(self._observations(batch), drawn[0])
+        loss, q = self._loss(batch, shifted)
+        self.q.descend(loss, step)
         q = q.detach()
         metrics = {"loss/td": loss.detach(), "q/mean": q.mean(dim=(1, 2))}
-        if self.updates_made % _RATIO_PERIOD_UPDATES == 1:
-            metrics["q/bound_ratio"] = self.value_bound.ratio(q)
-        return metrics
+        return metrics | {"q/bound_ratio": self.value_bound.ratio(q)} if variant else metrics
 
     def _loss(self, batch: Batch, pair: tuple[Tensor, Tensor] | None = None) -> tuple[Tensor, Tensor]:
         obs, next_obs = pair or self._observations(batch)

@@ -299,14 +299,14 @@ class SAC(ReplayAgent):
             self._norm.update(obs)
 
     def update(self, step: int = 1) -> dict[str, Tensor]:
-        """One gradient step of every network of every member on a batch of its own, at clock ``step``.
-
-        Where the order trains the actor in some updates alone, the others say nothing of it.
-        """
+        """One step of every network that is due, the actor perhaps not, of every member on a batch of its own."""
         self.updates_made += 1
         batch = self.replay.sample(self._draws["batches"].draw(), self.config.replay)
         noise = torch.from_numpy(self._draws["policy"].draw()).to(self.device)
-        losses = _sac_orders.update(self, Rows(batch, *self._observations(batch)), noise, step)
+        return self._made(_sac_orders.trains_actor(self), batch, (noise,), step)
+
+    def _arithmetic(self, variant: bool, batch: Batch, drawn: Sequence[Tensor], step: int) -> dict[str, Tensor]:
+        losses = _sac_orders.update(self, Rows(batch, *self._observations(batch)), drawn[0], step)
         found = {"loss/actor": losses.actor, "loss/temperature": losses.temperature}
         found |= {f"loss/{name}": loss for name, loss in zip(self.config.critic_names, losses.critics, strict=True)}
         if losses.log_prob is not None:

@@ -18,6 +18,7 @@ import torch
 from torch import Tensor, nn
 
 from plasticbench.learning.activations import ACTIVATIONS
+from plasticbench.learning.convolutions import convolution_for
 from plasticbench.learning.layers import LayerSpec, Over, draw_bias, draw_weight
 from plasticbench.learning.wiring import wiring
 
@@ -49,17 +50,8 @@ def population_linear(x: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
 
 
 def population_conv2d(x: Tensor, weight: Tensor, bias: Tensor, stride: int, padding: int = 0) -> Tensor:
-    """Convolves ``[M, B, in, h, w]`` with each member's own ``[M, out, in, kh, kw]``.
-
-    One call per member on CPUs, where grouped convolutions were measured slower; one grouped call elsewhere.
-    """
-    if x.device.type == "cpu":
-        maps = [nn.functional.conv2d(x[m], weight[m], bias[m], stride, padding) for m in range(x.shape[0])]
-        return torch.stack(maps) if len(maps) > 1 else maps[0].unsqueeze(0)
-    members, rows = x.shape[:2]
-    merged = x.transpose(0, 1).flatten(1, 2)
-    grouped = nn.functional.conv2d(merged, weight.flatten(0, 1), bias.flatten(), stride, padding, groups=members)
-    return grouped.view(rows, members, -1, *grouped.shape[2:]).transpose(0, 1)
+    """Convolves ``[M, B, in, h, w]`` with each member's own ``[M, out, in, kh, kw]``."""
+    return convolution_for(x, weight, stride, padding)(x, weight, bias, stride, padding)
 
 
 def population_pool(x: Tensor) -> Tensor:

@@ -68,6 +68,8 @@ _UNIT = erfi(torch.tensor(1 / math.sqrt(2), dtype=torch.float64)).item()
 class PopulationTRAC(adam.PopulationAdam):
     """Adam, and per member the sums ``[M, 6]`` and the scale ``[M]`` of its way, the moment ``way``."""
 
+    is_capturable = False  # its series comes from the host
+
     def __init__(self, network: FlatParameters, config: Config, settings: adam.Config) -> None:
         super().__init__(network, settings)
         self._tuning = config

@@ -200,8 +200,11 @@ class Execution(Settings):
 
     It is no part of a trial's id. ``members_per_population``, ``num_cpus`` and ``device`` change the order in which
     float32 sums are taken, and training amplifies that rounding: a trial may end otherwise, in favour of no method.
-    ``max_concurrent`` bounds the populations that run at once beyond what the resources bound. ``replay_store``: how
-    frames of replays are held, with equal results; ``auto`` compresses pictures where a member has 256 MiB of them.
+    ``max_concurrent`` bounds the populations that run at once beyond what the resources bound.
+
+    ``replay_store``: how frames of replays are held, with equal results; ``auto`` compresses pictures where a member has
+    256 MiB of them. ``capture``: on a GPU, updates of agents with a replay are recorded as CUDA graphs and replayed;
+    ``auto`` does so where no treatment acts at updates and the optimizer allows it, ``always`` refuses the others.
     """
 
     members_per_population: PositiveInt = 32
@@ -210,11 +213,14 @@ class Execution(Settings):
     device: Literal["cpu", "cuda"] = "cpu"
     max_concurrent: PositiveInt | None = None
     replay_store: ReplayStore = field(default="auto", metadata=UNHASHED_DEFAULT)
+    capture: Literal["auto", "always", "never"] = field(default="auto", metadata=UNHASHED_DEFAULT)
 
     def __post_init__(self) -> None:
         Settings.__post_init__(self)
         if self.device == "cuda" and self.num_gpus <= 0:
             raise ValueError(f"num_gpus: must be above 0 with device 'cuda', got {self.num_gpus}")
+        if self.capture == "always" and self.device == "cpu":
+            raise ValueError("capture: must be auto with device 'cpu', since CUDA graphs need a GPU, got always")
         if self.num_gpus > 1 and self.num_gpus % 1:
             raise ValueError(f"num_gpus: must be a share of one GPU or a whole number of them, got {self.num_gpus}")
 

@@ -169,12 +169,21 @@ def _check_demands(
             "execution.device",
             f"must be {known} for agent kind {method.agent.kind!r}, got {benchmark.execution.device}",
         )
+    if benchmark.execution.capture == "always" and (reason := _not_captured(method)) is not None:
+        problems.add("execution.capture", f"updates of {method.name!r} cannot be recorded, since {reason}. Choose auto")
     if demands.round_steps > 1 and benchmark.budget_steps % (stride_steps := method.stride_steps(num_envs)):
         problems.add(
             "budget_steps",
             f"must be a multiple of the {stride_steps} steps that the agent of {method.name!r} takes at once, got "
             f"{benchmark.budget_steps}",
         )
+
+
+def _not_captured(method: Method) -> str | None:
+    if not getattr(method.agent_config, "can_capture", False):
+        return f"{method.agent.kind!r} has no replay"
+    acting = [part.kind for part in method.parts if part.family == "treatments" and set(part.hooks) - {"event"}]
+    return f"{' and '.join(acting)} takes part in them" if acting else None
 
 
 def _check_pictures(benchmark: Benchmark, problems: Problems) -> None:

@@ -55,10 +55,11 @@ def _note_sections(benchmark: Benchmark, effects: Effects) -> None:
     _note_checkpoint(benchmark, effects)
     execution = benchmark.execution
     idle_gpu = {"num_gpus": "the device is cpu"} if execution.device == "cpu" and execution.num_gpus else {}
-    effects.note("device", "execution", ("num_gpus",), idle_gpu)
     held = {"replay_store": "no agent of this file has a replay of pictures"}
     is_inert = execution.replay_store != "auto" and not _holds_pictures(benchmark)
     effects.note("frames", "execution", ("replay_store",), held if is_inert else {})
+    idle_gpu |= {"capture": "the device is cpu"} if execution.device == "cpu" and execution.capture != "auto" else {}
+    effects.note("device", "execution", ("num_gpus", "capture"), idle_gpu)
     looks = any(
         "event" in part.hooks and hasattr(part.chosen.config, "looks_at")
         for method in benchmark.methods

@@ -15,7 +15,8 @@ from plasticbench.contracts.learner import Course, Learner, Population
 from plasticbench.contracts.treatment import Part as AgentPart
 from plasticbench.envs import _own_modules
 from plasticbench.envs._course import RLCourse
-from plasticbench.platform.definition.benchmark import Benchmark
+from plasticbench.learning.captured_update import CudaGraphs
+from plasticbench.platform.definition.benchmark import Benchmark, Execution
 from plasticbench.platform.definition.method import Method, Part
 from plasticbench.platform.planning.plan import Segment
 from plasticbench.platform.training.recorder import Recorder
@@ -49,7 +50,16 @@ def build_course(benchmark: Benchmark, segment: Segment, methods: Sequence[Metho
         task: Any = environment.config
         course: Course = task.build_course(population)
         return course
-    return RLCourse.build(environment.config, environment.scenario.config, population)
+    course = RLCourse.build(environment.config, environment.scenario.config, population)
+    _capture(course.learner, benchmark.execution)
+    return course
+
+
+def _capture(learner: Any, execution: Execution) -> None:
+    if execution.device == "cpu" or execution.capture == "never" or not hasattr(learner, "capture_updates"):
+        return
+    if execution.capture == "always" or learner.capture_obstacle() is None:
+        learner.capture_updates(CudaGraphs())
 
 
 def _parts(method: Method, is_treated: bool, budget_steps: int, stride_steps: int) -> list[AgentPart]:
