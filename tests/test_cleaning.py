@@ -141,7 +141,7 @@ def test_bad_input_is_one_message(run, tmp_path):
         (("clean", tmp_path), "not a run directory"),
         (("clean", run, "--keep", "nothing"), "--keep: must be one of records, weights, all, got 'nothing'"),
         (("list", "runs", tmp_path / "nowhere"), "there is no such folder"),
-        (("list", "envs", tmp_path), "FOLDER: stands after runs alone"),
+        (("list", "envs", tmp_path), "nothing is called"),
     ):
         result = invoke(*arguments)
         assert result.exit_code == 2, result.output

@@ -9,9 +9,10 @@ from unittest import mock
 import pytest
 import yaml
 from small_runs import run_all, small
+from small_streams import small_stream
 from typer.testing import CliRunner
 
-from plasticbench import plugins, storage
+from plasticbench import __version__, plugins, storage
 from plasticbench.platform.cli import app
 
 runner = CliRunner(env={"COLUMNS": "100"})
@@ -123,6 +124,25 @@ def test_plan_shows_segments_and_costs_as_text_and_json(tmp_path):
     assert data["summary"]["records_note"] in " ".join(text.output.split())
     assert data["summary"]["disk_bytes"] == sum(data["summary"]["disk_parts_bytes"].values()) > 0
     assert {"memory_bytes", "gpu_memory_bytes"} <= data["segments"][0].keys()
+    assert "(1 task, 2 methods, " in text.output
+    assert f"saved by forks: {data['summary']['saved_by_forks']:.1%}" in text.output
+
+
+def test_help_is_grouped_and_the_version_names_the_commit():
+    shown = runner.invoke(app, ["--help"]).output
+    assert [shown.index(title) for title in ("Train", "Look at runs", "What there is", "Clusters")]
+    told = runner.invoke(app, ["--version"])
+    assert told.exit_code == 0
+    assert re.fullmatch(rf"plasticbench {re.escape(__version__)}(, commit [0-9a-f]{{40}}(-dirty)?)?\n", told.output)
+
+
+def test_a_plan_of_data_counts_updates(tmp_path):
+    config = tmp_path / "data.yaml"
+    config.write_text(yaml.safe_dump(small_stream()))
+    shown = runner.invoke(app, ["plan", str(config)]).output
+    assert "member updates: " in shown
+    assert "update 0" in shown
+    assert "step" not in shown
 
 
 def test_odd_settings_are_a_warning_that_quiet_hides(tmp_path):

@@ -8,7 +8,15 @@ from run_directory import write_run
 
 from plasticbench.analysis.leaderboard import leaderboard
 from plasticbench.platform import heartbeat
-from plasticbench.platform.display import Display, LiveDisplay, PlainDisplay, closing_lines, make_display, standings
+from plasticbench.platform.display import (
+    Display,
+    LiveDisplay,
+    PlainDisplay,
+    TrialCounts,
+    closing_lines,
+    make_display,
+    standings,
+)
 from plasticbench.platform.heartbeat import Pace
 from plasticbench.platform.training.segment import Progress
 
@@ -71,8 +79,8 @@ def test_a_terminal_has_one_line_for_all_and_one_for_each_population(width):
 def test_a_terminal_shows_as_many_populations_as_fit_and_counts_the_rest():
     assert len(lines := _lines(_running(23), [4_140], width=120)) == 21
     assert lines[0].startswith("all, 3 not shown ")
-    assert len(lines := _lines(_running(23), [4_140], width=120, height=10)) == 9
-    assert lines[0].startswith("all, 15 not shown ")
+    assert len(lines := _lines(_running(23), [4_140], width=120, height=10)) == 8
+    assert lines[0].startswith("all, 16 not shown ")
 
 
 def test_a_population_that_ended_gives_its_line_to_the_next():
@@ -98,6 +106,24 @@ def test_the_line_for_all_counts_what_ended_and_tells_the_time_that_passed():
     display.stop()
     assert "33% 0m00s" in "".join(segment.text for segment in line)
     assert " 1 done " in "".join(segment.text for segment in line)
+
+
+def test_a_line_above_all_others_counts_trials_by_what_became_of_them():
+    display = LiveDisplay(Console(file=io.StringIO(), width=80, height=10, force_terminal=True, color_system=None))
+    display.trials(TrialCounts(done=5, running=10, waiting=4, failed=1))
+    display.update(_running(23), 300)
+    lines = display._console.render_lines(display._bars.get_renderable(), pad=False)
+    assert len(lines) == 9
+    first = "".join(segment.text for segment in lines[0]).rstrip()
+    assert first == "20 trials: 5 done, 10 running, 4 waiting, 1 failed"
+
+
+def test_a_log_counts_trials_before_it_names_populations():
+    text = io.StringIO()
+    display = PlainDisplay(Console(file=text, width=200))
+    display.trials(TrialCounts(done=0, running=1, waiting=0, failed=0))
+    display.update(_running(1), 180)
+    assert text.getvalue().startswith("1 trial: 1 running\nh1-balance")
 
 
 def test_an_estimate_leaves_out_the_time_before_anything_moved(monkeypatch):

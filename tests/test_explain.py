@@ -92,6 +92,25 @@ def test_whoever_excludes_whom_both_say_so(monkeypatch: pytest.MonkeyPatch) -> N
     assert "l2: both pull" in said("l2_init")
 
 
+def test_every_plug_in_is_listed_with_its_settings_and_explained() -> None:
+    for group in plugins.PACKAGES:
+        for name in plugins.names(group):
+            row = explain.with_settings(group, name)
+            assert list(row["settings"]) == [f.name for f in dataclasses.fields(plugins.load(group, name).Config)]
+            assert f"{name} ({group})\n" in explain.explain(name)
+    assert explain.explain("stationary").count("\n\n\nstationary (streams)") == 1
+
+
+def test_one_of_a_group_is_listed_with_what_its_settings_may_be() -> None:
+    result = CliRunner().invoke(app, ["list", "probes", "dormant_ratio"])
+    assert result.stdout.splitlines()[-1] == "    tau  number, at least 0, below 1; default 0.025"
+    result = CliRunner().invoke(app, ["list", "treatments", "muon", "--json"])
+    assert json.loads(result.stdout)[0]["settings"]["learning_rate"]["default"]
+    result = CliRunner().invoke(app, ["list", "probes", "dormant"])
+    assert result.exit_code == 2
+    assert "Did you mean 'dormant_ratio'?" in result.stderr
+
+
 def test_an_unknown_kind_is_answered_with_the_nearest() -> None:
     result = CliRunner().invoke(app, ["explain", "shrink_and_perturb"])
     assert result.exit_code == 2

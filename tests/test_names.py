@@ -75,6 +75,10 @@ def test_the_longest_names_are_files(tmp_path) -> None:
             "agent.tau: there is no such setting. Here it is called 'target_tau'.",
         ),
         ({"agent": {"kind": "dqn", "buffer_size": 9}}, "Here it is called 'capacity_transitions'."),
+        (
+            {"methods": {"fire": {"kind": "fire", "resets": {"at": [0.3]}}}},
+            "methods.fire.resets: there is no such setting. The top of the file has 'resets', for all methods;",
+        ),
         ({"agent": {"kind": "dqn", "batch_size": 9}}, "Here it is called 'batch_rows'."),
         ({"agent": {"kind": "dqn", "learning_starts": 9}}, "Here it is called 'learning_starts_steps'."),
         ({"agent": {"kind": "dqn", "train_freq": 9}}, "Here it is called 'update_period_steps'."),

@@ -31,7 +31,9 @@ def test_a_branch_is_ready_once_its_prefix_is_done():
     queue.finish(prefix)
     assert queue.member_steps_left == 4 * 200
     assert _take_all(queue) == [branches.id]
+    assert queue.done_trials == set()
     queue.finish(branches)
+    assert (queue.done_trials, queue.failed_trials) == ({trial.id for trial in plan.trials}, set())
     assert (queue.member_steps_left, queue.ready(), queue.failed) == (0, [], {})
     assert set(statuses(plan, queue).values()) == {"FINISHED"}
 
@@ -56,6 +58,7 @@ def test_a_failed_prefix_takes_its_branches_along_and_nothing_else():
     queue = WorkQueue(plan.segments)
     queue.fail(first, "ValueError: no")
     assert queue.failed == {first.id: "ValueError: no", branches.id: f"{first.id}, where it starts, failed"}
+    assert queue.failed_trials == {trial for member in first.members for trial in member.trials}
     assert _take_all(queue) == [first.id, other.id]  # the queue does not know what was taken
     ended = statuses(plan, queue)
     assert sorted(ended.values()) == ["FAILED"] * 4 + ["KILLED"] * 4

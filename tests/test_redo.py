@@ -317,8 +317,9 @@ def test_presets_differ_from_each_other_where_their_sources_do():
     assert redo.PRESETS["paper"].tau == 0.1
     assert redo.PRESETS["dopamine"].tau == 0.0
     assert redo.PRESETS["timoklein"].tau == 0.025
+    assert redo.PRESETS["fire_vision"].tau == 0.5
     assert {preset.moments for name, preset in redo.PRESETS.items() if name != "clean"} == {"zero"}
-    assert {name for name, preset in redo.PRESETS.items() if preset.bias == "fresh"} == {"timoklein"}
+    assert {name for name, preset in redo.PRESETS.items() if preset.bias == "fresh"} == {"timoklein", "fire_vision"}
 
 
 def test_the_events_sample_is_what_is_judged():

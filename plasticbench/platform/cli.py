@@ -14,11 +14,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
-from rich.table import Table
 from rich.text import Text
 
-from plasticbench import plugins
-from plasticbench.cpus import usable_cpus
+from plasticbench import __version__, plugins
+from plasticbench.code_commit import code_commit
 from plasticbench.platform import shipped
 from plasticbench.platform.jobs_commands import Dashboard, follow_job, jobs_app, say_how_to_follow
 from plasticbench.platform.literal import visible
@@ -34,25 +33,53 @@ from plasticbench.platform.runs.options import (
     Uri,
     UriToo,
 )
+from plasticbench.platform.runs.planning import plan
 from plasticbench.platform.suites.commands import suite_app
 from plasticbench.platform.terminal import DONE, FAILED, out, people_errors, styled, warn
 
 if TYPE_CHECKING:
-    from plasticbench.platform.planning.disk import DiskUse
-    from plasticbench.platform.planning.plan import Plan
     from plasticbench.platform.rundir import RunDirectory
     from plasticbench.platform.runs.running import FinishedRun
 
 LISTED = sorted([*plugins.PACKAGES, "configs", "runs"])
 
 _HELP = "Trains, tracks and compares ways of keeping deep RL agents plastic. It begins with: plasticbench run CONFIG"
-app = typer.Typer(add_completion=False, no_args_is_help=True, pretty_exceptions_enable=False, help=_HELP)
+_EXAMPLES = """
+Examples:
 
-app.add_typer(jobs_app, name="jobs")
-app.add_typer(suite_app, name="suite")
+plasticbench run quickstart --out runs/first
+
+plasticbench new mine.yaml --from quickstart, then: plasticbench plan mine.yaml --time
+
+plasticbench run mine.yaml --set seeds=10 --set methods.shrink_perturb.keep=0.9
+"""
+_TRAIN, _LOOK, _KNOW, _CLUSTER = "Train", "Look at runs", "What there is, and what works", "Clusters"
+app = typer.Typer(
+    add_completion=False, no_args_is_help=True, pretty_exceptions_enable=False, help=_HELP, epilog=_EXAMPLES
+)
 
 
-@app.command()
+def _tell_version(wanted: bool) -> None:
+    if wanted:
+        commit = code_commit()
+        typer.echo(f"plasticbench {__version__}" + (f", commit {commit}" if commit else ""))
+        raise typer.Exit
+
+
+@app.callback()
+def _options(
+    version: Annotated[
+        bool, typer.Option("--version", help="Print version and commit.", callback=_tell_version, is_eager=True)
+    ] = False,
+) -> None:
+    pass
+
+
+app.add_typer(jobs_app, name="jobs", rich_help_panel=_CLUSTER)
+app.add_typer(suite_app, name="suite", rich_help_panel=_TRAIN)
+
+
+@app.command(rich_help_panel=_TRAIN)
 def run(
     config: Config,
     out_dir: Annotated[str | None, typer.Option("--out", help="Run directory or its URI; default: runs/NAME.")] = None,
@@ -73,7 +100,7 @@ def run(
     raise typer.Exit(_exit_code(done))
 
 
-@app.command()
+@app.command(rich_help_panel=_TRAIN)
 def resume(
     run_dir: RunDir,
     address: Address = None,
@@ -134,66 +161,10 @@ def _directory(text: str) -> RunDirectory:
     return directory_of(text)
 
 
-@app.command()
-def plan(config: Config, set_: Overrides = None, as_json: AsJson = False) -> None:
-    """Shows trials, populations, segments and shared prefixes of a benchmark file, and what they cost."""
-    with people_errors():
-        from plasticbench.platform.definition.reading import load
-        from plasticbench.platform.planning.disk import disk_use
-        from plasticbench.platform.planning.frames import note
-        from plasticbench.platform.planning.plan import make_plan, summary
-
-        benchmark = load(config, set_ or [], warn)
-        made = make_plan(benchmark)
-        facts, disk, assumed = summary(made), disk_use(benchmark, made), note(benchmark)
-    if as_json:
-        _plan_as_json(made, facts, disk)
-        return
-    heads = ("#", "population", "members", "starts from", "CPUs", "GPUs", "memory", "GPU memory")
-    table = Table(*heads, box=None, title=f"{made.name}: segments")
-    table.columns[1].overflow = "fold"
-    number = {segment.id: str(index) for index, segment in enumerate(made.segments, start=1)}
-    for segment in made.segments:
-        start = "step 0" if segment.start is None else f"#{number[segment.start]}"
-        sizes = (_size(segment.memory_bytes), _size(segment.gpu_memory_bytes))
-        resources = (f"{segment.num_cpus:g}", f"{segment.num_gpus:g}", *sizes)
-        table.add_row(number[segment.id], segment.id, str(len(segment.members)), start, *resources)
-    out.print(table)
-    for name, value in facts.items():
-        shown = _size(value) if name.endswith("_bytes") else f"{value:,}"
-        out.print(f"{_LABELS.get(name, name.replace('_', ' '))}: {shown}", highlight=False)
-    out.print(f"CPUs that can be used here: {usable_cpus()}", highlight=False)
-    parts = ", ".join(f"{part} {_size(size)}" for part, size in disk.parts.items())
-    out.print(f"disk: about {_size(disk.total_bytes)}: {parts}", highlight=False, soft_wrap=True)
-    for line in filter(None, (disk.records_note, assumed)):
-        out.print(f"    {line}", highlight=False, soft_wrap=True)
-    if raw := dict.fromkeys(trial.task for trial in made.trials if not trial.has_references):
-        out.print("ranked by raw return, without reference returns:", ", ".join(raw), highlight=False, markup=False)
+app.command(rich_help_panel=_TRAIN)(plan)
 
 
-_LABELS = {
-    "memory_bytes": "memory of the largest population",
-    "gpu_memory_bytes": "GPU memory of the largest population",
-    "memory_side_by_side_bytes": "memory of all that can run side by side",
-    "gpu_memory_side_by_side_bytes": "GPU memory of all that can run side by side",
-}
-
-
-def _plan_as_json(made: Plan, facts: dict[str, Any], disk: DiskUse) -> None:
-    data = json.loads(made.to_json())
-    for shown, segment in zip(data["segments"], made.segments, strict=True):
-        shown["gpu_memory_bytes"] = segment.gpu_memory_bytes
-    left = {"disk_bytes": disk.total_bytes, "disk_parts_bytes": dict(disk.parts), "records_note": disk.records_note}
-    typer.echo(json.dumps(data | {"summary": facts | left}, indent=1))
-
-
-def _size(num_bytes: int) -> str:
-    if not num_bytes:
-        return "none"
-    return f"{num_bytes / 2**20:,.1f} MiB" if num_bytes < 10 * 2**20 else f"{num_bytes / 2**20:,.0f} MiB"
-
-
-@app.command()
+@app.command(rich_help_panel=_LOOK)
 def report(run_dir: RunDir, tracking_uri: UriToo = None) -> None:
     """Rebuilds the report from plan and records alone; with --tracking-uri also brings that MLflow store up to date."""
     with people_errors():
@@ -209,7 +180,7 @@ def report(run_dir: RunDir, tracking_uri: UriToo = None) -> None:
             session.mirror(directory, tracking_uri)
 
 
-@app.command()
+@app.command(rich_help_panel=_LOOK)
 def status(run_dir: RunDir, as_json: AsJson = False) -> None:
     """Says what is done, running or failed and why, and the time left: also of a run on another machine."""
     with people_errors():
@@ -223,7 +194,7 @@ def status(run_dir: RunDir, as_json: AsJson = False) -> None:
             out.print(line, highlight=False, markup=False, soft_wrap=True)
 
 
-@app.command()
+@app.command(rich_help_panel=_LOOK)
 def leaderboard(
     run_dirs: Annotated[list[str], typer.Argument(help="Run directories or their URIs, compared in one table.")],
     as_json: AsJson = False,
@@ -243,11 +214,11 @@ def leaderboard(
         typer.echo(json.dumps(to_json(board), indent=2, allow_nan=False) if as_json else to_markdown(board.rows))
 
 
-app.command()(export)
-app.command()(clean)
+app.command(rich_help_panel=_LOOK)(export)
+app.command(rich_help_panel=_LOOK)(clean)
 
 
-@app.command()
+@app.command(rich_help_panel=_TRAIN)
 def new(
     path: Annotated[Path, typer.Argument(help="Where to write it.")],
     from_: Annotated[
@@ -260,28 +231,37 @@ def new(
     typer.echo(f"Wrote {path}. Next: plasticbench plan {shlex.quote(str(path))}")
 
 
-@app.command("list")
+@app.command("list", rich_help_panel=_KNOW)
 def list_(
     group: Annotated[str, typer.Argument(help=f"One of: {', '.join(LISTED)}.")],
-    folder: Annotated[str | None, typer.Argument(help="After runs: where they are; default: runs.")] = None,
+    name: Annotated[
+        str | None,
+        typer.Argument(
+            help="One of the group, to see its settings; after runs: the folder where they are, by default runs."
+        ),
+    ] = None,
     family: Annotated[
         str | None, typer.Option(help="After treatments: one of treatments, structures, optimizers; default: all.")
     ] = None,
     as_json: AsJson = False,
 ) -> None:
-    """Lists plug-ins or shipped benchmark files with their one-line descriptions, or the runs in a folder."""
+    """Lists plug-ins or shipped files in a line each, one plug-in with its settings, or the runs in a folder."""
     with people_errors():
         if group not in LISTED:
             raise ValueError(f"there is no group {group!r}. {plugins.did_you_mean(group, LISTED)}")
         if group == "runs":
-            list_runs(folder or "runs", as_json)
+            list_runs(name or "runs", as_json)
             return
-        if folder is not None:
-            raise ValueError(f"FOLDER: stands after runs alone, got {folder!r} after {group}")
         from plasticbench.platform import explain as explanations
 
         rows: Any = explanations.rows(group, family)
-        if group == "configs":
+        if name is not None and group == "configs":
+            raise ValueError(
+                f"NAME: shipped files have no settings of their own, got {name!r}. plasticbench plan {name}"
+            )
+        if name is not None:
+            rows = [explanations.with_settings(group, name)]
+        elif group == "configs":
             rows = [{"name": name, "summary": shipped.summary(name)} for name in shipped.names()]
         elif not rows:
             rows = [explanations.plugin_row(group, name) for name in plugins.names(group)]
@@ -293,12 +273,16 @@ def list_(
 
 
 def _show_row(row: Any) -> None:
+    from plasticbench.platform import explain as explanations
+
     out.print(styled(str(row["name"]), "bold", f"  {row['summary']}"), highlight=False)
     if row.get("presets"):
         out.print(f"    presets: {', '.join(row['presets'])}", highlight=False)
     if row.get("hooks"):
         about = f"acts at {', '.join(row['hooks'])}; {row['citation'] or 'no source'}"
         out.print(f"    {about}", highlight=False, markup=False, soft_wrap=True)
+    for line in explanations.setting_lines(row.get("settings", {})):
+        out.print(f"    {line}".replace("`", ""), highlight=False, soft_wrap=True)
     for task, source in row.get("references", {}).items():
         out.print(f"    {task}  {source}", highlight=False, soft_wrap=True)
     for title, tasks in row.get("groups", {}).items():
@@ -308,18 +292,20 @@ def _show_row(row: Any) -> None:
 _MARKS = {"works": "green", "absent": "yellow", "broken": "red"}
 
 
-@app.command()
+@app.command(rich_help_panel=_KNOW)
 def explain(
-    kind: Annotated[str, typer.Argument(help="A treatment, structure or optimizer: plasticbench list treatments.")],
+    kind: Annotated[
+        str, typer.Argument(help="Any kind that a file may name: plasticbench list treatments, list probes...")
+    ],
 ) -> None:
-    """Says what a way of keeping networks plastic does, where it comes from, and what it can be given."""
+    """Says what a kind does, where it comes from, and what it can be given; of a treatment also where it works."""
     with people_errors():
         from plasticbench.platform import explain as explanations
 
         typer.echo(explanations.explain(kind))
 
 
-@app.command()
+@app.command(rich_help_panel=_KNOW)
 def doctor(
     as_json: AsJson = False,
     address: Annotated[
@@ -343,7 +329,7 @@ def doctor(
         raise typer.Exit(FAILED)
 
 
-@app.command()
+@app.command(rich_help_panel=_CLUSTER)
 def submit(
     config: Config,
     out_dir: Annotated[str, typer.Option("--out", help="Run directory on storage that all nodes share.")],
@@ -377,7 +363,7 @@ def submit(
         say_how_to_follow(address, job_id)
 
 
-@app.command()
+@app.command(rich_help_panel=_LOOK)
 def ui(
     run_dir: RunDir,
     port: Annotated[int, typer.Option(help="Port on 127.0.0.1.", min=1, max=65535)] = 5000,

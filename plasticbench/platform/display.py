@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterator, Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
-from rich.console import Console
+from rich.console import Console, RenderableType
 from rich.progress import BarColumn, TaskID, TextColumn, TimeRemainingColumn
 from rich.progress import Progress as Bars
 from rich.status import Status
@@ -29,6 +29,19 @@ _SPEED_PERIOD_S = 300.0  # the time that is left should not jump with every eval
 _MAX_ROWS = 20  # populations that fit a screen
 
 
+class TrialCounts(NamedTuple):
+    """How many trials of a run are in each state; they wait for a place, or for the shared training they start from."""
+
+    done: int
+    running: int
+    waiting: int
+    failed: int
+
+    def __str__(self) -> str:
+        told = [f"{count} {state}" for state, count in self._asdict().items() if count]
+        return f"{sum(self)} {'trial' if sum(self) == 1 else 'trials'}: {', '.join(told)}"
+
+
 class Display:
     """Shows running segments. This one shows nothing but problems, as ``--quiet`` asks."""
 
@@ -40,6 +53,9 @@ class Display:
 
     def update(self, running: Sequence[Progress], member_steps_left: int) -> None:
         """Shows the segments that run now; ``member_steps_left`` counts those and all that wait."""
+
+    def trials(self, counts: TrialCounts) -> None:
+        """What stands beside the lines of the next ``update``."""
 
     def message(self, text: str) -> None:
         """A line that stays and must not be missed."""
@@ -62,13 +78,25 @@ def make_display(console: Console, quiet: bool) -> Display:
     return LiveDisplay(console) if console.is_terminal else PlainDisplay(console)
 
 
+class _Bars(Bars):
+    """Lines below one of text."""
+
+    counts: TrialCounts | None = None
+
+    def get_renderables(self) -> Iterator[RenderableType]:
+        """What is drawn."""
+        if self.counts is not None:
+            yield Text(str(self.counts))
+        yield from super().get_renderables()
+
+
 class LiveDisplay(Display):
     """A line for everything and one for each population, redrawn in place and never wider than the terminal."""
 
     def __init__(self, console: Console) -> None:
         super().__init__()
         self._console = console
-        self._bars = Bars(
+        self._bars = _Bars(
             TextColumn("{task.description}", markup=False),
             BarColumn(bar_width=None, table_column=Column(ratio=1)),
             TextColumn("{task.fields[speed]}", justify="right", table_column=Column(width=14, no_wrap=True)),
@@ -95,7 +123,7 @@ class LiveDisplay(Display):
 
     def update(self, running: Sequence[Progress], member_steps_left: int) -> None:
         """Redraws all lines at once."""
-        shown = running[: min(_MAX_ROWS, max(self._console.height - 2, 0))]
+        shown = running[: min(_MAX_ROWS, max(self._console.height - 3, 0))]
         now = {progress.segment for progress in running}
         self._num_ended += len(self._running - now)
         self._running = now
@@ -108,6 +136,10 @@ class LiveDisplay(Display):
         for progress in shown:
             self._show(progress)
         self._bars.refresh()
+
+    def trials(self, counts: TrialCounts) -> None:
+        """A line above all others."""
+        self._bars.counts = counts
 
     def _add(self, progress: Progress) -> TaskID:
         """A line that is not seen yet, as this draws at once; what was done before is no measure of its speed."""
@@ -174,6 +206,7 @@ class PlainDisplay(Display):
         super().__init__()
         self._console = console
         self._pace = Pace()
+        self._counts: TrialCounts | None = None
         self._last_print = 0.0
 
     def update(self, running: Sequence[Progress], member_steps_left: int) -> None:
@@ -182,6 +215,8 @@ class PlainDisplay(Display):
         if time.monotonic() - self._last_print < _PLAIN_PERIOD_S:
             return
         self._last_print = time.monotonic()
+        if self._counts is not None:
+            self.message(str(self._counts))
         if len(running) > _MAX_ROWS:
             self.message(f"{len(running)} populations run: {member_steps_left:,} member-steps to go, about {left}")
             return
@@ -193,6 +228,10 @@ class PlainDisplay(Display):
                 f"{p.segment}: step {p.step:,} of {p.to_step:,}, {p.num_members} members, {p.steps_per_s:,.0f} steps/s,"
                 f" last return {_evaluation(p)}{diverged}, all done in about {left}"
             )
+
+    def trials(self, counts: TrialCounts) -> None:
+        """Printed with the next lines."""
+        self._counts = counts
 
     def waiting(self, text: str) -> None:
         """Prints if the last line is old enough."""

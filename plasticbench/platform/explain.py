@@ -1,4 +1,4 @@
-"""What there is to keep networks plastic, read from the plug-ins themselves: for commands and pages."""
+"""What there is, first of all to keep networks plastic, read from the plug-ins themselves: for commands and pages."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import dataclasses
 import inspect
 import re
 import textwrap
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, get_type_hints
 
 from plasticbench import plugins
@@ -78,20 +78,36 @@ def _hooks(family: Family, name: str) -> tuple[str, ...]:
 
 
 def explain(name: str) -> str:
-    """A page about one kind. Raises ``ValueError`` with the nearest name for one that there is not."""
-    family = next(known for known in FAMILIES if known == plugins.find(name, FAMILIES))
-    kind, module = _kind(family, name), plugins.load(family, name)
-    parts = [
-        f"{name} ({family})",
-        plugins.docstring(family, name),
-        f"Acts: {_acts(kind)}.",
-        *_settings(module.Config),
-        *_presets(module),
-        *_costs(module),
-        "Excludes: " + "; ".join(_excludes(kind, module.Config())),
-        "Works with:\n" + "\n".join(f"  {where}: {answer}" for where, answer in _works(kind, module.Config())),
-    ]
-    return re.sub(r"`+", "", "\n\n".join(parts))
+    """A page about each plug-in of this name. Raises ``ValueError`` with the nearest name where there is none."""
+    plugins.find(name, plugins.PACKAGES)
+    groups = [group for group in plugins.PACKAGES if name in plugins.names(group)]
+    return "\n\n\n".join(re.sub(r"`+", "", "\n\n".join(_page(group, name))) for group in groups)
+
+
+def _page(group: str, name: str) -> Iterator[str]:
+    module = plugins.load(group, name)
+    family = next((known for known in FAMILIES if known == group), None)
+    kind = None if family is None else _kind(family, name)
+    yield f"{name} ({group})"
+    yield plugins.docstring(group, name)
+    if kind is not None:
+        yield f"Acts: {_acts(kind)}."
+    yield from _settings(module.Config)
+    yield from _presets(module)
+    if kind is not None:
+        yield from _costs(module)
+        yield "Excludes: " + "; ".join(_excludes(kind, module.Config()))
+        yield "Works with:\n" + "\n".join(f"  {where}: {answer}" for where, answer in _works(kind, module.Config()))
+
+
+def with_settings(group: str, name: str) -> dict[str, Any]:
+    """What a list says of one plug-in, and of each of its settings what is allowed and the default, if there is one.
+
+    ``treatments`` is the word for all three families. Raises ``ValueError`` with the nearest name.
+    """
+    group = plugins.find(name, FAMILIES if group == "treatments" else [group])
+    cls = plugins.load(group, name).Config
+    return {**plugin_row(group, name), "settings": dict(_allowed_and_default(cls))}
 
 
 def _acts(kind: Kind) -> str:
@@ -101,18 +117,26 @@ def _acts(kind: Kind) -> str:
 
 
 def _settings(cls: Any) -> Iterator[str]:
-    fields = dataclasses.fields(cls)
     yield "Settings:\n" + textwrap.indent(inspect.getdoc(cls) or "", "  ")
-    if not fields:
-        return
+    if lines := setting_lines(dict(_allowed_and_default(cls))):
+        yield "\n".join(f"  {line}" for line in lines)
+
+
+def _allowed_and_default(cls: Any) -> Iterator[tuple[str, dict[str, str]]]:
     hints = get_type_hints(cls, include_extras=True)
-    width = max(len(field.name) for field in fields)
-    lines = []
-    for field in fields:
+    for field in dataclasses.fields(cls):
         default = setting_words.default_of(field)
-        told = "must be given" if default is dataclasses.MISSING else f"default {setting_words.shown(default)}"
-        lines.append(f"  {field.name:<{width}}  {setting_words.allowed(hints[field.name])}; {told}")
-    yield "\n".join(lines)
+        told = {} if default is dataclasses.MISSING else {"default": setting_words.shown(default)}
+        yield field.name, {"allowed": setting_words.allowed(hints[field.name])} | told
+
+
+def setting_lines(settings: Mapping[str, Mapping[str, str]]) -> list[str]:
+    """A line each, of those of ``with_settings``."""
+    width = max(map(len, settings), default=0)
+    told = {
+        name: f"default {one['default']}" if "default" in one else "must be given" for name, one in settings.items()
+    }
+    return [f"{name:<{width}}  {one['allowed']}; {told[name]}" for name, one in settings.items()]
 
 
 def _presets(module: Any) -> Iterator[str]:

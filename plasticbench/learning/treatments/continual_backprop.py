@@ -10,7 +10,10 @@ learning: a share below one unit is a matter of chance, mean activations are set
 take them over, and Adam remembers the old unit. ``loss_of_plasticity_cifar`` are its layers for incremental CIFAR,
 which judge by the latest batch alone. Both draw new weights by rules of their own, where we ask the layer's
 initialiser, and take the mean over outgoing weights, where the paper and we take the sum; for units with the same
-readers these rank alike. Behind a convolution we multiply means over positions, its layers average products.
+readers these rank alike. ``fire_vision`` are the constants of FIRE's code for images (isaac7778/FIRE, vision) for a
+warm start, ``..._cifar100`` those of its ViT, ``..._growing`` those where data grow, and CIFAR-100's classes; there
+magnitudes are added up, where we take the running mean. Behind a convolution we multiply means over positions, its
+layers average products.
 """
 
 from __future__ import annotations
@@ -94,6 +97,9 @@ PRESETS = {
     "loss_of_plasticity_cifar": Config(
         replacement_rate=1e-5, maturity_updates=1000, decay=0.0, compensation="none", moments="keep"
     ),
+    "fire_vision": Config(maturity_updates=1000, compensation="none", moments="keep"),
+    "fire_vision_cifar100": Config(maturity_updates=100, compensation="none", moments="keep"),
+    "fire_vision_growing": Config(replacement_rate=1e-5, maturity_updates=1000, compensation="none", moments="keep"),
 }
 
 

@@ -7,7 +7,9 @@ unit, and so do we. How often is the schedule of the event: every 1,000 updates 
 ``paper`` is the authors' code at the paper's threshold (0.025 at their default replay ratio of 0.25, 0.1 elsewhere);
 ``dopamine`` is the same code (google/dopamine, labs/redo) at its own, which recycles dead units alone, every 200,000
 updates; ``timoklein`` is the PyTorch port timoklein/redo, which draws biases too and has Adam count the updates of all
-rewritten parameters anew. All three take their moments back to zero. The defaults differ from the paper in that alone:
+rewritten parameters anew. ``fire_vision`` is what FIRE's code for images (isaac7778/FIRE, vision) means to do, once an
+epoch, at its threshold for a warm start; 0.05 (CIFAR-10) and 0.01 where data grow, 0.01 (CIFAR-100) and 0.05 (Tiny
+ImageNet) where classes do. All four take their moments back to zero. The defaults differ from the paper in that alone:
 see ``learning.units.Recycling`` for what is wrong with it.
 """
 
@@ -72,6 +74,7 @@ PRESETS = {
         bias_moments="zero",
         optimizer="reset_touched_steps",
     ),
+    "fire_vision": Config(tau=0.5, bias="fresh", moments="zero", bias_moments="zero", optimizer="reset_touched_steps"),
 }
 
 

@@ -21,6 +21,7 @@ from ray.exceptions import RayError
 from ray.job_submission import JobDetails, JobStatus, JobSubmissionClient
 
 import plasticbench
+from plasticbench.code_commit import COMMIT_VARIABLE, code_commit
 from plasticbench.envs._own_modules import unpack
 from plasticbench.platform.definition.parsing import BenchmarkError
 from plasticbench.uris import URI_VARIABLE, shown, without_secrets
@@ -121,7 +122,11 @@ def submit(
             submission_id=job_id,
             runtime_env={
                 "working_dir": str(folder),
-                "env_vars": {"PYTHONUNBUFFERED": "1", "RAY_JOB_STOP_WAIT_TIME_S": str(_STOP_WAIT_S)},
+                "env_vars": {
+                    "PYTHONUNBUFFERED": "1",
+                    "RAY_JOB_STOP_WAIT_TIME_S": str(_STOP_WAIT_S),
+                    COMMIT_VARIABLE: code_commit() or "",
+                },
             },
             metadata={"benchmark": name, "out": out},
         )

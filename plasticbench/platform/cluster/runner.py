@@ -21,10 +21,10 @@ from plasticbench.failures import Failure, failures_name, last_frames, note_fail
 from plasticbench.platform.cluster.connection import answer_interrupt, check_interrupted, connected
 from plasticbench.platform.cluster.placement import Needs, check_fits, describe_nodes, needs
 from plasticbench.platform.cluster.post_mortem import PostMortem, cause, never_returned, post_mortem
-from plasticbench.platform.cluster.work_queue import WorkQueue, reasons, statuses
+from plasticbench.platform.cluster.work_queue import WorkQueue, reasons, statuses, trials_of
 from plasticbench.platform.cluster.worker import SegmentWorker
 from plasticbench.platform.definition.reading import Benchmark
-from plasticbench.platform.display import Display
+from plasticbench.platform.display import Display, TrialCounts
 from plasticbench.platform.heartbeat import Heartbeat
 from plasticbench.platform.planning.plan import Plan, Segment
 from plasticbench.platform.rundir import RunDirectory
@@ -279,12 +279,22 @@ class Scheduler:
         self._next_show_s = time.monotonic() + _POLL_S
         shown = [running.progress for running in self._running.values() if running.progress is not None]
         done = sum(progress.num_members * (progress.step - progress.from_step) for progress in shown)
+        self.display.trials(self._counts())
         self.display.update(shown, self.queue.member_steps_left - done)
         self._heartbeat.beat(shown, self.queue.member_steps_left - done)
         silent = set(self._asked.values())
         able = (running for running in self._running.values() if running not in silent)
         for running in heapq.nsmallest(_ASKED_PER_POLL, able, key=lambda running: running.asked_s):
             self._ask(running)
+
+    def _counts(self) -> TrialCounts:
+        everyone = {trial.id for trial in self.plan.trials}  # segments may stand for others, which were left out
+        failed = everyone & (self.queue.failed_trials | self._lost.keys())
+        done = everyone & self.queue.done_trials - failed
+        taken = (running.segment for running in self._running.values() if running.progress is not None)
+        running = everyone.intersection(trial for segment in taken for trial in trials_of(segment)) - failed
+        waiting = len(everyone) - len(done) - len(running) - len(failed)
+        return TrialCounts(done=len(done), running=len(running), waiting=waiting, failed=len(failed))
 
     def _stop_all(self) -> None:
         placed = [running for running in self._running.values() if running.placed]

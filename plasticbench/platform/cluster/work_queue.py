@@ -25,6 +25,9 @@ class WorkQueue:
         self.done: set[str] = set()
         self.over: set[str] = set()
         self.failed: dict[str, str] = {}
+        self.done_trials: set[str] = set()
+        self.failed_trials: set[str] = set()
+        self._budget_steps = max((segment.to_step for segment in segments), default=0)
         self.member_steps_left = sum(map(_member_steps, segments))
         for segment in segments:
             if segment.start is None:
@@ -58,6 +61,7 @@ class WorkQueue:
     def finish(self, segment: Segment) -> None:
         """Notes a segment as done; what starts from it is ready now."""
         self.done.add(segment.id)
+        self.done_trials.update(self._ended_by(segment))
         self.member_steps_left -= _member_steps(segment)
         for following in self._next.get(segment.id, ()):
             self.put(following)
@@ -78,16 +82,21 @@ class WorkQueue:
         lost = [(segment, reason)]
         while lost:
             segment, self.failed[segment.id] = lost.pop()
+            self.failed_trials.update(self._ended_by(segment))
             self.member_steps_left -= _member_steps(segment)
             reason = f"{segment.id}, where it starts, failed"
             lost += [(following, reason) for following in self._next.get(segment.id, ())]
+
+    def _ended_by(self, segment: Segment) -> Iterator[str]:
+        """Each trial has one segment that takes it to its end."""
+        return trials_of(segment) if segment.to_step == self._budget_steps else iter(())
 
 
 def statuses(plan: Plan, queue: WorkQueue, lost: Collection[str] = ()) -> dict[str, RunStatus]:
     """How each trial ended, for MLflow; ``lost`` are those that failed while their populations went on."""
     ended: dict[str, RunStatus] = {trial.id: "FINISHED" for trial in plan.trials}
     for segment in plan.segments:
-        for trial in ended.keys() & set(_trials(segment)):  # others were left out of the benchmark
+        for trial in ended.keys() & set(trials_of(segment)):  # others were left out of the benchmark
             if segment.id in queue.failed:
                 ended[trial] = "FAILED"
             elif segment.id not in queue.done and ended[trial] == "FINISHED":
@@ -99,12 +108,13 @@ def reasons(plan: Plan, queue: WorkQueue) -> dict[str, str]:
     """Why each failed trial failed: the failure of the first of its segments, on which the others depend."""
     found: dict[str, str] = {}
     for segment in plan.segments:
-        for trial in _trials(segment) if segment.id in queue.failed else ():
+        for trial in trials_of(segment) if segment.id in queue.failed else ():
             found.setdefault(trial, queue.failed[segment.id])
     return {trial.id: found[trial.id] for trial in plan.trials if trial.id in found}
 
 
-def _trials(segment: Segment) -> Iterator[str]:
+def trials_of(segment: Segment) -> Iterator[str]:
+    """Those that its members stand for, as often as they do."""
     return (trial for member in segment.members for trial in member.trials)
 
 

@@ -64,6 +64,10 @@ _ELSEWHERE = {
     "frames": ("budget_steps",),
 }
 """Names of stable-baselines3, CleanRL and their like, and ours, the nearest first."""
+_MISPLACED = {
+    "resets": "The top of the file has 'resets', for all methods; one with a schedule of its own says 'at', 'every' or "
+    "'when' in its place, as in {kind: fire, at: [0.3]}."
+}
 _HOMES = {
     "budget_steps": "budget_steps (agent steps), at the top of the file",
     "environments": "a list of environments, at the top of the file",
@@ -110,7 +114,9 @@ def _spelled(character: str) -> str:
 
 
 def elsewhere(name: str, known: Sequence[str]) -> str | None:
-    """A sentence if another library calls a setting so: what it is called here, or where it stands."""
+    """A sentence if another library calls a setting so, or it stands elsewhere: what it is called here, or where."""
+    if name in _MISPLACED:
+        return _MISPLACED[name]
     ours = _ELSEWHERE.get(name, ())
     here = next((one for one in ours if one in known), None)
     if here is not None:

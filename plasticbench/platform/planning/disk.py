@@ -64,7 +64,8 @@ def _note(benchmark: Benchmark, lines: _ByPair) -> str:
     largest = max(lines.values(), key=lambda own: own.total())
     probes = [name for name in largest if name.startswith("plasticity/")]
     share = sum(largest[name] for name in probes) / largest.total()
-    return f"{share:.0%} of the records are probes: {len(probes)} values every {benchmark.probes.every_steps:,} steps"
+    period = f"{benchmark.probes.every_steps:,} {benchmark.clock.unit.rpartition(' ')[2]}"
+    return f"{share:.0%} of the records are probes: {len(probes)} values every {period}"
 
 
 def _records_bytes(lines: Lines, trial: Trial) -> int:

@@ -19,6 +19,7 @@ from typing import Any, Literal
 import pydantic
 
 from plasticbench import __version__
+from plasticbench.code_commit import code_commit
 from plasticbench.contracts.task import has_references
 from plasticbench.platform.definition.benchmark import Benchmark, Environment
 from plasticbench.platform.definition.clock import STEPS
@@ -119,8 +120,10 @@ def make_plan(benchmark: Benchmark) -> Plan:
 def _versions() -> dict[str, str]:
     """Of everything that can change what is measured."""
     packages = ("torch", "numpy", "envpool", "gymnasium", "ale-py", "minatar", "ray", "mlflow")
+    commit = code_commit()
     return {
         "plasticbench": __version__,
+        **({} if commit is None else {"commit": commit}),
         "python": platform.python_version(),
         **{package: metadata.version(package) for package in packages},
     }

@@ -56,7 +56,7 @@ class RunSpecs:
         return RunSpec(
             key=("plasticbench.trial", trial["id"]),
             name=(f"{trial['task']} " if self._several_tasks else "") + f"{trial['method']} s{trial['seed']}",
-            tags={**self._tags(trial, params), "level": "trial", "seed": str(trial["seed"]), "trial": trial["id"]},
+            tags={**self._tags(trial, params), "level": "trial", "seed": str(trial["seed"])},
             params=params,
             parent=parent,
         )
@@ -81,7 +81,9 @@ class RunSpecs:
 
     def _source(self) -> dict[str, str]:
         """What MLflow shows as a run's source."""
-        return {"mlflow.source.type": "LOCAL", "mlflow.source.name": f"plasticbench {self._plan['version']}"}
+        commit = self._plan.get("versions", {}).get("commit")
+        tags = {"mlflow.source.type": "LOCAL", "mlflow.source.name": f"plasticbench {self._plan['version']}"}
+        return tags | ({} if commit is None else {"mlflow.source.git.commit": commit})
 
     def _tags(self, trial: Trial, params: Mapping[str, str]) -> dict[str, str]:
         agent = " ".join(params[name] for name in ("agent.kind", "agent.algorithm") if name in params)

@@ -11,6 +11,7 @@ from typing import Any
 import torch
 
 from plasticbench import __version__
+from plasticbench.code_commit import code_commit
 
 _PACKAGES = ("torch", "numpy", "gymnasium", "envpool", "ale-py", "minatar", "mujoco", "ray")
 
@@ -29,7 +30,8 @@ def machine(device: str) -> dict[str, Any]:
 
 
 def _versions() -> dict[str, str]:
-    found = {}
+    commit = code_commit()
+    found = {} if commit is None else {"commit": commit}
     for package in _PACKAGES:
         try:
             found[package] = metadata.version(package)
