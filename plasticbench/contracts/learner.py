@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 
-from plasticbench.contracts.network import NetworkView
+from plasticbench.contracts.network import NetworkView, Shown
 from plasticbench.contracts.task import Demands, EnvSpec, World
 from plasticbench.contracts.treatment import Hook, Part, Report
 from plasticbench.seeding import Streams
@@ -154,6 +154,11 @@ class AgentConfig(Protocol):
     @property
     def has_temperature(self) -> bool:
         """Whether entropy is weighed by a temperature, which a reset may concern."""
+        ...
+
+    @property
+    def shows(self) -> frozenset[Shown]:
+        """What probes may need of it, beside layers and features; nothing where it is left out."""
         ...
 
     @property
