@@ -61,16 +61,15 @@ class MeasureRow(NamedTuple):
 
 Courses = Mapping[str, Mapping[int, Course]]
 """Of one task, by method and seed."""
+Values = dict[tuple[str, int | None], dict[int, float]]
+"""By measure and phase, then by seed."""
 
 
 def continual(runs: Sequence[Run], tables: Sequence[pd.DataFrame]) -> list[MeasureRow]:
     """All measures of all tasks, of trials that came to the end; ``tables`` hold evaluations that count."""
     rows: list[MeasureRow] = []
-    for task in dict.fromkeys(task for run in runs for task in run.tasks):
-        planned = [(run, trial) for run in runs for trial in run.by_task.get(task, ())]
-        budget_steps, trials = planned[0][0].budget_steps, [trial for _, trial in planned]
-        courses = courses_of(task, runs, tables)
-        for method, values in _by_method(trials, courses, budget_steps).items():
+    for task, methods in measured(runs, tables).items():
+        for method, values in methods.items():
             for (measure, phase), by_seed in values.items():
                 own = [value for value in by_seed.values() if math.isfinite(value)]
                 if len(own) == len(by_seed):  # a measure of survivors would be another one
@@ -78,20 +77,20 @@ def continual(runs: Sequence[Run], tables: Sequence[pd.DataFrame]) -> list[Measu
     return rows
 
 
-def courses_of(task: str, runs: Sequence[Run], tables: Sequence[pd.DataFrame]) -> dict[str, dict[int, Course]]:
-    """The evaluations of a task's trials that have the one at the end."""
-    found: dict[str, dict[int, Course]] = {}
+def measured(runs: Sequence[Run], tables: Sequence[pd.DataFrame]) -> dict[str, dict[str, Values]]:
+    """The measures of single trials, by task and method."""
+    courses: dict[str, dict[str, dict[int, Course]]] = {}
     for run, table in zip(runs, tables, strict=True):
-        scores = table[(table["name"] == "eval/score") & (table["task"] == task)]
-        for (_, method, seed, _), (steps, values) in series(scores).items():
-            known = np.isfinite(values)
+        for (task, method, seed, _), (steps, scores) in series(table[table["name"] == "eval/score"]).items():
+            known = np.isfinite(scores)
             if (steps[known] == run.budget_steps).any():
-                found.setdefault(method, {})[seed] = Course(steps[known], values[known])
+                courses.setdefault(task, {}).setdefault(method, {})[seed] = Course(steps[known], scores[known])
+    found = {}
+    for task in dict.fromkeys(task for run in runs for task in run.tasks):
+        planned = [(run, trial) for run in runs for trial in run.by_task.get(task, ())]
+        trials = [trial for _, trial in planned]
+        found[task] = _by_method(trials, courses.get(task, {}), planned[0][0].budget_steps)
     return found
-
-
-Values = dict[tuple[str, int | None], dict[int, float]]
-"""By measure and phase, then by seed."""
 
 
 def _by_method(trials: Sequence[Trial], courses: Courses, budget_steps: int) -> dict[str, Values]:
