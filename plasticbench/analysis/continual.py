@@ -27,6 +27,9 @@ from plasticbench.analysis.runs import Run, Trial
 FRESH = "oracle"
 """The treatment whose agent is new at each change: what others transfer, or have lost, is measured against it."""
 
+REFERENCES = frozenset({FRESH, "frozen"})
+"""Treatments that say what could be reached, and are compared with nobody."""
+
 MEASURES = {
     "area": "mean of all evaluations",
     "phase_score": "mean of the evaluations in the last tenth of a phase, or the last one",
@@ -114,7 +117,12 @@ def _by_method(trials: Sequence[Trial], courses: Courses, budget_steps: int) -> 
 
 
 def _is_fresh(trial: Trial) -> bool:
-    return FRESH in str(trial.settings.get("method", {}).get("kind")).split(" + ")
+    return FRESH in treatments(trial)
+
+
+def treatments(trial: Trial) -> list[str]:
+    """The kinds of a trial's parts."""
+    return str(trial.settings.get("method", {}).get("kind")).split(" + ")
 
 
 def _of_one(
