@@ -15,7 +15,8 @@ from plasticbench.analysis.probes.srank import srank
 from plasticbench.analysis.probes.stable_rank import stable_rank
 from plasticbench.contracts.network import LayerView, NetworkView
 
-KINDS = plugins.names("probes")
+KINDS = [kind for kind in plugins.names("probes") if plugins.load("probes", kind).Config.needs is None]
+"""Those that look at layers and features alone; ``test_tried_probes.py`` has the others."""
 EVERY_SETTING = [(kind, {}) for kind in KINDS] + [
     ("dormant_ratio", {"tau": 0.1}),
     ("dormant_ratio", {"tau": 0.0}),
@@ -60,7 +61,7 @@ def random_network(members: int, rows: int = 12, seed: int = 0) -> NetworkView:
     features = draw(rows, 6).relu()
     layers = (
         random_layer("conv", (4, 3, 2, 2), draw(rows, 4, 5, 5).relu()),
-        random_layer("hidden", (6, 100), features),
+        dataclasses.replace(random_layer("hidden", (6, 100), features), nonlinearity="tanh"),
         random_layer("output", (2, 6), None),
     )
     return NetworkView(name="online", layers=layers, features=features)
@@ -131,6 +132,34 @@ def test_active_and_zero_shares_pool_entries_and_count_negative_ones_as_neither(
     assert measure("zero_activation", view) == {"": pytest.approx([3 / 6]), "a": [0.25], "b": [1.0]}
 
 
+def test_dead_units_follow_the_rule_of_their_nonlinearity() -> None:
+    rows = [[0.0, 1.0, 0.5, 0.0], [0.0, 0.0, 0.5, 2.0]]
+    assert measure("dead_units", of_layers(layer("fc", activation=rows)))["fc"] == [0.25]
+    still = dataclasses.replace(layer("fc", activation=rows), nonlinearity="tanh")  # 0 and 0.5 do not move
+    assert measure("dead_units", of_layers(still))["fc"] == [0.5]
+    assert measure("dead_units", of_layers(layer("a", activation=rows), layer("b", activation=[[0.0], [1.0]]))) == {
+        "": pytest.approx([1 / 5]),
+        "a": [0.25],
+        "b": [0.0],
+    }
+
+
+def test_a_unit_that_is_on_for_half_of_the_rows_tells_one_bit() -> None:
+    rows = [[0.0, 1.0, 5.0, 1.0], [0.0, 2.0, 0.0, 1.0], [0.0, 3.0, 0.0, 1.0], [0.0, 1.0, 1.0, 0.0]]
+    # Shares 0, 1, 1/2 and 3/4; the last one tells 0.8113 bits.
+    assert measure("unit_entropy", of_layers(layer("fc", activation=rows)))["fc"] == pytest.approx(
+        [(0 + 0 + 1 + 0.811278) / 4]
+    )
+
+
+def test_saturation_is_of_bounded_nonlinearities_alone() -> None:
+    bounded = dataclasses.replace(layer("a", activation=[[0.995, -0.999, 0.5, 0.98]]), nonlinearity="tanh")
+    view = of_layers(bounded, layer("b", activation=[[7.0, 9.0]]))
+    assert measure("saturation", view) == {"": [0.5], "a": [0.5]}
+    assert measure("saturation", view, threshold=0.9)["a"] == [0.75]
+    assert measure("saturation", of_layers(layer("b", activation=[[7.0, 9.0]]))) == {}
+
+
 # Ranks
 
 
@@ -150,6 +179,15 @@ def test_ranks_of_singular_values_ten_and_one() -> None:
     assert measure("srank", view, delta=0.1) == {"": [1.0]}  # 10/11 = 0.909
     assert measure("effective_rank", view)[""] == pytest.approx([math.exp(0.30464)], rel=1e-4)
     assert measure("stable_rank", view)[""] == pytest.approx([1.01])
+
+
+def test_pca_rank_counts_squares_and_feature_rank_sizes() -> None:
+    view = of_features(torch.tensor([[[0.0, 10.0], [1.0, 0.0], [0.0, 0.0], [0.0, 0.0]]]))
+    assert measure("pca_rank", view) == {"": [1.0]}  # 100/101 = 0.9901
+    assert measure("pca_rank", view, delta=0.005) == {"": [2.0]}
+    # Over the root of four rows the values are 5 and 0.5.
+    assert measure("feature_rank", view) == {"": [2.0]}
+    assert measure("feature_rank", view, threshold=0.5) == {"": [1.0]}
 
 
 def test_rank_of_all_zero_features_is_zero() -> None:
@@ -216,6 +254,19 @@ def test_update_ratio_is_the_size_of_the_step_over_the_size_of_the_parameters() 
     moving = layer("a", [[3.0, 4.0]], bias=[0.0], weight_update=[[0.3, 0.0]], bias_update=[0.4])
     view = of_layers(moving, layer("frozen", [[100.0]]))
     assert measure("update_ratio", view) == {"": pytest.approx([0.1]), "a": pytest.approx([0.1])}
+
+
+def test_singular_value_spread_is_their_deviation_over_their_mean() -> None:
+    first, second = layer("a", [[3.0, 0.0, 0.0], [0.0, 1.0, 0.0]]), layer("b", [[0.0, 2.0], [-2.0, 0.0], [0.0, 0.0]])
+    spreads = measure("singular_value_spread", of_layers(first, second))
+    assert spreads["a"] == pytest.approx([0.5])  # 3 and 1: mean 2, deviation 1
+    assert spreads["b"] == pytest.approx([0.0], abs=1e-7)
+    assert spreads[""] == pytest.approx([0.25])
+    sigma = scipy.linalg.svdvals(np.random.default_rng(3).standard_normal((4, 3 * 5 * 5)))
+    weight = np.random.default_rng(3).standard_normal((4, 3, 5, 5))
+    assert measure("singular_value_spread", of_layers(layer("c", weight.tolist())))["c"] == pytest.approx(
+        [sigma.std() / sigma.mean()], rel=1e-5
+    )
 
 
 # Isometry
@@ -325,9 +376,9 @@ def test_every_probe_leaves_view_gradients_and_random_state_alone(kind: str, set
 @pytest.mark.parametrize("kind", KINDS)
 def test_every_probe_is_empty_or_about_weights_when_only_weights_are_known(kind: str) -> None:
     known = measure(kind, of_layers(layer("a", [[1.0, 2.0]])))
-    assert bool(known) == (kind in {"weight_norm", "dfi"})
+    assert bool(known) == (kind in {"weight_norm", "dfi", "singular_value_spread"})
 
 
-@pytest.mark.parametrize("kind", ["dormant_ratio", "fraction_active", "zero_activation"])
+@pytest.mark.parametrize("kind", ["dormant_ratio", "fraction_active", "zero_activation", "dead_units", "unit_entropy"])
 def test_activity_probes_leave_out_the_output_layer(kind: str) -> None:
     assert set(measure(kind, random_network(members=1))) == {"", "conv", "hidden"}

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
+from dataclasses import replace
 from functools import cache
 from typing import Any, Generic, TypeVar
 
@@ -12,12 +13,15 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from plasticbench.agents._meaning import meaning
 from plasticbench.agents._silence import Silence
-from plasticbench.contracts.network import NetworkView
+from plasticbench.contracts.network import Meaning, NetworkView
+from plasticbench.contracts.task import EnvSpec
 from plasticbench.contracts.treatment import Part, Report
 from plasticbench.learning.look import Sample
 from plasticbench.learning.module_population import shown_activations
 from plasticbench.learning.trained import TrainedNetwork
+from plasticbench.learning.workings import NetworkWorkings
 from plasticbench.seeding import Streams
 
 BatchT = TypeVar("BatchT")
@@ -27,6 +31,7 @@ BatchT = TypeVar("BatchT")
 class PopulationLearner(ABC, Generic[BatchT]):
     """M members in lockstep."""
 
+    spec: EnvSpec
     streams: Sequence[Streams]
     silent: Silence
     parts: Sequence[Sequence[Part]]  # of each member's method
@@ -95,14 +100,17 @@ class PopulationLearner(ABC, Generic[BatchT]):
         inputs, gradients = self.inputs(batch), self._gradients(batch)
         followed = self.followed(gradients)
         online = tuple(
-            trained.view(
-                self.view_name(trained.name),
-                inputs[trained.name],
-                gradients[trained.name],
-                (previous or {}).get(trained.name),
-                followed.get(trained.name),
+            replace(
+                trained.view(
+                    self.view_name(trained.name),
+                    inputs[trained.name],
+                    gradients[trained.name],
+                    (previous or {}).get(trained.name),
+                    followed[trained.name],
+                ),
+                workings=self._workings(index, batch, inputs[trained.name], followed[trained.name]),
             )
-            for trained in self.trained
+            for index, trained in enumerate(self.trained)
         )
         targets = (
             trained.target_view(self._target_name(trained.name), inputs[trained.name])
@@ -111,20 +119,49 @@ class PopulationLearner(ABC, Generic[BatchT]):
         )
         return (*online, *targets)
 
+    def _workings(self, index: int, batch: BatchT, inputs: Tensor, followed: Tensor) -> NetworkWorkings:
+        trained = self.trained[index]
+        return NetworkWorkings(
+            network=trained.online,
+            optimizer=trained.optimizer,
+            seeds=[streams.seed for streams in self.streams],
+            inputs=inputs,
+            followed=followed,
+            loss=lambda: self._undisturbed_losses(batch)[index],
+            meaning=self.meaning(trained.name),
+            read_next=self.reads_next(trained.name, batch),
+            earned=self.earned(trained.name),
+        )
+
+    def meaning(self, network: str) -> Mapping[Meaning, slice]:
+        """What a trained network's outputs are."""
+        return meaning(network, self.spec.actions)
+
+    def reads_next(self, network: str, batch: BatchT) -> Callable[[], Tensor] | None:
+        """Makes what a network of values reads a step later, where that is known."""
+        return None
+
+    def earned(self, network: str) -> Callable[[int], tuple[Tensor, Tensor]] | None:
+        """Finds values of actions that were taken, and the returns that followed, where both are known."""
+        return None
+
     def followed(self, gradients: Mapping[str, Tensor]) -> Mapping[str, Tensor]:
-        """Flat gradients as optimizers would follow them, by network, where these do not see to it themselves."""
-        return {}
+        """Flat gradients as optimizers would follow them, by network: held to what the agent allows."""
+        return {trained.name: trained.clipped(gradients[trained.name]) for trained in self.trained}
 
     def _target_name(self, network: str) -> str:
         return f"{network}_target"
 
     def _gradients(self, batch: BatchT) -> dict[str, Tensor]:
         """Flat, of each trained network."""
+        losses = self._undisturbed_losses(batch)
+        return {trained.name: trained.gradient(loss) for trained, loss in zip(self.trained, losses, strict=True)}
+
+    def _undisturbed_losses(self, batch: BatchT) -> list[Tensor]:
         with torch.enable_grad(), ExitStack() as looks:
             for trained in self.trained:
                 looks.enter_context(trained.online.undisturbed())
-            losses = self.losses(batch)
-            return {trained.name: trained.gradient(loss) for trained, loss in zip(self.trained, losses, strict=True)}
+            return self.losses(batch)
 
     # -- resets --------------------------------------------------------------------------------------------------
 

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from abc import abstractmethod
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any, Protocol
 
 import numpy as np
 from torch import Tensor
 
 from plasticbench.agents._clock import Clock
+from plasticbench.agents._earned import claimed_and_earned
 from plasticbench.agents._learner import BatchT, PopulationLearner
 from plasticbench.agents._replay import Batch, PopulationReplay
 from plasticbench.agents._running_norm import RunningNorm
@@ -168,6 +169,26 @@ class ReplayAgent(PopulationAgent[Batch]):
 
     def follow_primed(self, number: int) -> None:
         """What the clock would do by itself had it gone on with the ``number`` updates of a priming so far."""
+
+    @abstractmethod
+    def _observations(self, batch: Batch) -> tuple[Tensor, Tensor]:
+        """Observations and next ones as networks read them."""
+
+    def _with_actions(self, obs: Tensor) -> Tensor:
+        """What a network of values reads at observations."""
+        return obs
+
+    def reads_next(self, network: str, batch: Batch) -> Callable[[], Tensor] | None:
+        """The next observations, of networks of values."""
+        if self.meaning(network).keys().isdisjoint(("action_values", "values")):
+            return None
+        return lambda: self._with_actions(self._observations(batch)[1])
+
+    def earned(self, network: str) -> Callable[[int], tuple[Tensor, Tensor]] | None:
+        """Of episodes that came to their end lately."""
+        if self.meaning(network).keys().isdisjoint(("action_values", "values")):
+            return None
+        return lambda rows: claimed_and_earned(self, network, rows)
 
     def probe_batch(self, uniforms: np.ndarray) -> Batch | None:
         """A replay sample chosen by uniforms ``[M, N]``; ``None`` before there is any."""

@@ -79,7 +79,7 @@ class PopulationReplay:
         discount: float = 1.0,
         expected_transitions: int | None = None,
     ) -> None:
-        self._stack, self._n_step, self._discount = spec.frame_stack, n_step, discount
+        self._stack, self._n_step, self.discount = spec.frame_stack, n_step, discount
         self._weights = torch.tensor([discount**step for step in range(n_step + 1)], device=device)
         self._num_rows = capacity_transitions // num_envs
         if self._num_rows < (rows := self._stack + n_step + 1):
@@ -176,13 +176,16 @@ class PopulationReplay:
         """The transitions that uniforms ``[M, B]`` in [0, 1) point to, by default any of them alike."""
         slots = self._queue.shape[1]
         nth = chosen.places(uniforms, self.sizes)
-        slot = self._queue[self._members, (self._head[:, None] + nth) % slots]
+        return self.transitions(self._queue[self._members, (self._head[:, None] + nth) % slots])
+
+    def transitions(self, slot: np.ndarray) -> Batch:
+        """Those that begin at each member's slots ``[M, B]``."""
         if self._n_step > 1:
             return self._over_several_steps(slot)
         frames = self._frames_at(self._frame_slots(slot, newest=1))
         rows = self._rows(slot)  # once for both
         outcome, action = (_at(stored, rows, slot.shape) for stored in (self._outcome, self._action))
-        return Batch(frames, action, outcome[..., 0], outcome[..., 1], self._discount)
+        return Batch(frames, action, outcome[..., 0], outcome[..., 1], self.discount)
 
     def _over_several_steps(self, slot: np.ndarray) -> Batch:
         path = self._later(slot[..., None], np.arange(self._n_step))
@@ -199,6 +202,15 @@ class PopulationReplay:
             self._taken(self._outcome, self._later(slot, steps - 1))[..., 1],
             self._weights[torch.from_numpy(steps).to(self.device)],
         )
+
+    def latest_courses(self, rows: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """Of the last complete rows, oldest first: slots ``[rows, E]``, outcomes and validity ``[M, rows, E, ...]``.
+
+        Outcomes are pairs: the reward, and whether the next state is worth nothing.
+        """
+        slots = self._row_slots(max(self.rows - 1 - rows, self.oldest_row), self.rows - 1).reshape(-1, self.num_envs)
+        outcome = self._outcome[:, torch.from_numpy(slots.ravel()).to(self.device)].cpu().numpy()
+        return slots, outcome.reshape(-1, *slots.shape, 2), self._valid[:, slots]
 
     def _frame_slots(self, slot: np.ndarray, newest: int) -> np.ndarray:
         """Slots of the frames of an observation, up to that of ``newest`` rows later.

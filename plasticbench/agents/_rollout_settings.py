@@ -10,6 +10,7 @@ from typing import ClassVar, Literal
 import numpy as np
 
 from plasticbench.agents._settings import AgentSettings
+from plasticbench.contracts.network import Shown
 from plasticbench.contracts.task import BoxActions, EnvSpec
 from plasticbench.settings import PositiveInt
 
@@ -26,6 +27,8 @@ class RolloutSettings(AgentSettings):
     own, in ``minibatches`` of equal size. One minibatch is one update. ``observation_norm: running`` takes the place of
     the environment's fixed scale.
     """
+
+    shows: ClassVar[frozenset[Shown]] = frozenset({"losses", "policy", "values"})
 
     rollout_steps: PositiveInt = 512
     epochs: PositiveInt = 4

@@ -5,6 +5,9 @@ from __future__ import annotations
 import math
 from typing import Any
 
+import torch
+from torch import Tensor
+
 from plasticbench.contracts.task import BoxActions, EnvSpec
 from plasticbench.learning.blueprint import Blueprint
 from plasticbench.learning.layers import LayerSpec
@@ -38,3 +41,8 @@ def critic_layers(network: Any, spec: EnvSpec) -> list[LayerSpec]:
     inputs = math.prod(spec.obs_shape) + len(box_actions(spec).low)
     layers: list[LayerSpec] = network.layers((inputs,), 1)
     return layers
+
+
+def joined(obs: Tensor, action: Tensor) -> Tensor:
+    """What a critic reads: ``[M, B, observation + action]``."""
+    return torch.cat((obs.flatten(2), action), dim=-1)

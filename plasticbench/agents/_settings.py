@@ -11,6 +11,7 @@ import numpy as np
 from plasticbench.agents._effects import inert_updates, num_updates
 from plasticbench.agents._replay import INDEX_ROW_BYTES
 from plasticbench.contracts.learner import ReplayStore
+from plasticbench.contracts.network import Shown
 from plasticbench.contracts.task import Demands, EnvSpec
 from plasticbench.contracts.treatment import Hook
 from plasticbench.learning.replays import uniform
@@ -32,6 +33,7 @@ class AgentSettings(Settings):
     hooks: ClassVar[tuple[Hook, ...]] = ("event", "pass", "backward", "gradient", "update")
     has_temperature: ClassVar[bool] = False
     demands: ClassVar[Demands] = Demands()
+    shows: ClassVar[frozenset[Shown]] = frozenset({"losses", "policy"})
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -47,7 +49,7 @@ class Priming(Settings):
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class ReplaySettings(AgentSettings):
-    """Settings of agents that learn from a replay.
+    """Settings of agents that learn values from a replay.
 
     ``n_step``: how many steps of rewards a target adds up before a value stands for the rest. ``max_gradient_norm``:
     what the gradient of the agent's loss is held to, for each network of each member by itself and before treatments
@@ -58,6 +60,8 @@ class ReplaySettings(AgentSettings):
     """
 
     can_capture: ClassVar[bool] = True
+    shows: ClassVar[frozenset[Shown]] = frozenset({"losses", "policy", "values", "next_observations", "returns"})
+
     update_period_steps: PositiveInt = field(default=1, metadata=UNHASHED_DEFAULT)
     update_clock: UpdateClock = field(default="after_step", metadata=UNHASHED_DEFAULT)
     n_step: PositiveInt = field(default=1, metadata=UNHASHED_DEFAULT)

@@ -18,7 +18,7 @@ from plasticbench.agents._losses import entropy_target, policy_loss, smallest, s
 from plasticbench.agents._population import ReplayAgent
 from plasticbench.agents._replay import Batch, observations, replay_class
 from plasticbench.agents._running_norm import RunningNorm
-from plasticbench.agents._sac_networks import actor_layers, box_actions, critic_layers
+from plasticbench.agents._sac_networks import actor_layers, box_actions, critic_layers, joined
 from plasticbench.agents._sac_orders import Rows, UpdateOrder, noises
 from plasticbench.agents._settings import ReplaySettings
 from plasticbench.agents._silence import Silence
@@ -340,19 +340,22 @@ class SAC(ReplayAgent):
             critic.move_target(self.config.target_tau)
         return [loss.detach() for loss in losses]
 
+    def _with_actions(self, obs: Tensor) -> Tensor:
+        return joined(obs, self.policy(obs, self._probe_noise(obs.shape[1])[:, 1])[0].detach())
+
     def _actor_loss(self, obs: Tensor, action: Tensor, log_prob: Tensor, temperature: Tensor) -> tuple[Tensor, Tensor]:
         """The loss ``[M]``, and the values ``[M, B]`` of these actions."""
-        q = smallest([critic.online.forward(_joined(obs, action)) for critic in self.critics])
+        q = smallest([critic.online.forward(joined(obs, action)) for critic in self.critics])
         return policy_loss(q, log_prob, temperature), q
 
     def _critic_losses(self, rows: Rows, noise: Tensor, temperature: Tensor) -> list[Tensor]:
         batch, obs, next_obs = rows
         with torch.no_grad():
             next_action, next_log_prob = self.policy(next_obs, noise)
-            next_inputs = _joined(next_obs, next_action)
+            next_inputs = joined(next_obs, next_action)
             next_q = smallest([critic.forward_target(next_inputs) for critic in self.critics])
             target = entropy_target(batch.reward, batch.terminated, next_q, next_log_prob, temperature, batch.discount)
-        inputs = _joined(obs, batch.action)
+        inputs = joined(obs, batch.action)
         return [squared_loss(critic.forward(inputs).squeeze(-1), target) for critic in self.critics]
 
     def _observations(self, batch: Batch) -> tuple[Tensor, Tensor]:
@@ -362,8 +365,7 @@ class SAC(ReplayAgent):
     def inputs(self, batch: Batch) -> dict[str, Tensor]:
         """What the actor reads, normalised observations, and the critics, joined with actions: ``[M, N, ...]``."""
         obs = self._observations(batch)[0]
-        joined = _joined(obs, batch.action)
-        return {"actor": obs, **dict.fromkeys(self.config.critic_names, joined)}
+        return {"actor": obs, **dict.fromkeys(self.config.critic_names, joined(obs, batch.action))}
 
     def losses(self, batch: Batch) -> list[Tensor]:
         """The losses ``[M]`` of actor and critics."""
@@ -393,8 +395,3 @@ class SAC(ReplayAgent):
         for name, draw in self._draws.items():
             draw.load_state_dict(plain["draws"][name], parents)
         super().load_state_dict(tensors, plain, parents)
-
-
-def _joined(obs: Tensor, action: Tensor) -> Tensor:
-    """What a critic reads: ``[M, B, observation + action]``."""
-    return torch.cat((obs.flatten(2), action), dim=-1)

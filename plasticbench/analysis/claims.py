@@ -36,6 +36,7 @@ POWER = 0.8
 HARDLY = 0.1
 """Scores below it, of too few seeds for a test, are taken for random play."""
 _POWER_DRAWS = 4_000
+_MOST_SEEDS = 200
 _POWER_SEED = 20260301
 
 
@@ -125,6 +126,16 @@ def detectable_difference(scores: Mapping[str, Sequence[Runs]]) -> float:
     counts = np.array([[len(runs.seeds) for runs in tasks] for tasks in scores.values()])
     spread = np.sqrt(_variances(scores).mean() * (1.0 - _shared_by_seeds(scores)))
     return float(spread * detectable_spreads(counts))
+
+
+def seeds_needed(scores: Mapping[str, Sequence[Runs]], difference: float) -> int | None:
+    """Fewest seeds with which ``detectable_difference`` is at most that; ``None`` if 200 are too few."""
+    shape = np.ones((len(scores), len(next(iter(scores.values())))), dtype=int)
+    spread = float(np.sqrt(_variances(scores).mean() * (1.0 - _shared_by_seeds(scores))))
+    if spread * detectable_spreads(_MOST_SEEDS * shape) > difference:
+        return None
+    counts = range(MIN_SEEDS, _MOST_SEEDS + 1)
+    return next(seeds for seeds in counts if spread * detectable_spreads(seeds * shape) <= difference)
 
 
 def detectable_spreads(counts: np.ndarray) -> float:

@@ -21,6 +21,7 @@ import numpy as np
 from scipy.special import stdtrit
 
 from plasticbench.analysis.aggregate import MIN_SEEDS, Scores, iqm
+from plasticbench.analysis.rows import Estimate
 
 _TAIL = 0.975
 _MEDIAN_COVERAGE = 0.9375
@@ -50,6 +51,16 @@ def median_interval(values: np.ndarray) -> Median:
         below += 1
         outside += 2 * math.comb(count, below) / 2**count
     return Median(centre, float(ordered[below]), float(ordered[count - 1 - below]))
+
+
+def estimate_of(values: Sequence[float]) -> Estimate:
+    """The IQM of one task's runs, with its interval where there are enough; ``None`` beyond what floats hold."""
+    scores = [np.array(values, dtype=float)]
+    centre = float(iqm(scores))
+    if len(values) < MIN_SEEDS or not np.isfinite(centre):
+        return Estimate(centre if np.isfinite(centre) else None)
+    low, high = iqm_interval(scores)
+    return Estimate(centre, float(low), float(high))
 
 
 def iqm_interval(scores: Scores) -> tuple[np.ndarray, np.ndarray]:

@@ -26,8 +26,10 @@ from plasticbench.analysis.claims import (
     compare_methods,
     detectable_difference,
 )
+from plasticbench.analysis.continual import MeasureRow, continual
 from plasticbench.analysis.improvement import Improvement, improvements
 from plasticbench.analysis.intervals import iqm_interval
+from plasticbench.analysis.not_finite import counted
 from plasticbench.analysis.outcomes import (
     RECORD_PATTERN,
     Outcome,
@@ -35,10 +37,12 @@ from plasticbench.analysis.outcomes import (
     final_score,
     outcome_rows,
     outcomes,
+    references,
     scores_by_task,
 )
 from plasticbench.analysis.plasticity import PROBE_PATTERN, ProbeRow, probes_at_end
 from plasticbench.analysis.provenance import provenance
+from plasticbench.analysis.recoveries import RecoveryRow, recoveries
 from plasticbench.analysis.rows import ALL, Estimate, Row, Standing, Summary
 from plasticbench.analysis.runs import Run, load_run, read_table
 from plasticbench.storage import Location
@@ -55,6 +59,8 @@ class Leaderboard(NamedTuple):
     probes: list[ProbeRow]
     improvement: list[Improvement]
     provenance: dict[str, Any]
+    measures: list[MeasureRow]
+    recoveries: list[RecoveryRow]
 
 
 @np.errstate(over="ignore", invalid="ignore")  # what floats cannot hold is null in the rows
@@ -75,7 +81,15 @@ def board_of(
 ) -> Leaderboard:
     """The leaderboard of runs from the records, outcomes and probes that belong to them."""
     tasks = list(dict.fromkeys(task for run in runs for task in run.tasks))
-    return Leaderboard(rank(found), probes, improvements(complete_scores(tasks, found)), provenance(runs, tables))
+    shown = counted(tables, references(runs))
+    return Leaderboard(
+        rows=rank(found),
+        probes=probes,
+        improvement=improvements(complete_scores(tasks, found)),
+        provenance=provenance(runs, tables),
+        measures=continual(runs, shown),
+        recoveries=[row for run, table in zip(runs, shown, strict=True) for row in recoveries(run, table).rows],
+    )
 
 
 def rank(found: Sequence[Outcome]) -> list[Row]:

@@ -9,11 +9,13 @@ from collections.abc import Sequence
 from dataclasses import asdict
 from typing import Any
 
+from plasticbench.analysis.continual import MeasureRow
 from plasticbench.analysis.improvement import Improvement
 from plasticbench.analysis.leaderboard import Leaderboard, shortened
 from plasticbench.analysis.outcomes import Outcome
 from plasticbench.analysis.plasticity import ProbeRow
 from plasticbench.analysis.probe_facts import facts_of
+from plasticbench.analysis.recoveries import RecoveryRow
 from plasticbench.analysis.rows import ALL, Estimate, Row, Standing
 
 _COLUMNS = (
@@ -44,6 +46,8 @@ def to_json(board: Leaderboard) -> dict[str, Any]:
         "rows": [_strict(_flat(row)) for row in board.rows],
         "probes": [_strict(_probe(row)) for row in board.probes],
         "improvement": [_strict(_improvement(pair)) for pair in board.improvement],
+        "measures": [_strict(_measure(row)) for row in board.measures],
+        "recoveries": [_strict(_recovery(row)) for row in board.recoveries],
         "provenance": board.provenance,
     }
 
@@ -59,6 +63,34 @@ def _probe(row: ProbeRow) -> dict[str, Any]:
         "is_relative_to_control": row.is_relative,
         "better": facts_of(row.probe).better or None,
         "against_control": row.against_control,
+    }
+
+
+def _measure(row: MeasureRow) -> dict[str, Any]:
+    return {
+        "task": row.task,
+        "method": row.method,
+        "measure": row.measure,
+        "phase": row.phase,
+        **_columns("value", row.estimate),
+        "n_seeds": row.num_seeds,
+    }
+
+
+def _recovery(row: RecoveryRow) -> dict[str, Any]:
+    back = Estimate() if row.back is None else Estimate(row.back.value, row.back.low, row.back.high)
+    return {
+        "task": row.task,
+        "method": row.method,
+        "event_step": row.event_step,
+        "event": row.event,
+        **_columns("before", row.before),
+        **_columns("drop", row.drop),
+        **_columns("recovery_steps", back),
+        "stretch_steps": row.stretch_steps,
+        "n_recovered": row.num_recovered,
+        "n_seeds": row.num_seeds,
+        "has_learned": row.has_learned,
     }
 
 

@@ -29,10 +29,12 @@ from plasticbench.analysis.leaderboard_text import (
     rank_text,
 )
 from plasticbench.analysis.machines import mixture
+from plasticbench.analysis.measure_tables import heads_of, measure_tables
 from plasticbench.analysis.outcomes import Outcome
 from plasticbench.analysis.panels import MAX_DETAILED_TASKS, Panels
 from plasticbench.analysis.plasticity import ProbesAtEnd
 from plasticbench.analysis.plasticity_text import plasticity_answer, probe_tables
+from plasticbench.analysis.predictors import predictors
 from plasticbench.analysis.recoveries import MAX_RESETS, recoveries
 from plasticbench.analysis.rows import ALL, Row
 from plasticbench.analysis.runs import Run
@@ -99,6 +101,9 @@ def report_page(
         "seed_counts": _span(_seed_counts(run)),
         "speed": speed,
         "recoveries": recoveries(run, table),
+        "measure_tables": measure_tables(board.measures, [row.method for row in own]),
+        "shown_measures": heads_of(board.measures),
+        "predictors": predictors(run, table, probes, found),
         "films": films_by_task(run),
         "curves": panels.learning_curves(),
         "max_faint_lines": panels.max_faint_lines,

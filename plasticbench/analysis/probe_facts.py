@@ -105,6 +105,67 @@ _KNOWN = {
     "weight_distance": ProbeFacts(
         "Weight distance", "distance of the weights", "from their first initialisation", "", 0.0
     ),
+    "trainability": ProbeFacts(
+        "Trainability", "trainability", "a fresh network's error on random targets over a copy's own", "higher", 0.0
+    ),
+    "dead_units": ProbeFacts(
+        "Dead units", "share of dead units", "share of hidden units that no row moves", "lower", 0.0, 1.0, True
+    ),
+    "gradient_dormancy": ProbeFacts(
+        "Units without gradient",
+        "share of units without gradient",
+        "share of hidden units that learn next to nothing",
+        "lower",
+        0.0,
+        1.0,
+        True,
+    ),
+    "saturation": ProbeFacts(
+        "Saturation", "share of saturated activations", "close to a bound of tanh", "lower", 0.0, 1.0, True
+    ),
+    "unit_entropy": ProbeFacts(
+        "Unit entropy", "entropy of the units", "bits in whether a unit is on", "higher", 0.0, 1.0
+    ),
+    "pca_rank": ProbeFacts("PCA rank", "PCA rank of the features", "directions of 99% of their squares", "higher", 0.0),
+    "feature_rank": ProbeFacts(
+        "Feature rank (absolute)", "number of large feature directions", "singular values above 0.01", "higher", 0.0
+    ),
+    "ntk_rank": ProbeFacts(
+        "Rank of the tangent kernel",
+        "rank of the tangent kernel",
+        "directions in which outputs can move",
+        "higher",
+        0.0,
+    ),
+    "ntk_condition": ProbeFacts(
+        "Condition of the tangent kernel",
+        "condition number of the tangent kernel",
+        "of gradients of rows",
+        "lower",
+        1.0,
+    ),
+    "gradient_covariance_rank": ProbeFacts(
+        "Rank of gradients' cosines", "rank of the gradients of single rows", "1 where all agree", "higher", 0.0
+    ),
+    "effective_learning_rate": ProbeFacts(
+        "Effective learning rate", "effective learning rate", "over the norm of the weights", "", 0.0
+    ),
+    "singular_value_spread": ProbeFacts(
+        "Spread of singular values", "spread of singular values", "of each weight, over their mean", "lower", 0.0
+    ),
+    "hessian_top": ProbeFacts(
+        "Sharpness", "top eigenvalue of the Hessian", "largest curvature of the agent's own loss"
+    ),
+    "hessian_trace": ProbeFacts(
+        "Hessian trace", "trace of the Hessian", "sum of the curvatures of the agent's own loss"
+    ),
+    "policy_churn": ProbeFacts("Policy churn", "policy churn", "change of the policy by one update", "", 0.0),
+    "value_churn": ProbeFacts("Value churn", "value churn", "change of values by one update", "", 0.0),
+    "co_adaptation": ProbeFacts("Co-adaptation (DR3)", "co-adaptation", "product of neighbouring states' features"),
+    "overestimation": ProbeFacts("Overestimation", "overestimation", "values less the returns that followed"),
+    "adam_health": ProbeFacts(
+        "Idle parameters", "share of idle parameters", "whose gradients the optimizer has not seen", "lower", 0.0, 1.0
+    ),
     "sfe": ProbeFacts("Squared Frobenius error", "squared Frobenius error", "how far a reset moved weights", "", 0.0),
 }
 

@@ -5,18 +5,17 @@ A stretch reaches from one such step to the next, so that nothing is measured ag
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from typing import NamedTuple
 
 import numpy as np
 import pandas as pd
 
-from plasticbench.analysis import aggregate
-from plasticbench.analysis.aggregate import MIN_SEEDS, Runs
+from plasticbench.analysis.aggregate import Runs
 from plasticbench.analysis.claims import has_learned
 from plasticbench.analysis.curves import FINAL_FRACTION, Stretch, recovery
 from plasticbench.analysis.events import TaskEvents, task_events
-from plasticbench.analysis.intervals import Median, iqm_interval, median_interval
+from plasticbench.analysis.intervals import Median, estimate_of, median_interval
 from plasticbench.analysis.outcomes import series
 from plasticbench.analysis.rows import Estimate
 from plasticbench.analysis.runs import Run
@@ -86,7 +85,7 @@ def _rows(
     step: int,
     courses: Mapping[str, Mapping[int, tuple[np.ndarray, np.ndarray]]],
 ) -> Iterator[RecoveryRow]:
-    stretch = _stretch(run, events, step)
+    stretch = stretch_around(run.budget_steps, events, step)
     fates = {
         method: {seed: fate for seed, own in seeds.items() if (fate := recovery(*own, step, stretch)) is not None}
         for method, seeds in courses.items()
@@ -102,8 +101,8 @@ def _rows(
             method=method,
             event_step=step,
             event=events.label(step),
-            before=_estimate([fate.before for fate in own.values()]),
-            drop=_estimate([fate.drop for fate in own.values()]),
+            before=estimate_of([fate.before for fate in own.values()]),
+            drop=estimate_of([fate.drop for fate in own.values()]),
             back=median_interval(back) if learned[method] else None,
             num_recovered=int(np.isfinite(back).sum()),
             num_seeds=len(own),
@@ -112,16 +111,8 @@ def _rows(
         )
 
 
-def _stretch(run: Run, events: TaskEvents, step: int) -> Stretch:
-    edges = [0, *events.steps, run.budget_steps]
+def stretch_around(budget_steps: int, events: TaskEvents, step: int) -> Stretch:
+    """From the event before a step to the one behind it."""
+    edges = [0, *events.steps, budget_steps]
     position = edges.index(step, 1)
-    return Stretch(edges[position - 1], edges[position + 1], run.budget_steps * FINAL_FRACTION)
-
-
-def _estimate(values: Sequence[float]) -> Estimate:
-    scores = [np.array(values)]
-    centre = float(aggregate.iqm(scores))
-    if len(values) < MIN_SEEDS or not np.isfinite(centre):
-        return Estimate(centre if np.isfinite(centre) else None)
-    low, high = iqm_interval(scores)
-    return Estimate(centre, float(low), float(high))
+    return Stretch(edges[position - 1], edges[position + 1], budget_steps * FINAL_FRACTION)

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, Literal, Protocol
 
 import numpy as np
 
-from plasticbench.contracts.network import NetworkView
+from plasticbench.contracts.network import NetworkView, Shown
 from plasticbench.contracts.task import Demands, EnvSpec, World
 from plasticbench.contracts.treatment import Hook, Part, Report
 from plasticbench.seeding import Streams
@@ -160,6 +160,11 @@ class AgentConfig(Protocol):
     @property
     def has_temperature(self) -> bool:
         """Whether entropy is weighed by a temperature, which a reset may concern."""
+        ...
+
+    @property
+    def shows(self) -> frozenset[Shown]:
+        """What probes may need of it, beside layers and features; nothing where it is left out."""
         ...
 
     @property

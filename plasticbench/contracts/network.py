@@ -6,7 +6,7 @@ Shape legend: ``M`` members of a population, ``m`` members that one treatment co
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Literal, Protocol
 
@@ -16,6 +16,10 @@ if TYPE_CHECKING:  # treatments are listed without torch
     from torch import Tensor
 
 Role = Literal["encoder", "head"]
+Meaning = Literal["action_values", "values", "logits", "means"]
+"""What outputs are: a value for each action, one value, logits of a choice, or means of an action's numbers."""
+Shown = Literal["losses", "policy", "values", "next_observations", "returns"]
+"""What probes may need of who is trained: ``losses`` are all that ``Workings`` has for every network."""
 
 
 @dataclass(slots=True, eq=False)
@@ -137,6 +141,89 @@ class LayerView:
     bias_update: Tensor | None = None
 
 
+class Workings(Protocol):
+    """What a probe may try on a network besides looking; it leaves weights, optimizer and streams as they are.
+
+    ``P`` is the number of one member's parameters, in an order of the network's own. Probes with ``rows`` take the
+    first of the batch.
+    """
+
+    @property
+    def inputs(self) -> Tensor:
+        """What the network reads ``[M, N, ...]``."""
+        ...
+
+    @property
+    def next_inputs(self) -> Tensor | None:
+        """What it reads a step later, with the policy's own actions, where that is known."""
+        ...
+
+    @property
+    def parameters(self) -> Mapping[str, Tensor]:
+        """The weights ``[M, ...]`` by name."""
+        ...
+
+    @property
+    def output_parameters(self) -> frozenset[str]:
+        """Names of those of the output layers."""
+        ...
+
+    @property
+    def update(self) -> Mapping[str, Tensor]:
+        """What the optimizer would add to each for the gradient on the batch."""
+        ...
+
+    @property
+    def second_moments(self) -> Mapping[str, tuple[Tensor, ...]]:
+        """Of each parameter: the optimizer's mean of squares, then its mean of gradients, where it keeps these."""
+        ...
+
+    @property
+    def learning_rate(self) -> Tensor | float | None:
+        """The optimizer's, ``[M]`` where members differ."""
+        ...
+
+    @property
+    def meaning(self) -> Mapping[Meaning, slice]:
+        """What the outputs are, by their places."""
+        ...
+
+    def forward(self, parameters: Mapping[str, Tensor], inputs: Tensor) -> tuple[Tensor, Tensor]:
+        """Outputs ``[M, N, ...]`` with other weights, and the features ``[M, N, d]`` that they are made of."""
+        ...
+
+    def fresh(self, purpose: str) -> Mapping[str, Tensor]:
+        """New initial values: the same ones at every look."""
+        ...
+
+    def generators(self, purpose: str) -> Sequence[np.random.Generator]:
+        """One of each member, derived from its trial's seed; the same at every look."""
+        ...
+
+    def output_gradient(self) -> Tensor:
+        """The loss's gradient of each output, times the rows ``N``: that of each row's own loss ``[M, N, ...]``."""
+        ...
+
+    def unit_gradients(self) -> Mapping[str, Tensor]:
+        """The loss's gradient of what the units of hidden layers pass on, in the shape of activations, by layer."""
+        ...
+
+    def row_gradients(self, direction: Tensor) -> Tensor:
+        """Gradients ``[M, K, P]`` of the outputs of the first K rows, weighed by ``direction`` ``[M, K, ...]``."""
+        ...
+
+    def curvature(self) -> Callable[[Tensor], Tensor]:
+        """From a direction ``[M, P]`` to the Hessian of each member's loss times it."""
+        ...
+
+    def claimed_and_earned(self, rows: int) -> tuple[Tensor, Tensor] | None:
+        """Values of actions that were taken, and the discounted returns that followed, ``[M, rows]``.
+
+        NaN where no return is known. ``None`` where values of actions or returns are not known at all.
+        """
+        ...
+
+
 @dataclass(frozen=True, kw_only=True, slots=True)
 class NetworkView:
     """One network of all members: ordered layers, input first, and the features that enter the output layer.
@@ -148,6 +235,7 @@ class NetworkView:
     name: str
     layers: tuple[LayerView, ...]
     features: Tensor | None = None  # [M, N, d]
+    workings: Workings | None = field(default=None, compare=False, repr=False)
     shared: dict[str, Tensor] = field(default_factory=dict, init=False, compare=False, repr=False)
 
 

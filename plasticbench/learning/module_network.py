@@ -84,11 +84,19 @@ class ModuleNetwork:
 
     def gradient(self, loss: Tensor) -> Tensor:
         """The flat gradient of ``loss`` ``[M]``; the one that the optimizer sees stays as it is."""
-        found = torch.autograd.grad(loss.sum(), self.leaves, allow_unused=True, materialize_grads=True)
+        return self.gathered(torch.autograd.grad(loss.sum(), self.leaves, allow_unused=True, materialize_grads=True))
+
+    def gathered(self, of_leaves: Sequence[Tensor]) -> Tensor:
+        """What belongs to the leaves, in their order, as a new flat buffer."""
         flat, count = torch.empty_like(self.flat), len(self.slots)
         for number, slot in enumerate(self.slots):
-            slot.view(flat).copy_(torch.stack(found[number::count]))
+            slot.view(flat).copy_(torch.stack(list(of_leaves[number::count])))
         return flat
+
+    def spread(self, flat: Tensor) -> list[Tensor]:
+        """A flat buffer as what belongs to each of the leaves; shares its memory."""
+        views = self.views(flat).values()
+        return [value[member] for member in range(self.num_members) for value in views]
 
     def flatten(self, values: Iterable[Tensor]) -> Tensor:
         """Tensors ``[M, ...]`` in the order of the parameters as a new flat buffer."""

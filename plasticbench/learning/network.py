@@ -142,6 +142,14 @@ class PopulationNetwork:
         leaves = list(self.parameters.values())
         return self.flatten(torch.autograd.grad(loss.sum(), leaves, allow_unused=True, materialize_grads=True))
 
+    def gathered(self, of_leaves: Iterable[Tensor]) -> Tensor:
+        """What belongs to the leaves, in their order, as a new flat buffer."""
+        return self.flatten(of_leaves)
+
+    def spread(self, flat: Tensor) -> list[Tensor]:
+        """A flat buffer as what belongs to each of the leaves; shares its memory."""
+        return list(self.views(flat).values())
+
     def undisturbed(self) -> AbstractContextManager[None]:
         """Batched layers do the same in training and evaluation."""
         return nullcontext()

@@ -363,6 +363,12 @@ class TrainedNetwork:
         self.optimizer.rebuild()
         self.parts.load(state, plain, parents)
 
+    def clipped(self, gradients: Tensor) -> Tensor:
+        """Flat gradients of the agent's loss as the optimizer would follow them."""
+        if self._clip is not None:
+            self._clip(gradients := gradients.clone())
+        return gradients
+
     def view(
         self, name: str, obs: Tensor, gradients: Tensor, previous: Tensor | None, followed: Tensor | None = None
     ) -> NetworkView:
@@ -372,10 +378,7 @@ class TrainedNetwork:
         given; ``previous``, flat, holds the weights before the reset that is being measured.
         """
         views = self.online.views
-        if followed is None:
-            followed = gradients
-            if self._clip is not None:
-                self._clip(followed := gradients.clone())
+        followed = self.clipped(gradients) if followed is None else followed
         captured = {
             "initial": views(self.original),
             "gradient": views(gradients),

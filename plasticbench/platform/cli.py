@@ -21,7 +21,7 @@ from plasticbench.code_commit import code_commit
 from plasticbench.platform import shipped
 from plasticbench.platform.jobs_commands import Dashboard, follow_job, jobs_app, say_how_to_follow
 from plasticbench.platform.literal import visible
-from plasticbench.platform.runs.commands import RunDir, clean, export, list_runs
+from plasticbench.platform.runs.commands import RunDir, clean, export, list_runs, power
 from plasticbench.platform.runs.options import (
     Address,
     AsJson,
@@ -214,6 +214,7 @@ def leaderboard(
         typer.echo(json.dumps(to_json(board), indent=2, allow_nan=False) if as_json else to_markdown(board.rows))
 
 
+app.command(rich_help_panel=_LOOK)(power)
 app.command(rich_help_panel=_LOOK)(export)
 app.command(rich_help_panel=_LOOK)(clean)
 

@@ -171,7 +171,7 @@ class Classifier(PopulationLearner[Batch]):
         device: torch.device,
         parts: Sequence[Sequence[Part]] = (),
     ) -> None:
-        self.config, self.streams, self.parts = config, streams, parts
+        self.config, self.spec, self.streams, self.parts = config, spec, streams, parts
         self.replay, self.silent = NoReplay(), Silence(spec)
         base = adam.Config(learning_rate=config.learning_rate, eps=config.adam_eps, weight_decay=config.weight_decay)
         self.classifier = TrainedNetwork.build(

@@ -202,8 +202,8 @@ class Execution(Settings):
     float32 sums are taken, and training amplifies that rounding: a trial may end otherwise, in favour of no method.
     ``max_concurrent`` bounds the populations that run at once beyond what the resources bound.
 
-    ``replay_store``: how frames of replays are held, with equal results; ``auto`` compresses pictures where a member has
-    256 MiB of them. ``capture``: on a GPU, updates of agents with a replay are recorded as CUDA graphs and replayed;
+    ``replay_store``: how frames of replays are held, with equal results; ``auto`` compresses pictures where a member
+    has 256 MiB of them. ``capture``: on a GPU, updates of agents with a replay are recorded as CUDA graphs and replayed;
     ``auto`` does so where no treatment acts at updates and the optimizer allows it, ``always`` refuses the others.
     """
 

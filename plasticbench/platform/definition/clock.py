@@ -81,10 +81,16 @@ def _renamed(data: Mapping[str, Any], top: Mapping[str, str], inside: Mapping[st
     for name, value in data.items():
         if name in _SECTIONS and isinstance(value, Mapping):
             value = {inside.get(key, key): item for key, item in value.items()}
+            value |= {key: _of_probes(item, inside) for key, item in value.items() if key == "kinds"}
         if name == "methods" and isinstance(value, Mapping):
             value = {key: _of_method(item, top) for key, item in value.items()}
         renamed[top.get(name, name)] = value
     return renamed
+
+
+def _of_probes(kinds: Any, names: Mapping[str, str]) -> Any:
+    """Probes may have a cadence of their own."""
+    return [_of_method(kind, names) for kind in kinds] if isinstance(kinds, list) else kinds
 
 
 def _of_method(item: Any, names: Mapping[str, str]) -> Any:

@@ -18,6 +18,7 @@ from plasticbench.platform.definition.within import note_effects
 def check_feasible(benchmark: Benchmark, problems: Problems) -> None:
     """Notes everything that would fail, or do nothing, after the start."""
     _check_evaluation(benchmark, problems)
+    _check_probes(benchmark, problems)
     for index, environment in enumerate(benchmark.environments):
         fits = _check_environment(benchmark, environment, f"environments.{index}", problems)
         _check_clocks(benchmark, environment, f"environments.{index}", problems)
@@ -65,6 +66,19 @@ def _check_evaluation(benchmark: Benchmark, problems: Problems) -> None:
     steps = getattr(evaluation, "steps", None)
     if steps is not None and steps > budget_steps:
         problems.add("evaluation.steps", f"one evaluation must not outlast the budget of {budget_steps}, got {steps}")
+
+
+def _check_probes(benchmark: Benchmark, problems: Problems) -> None:
+    """What one of several agents cannot show is measured of the others."""
+    shown = {m.agent.kind: frozenset(getattr(m.agent_config, "shows", ())) for m in benchmark.methods}
+    for index, probe in enumerate(benchmark.probes.probes):
+        needs = getattr(probe.config, "needs", None)
+        if needs is not None and not any(needs in shows for shows in shown.values()):
+            words = needs.replace("_", " ")
+            problems.add(
+                f"probes.kinds.{index}",
+                f"{probe.kind!r} looks at {words}, which {' and '.join(shown)} cannot show it. Remove it",
+            )
 
 
 def _check_environment(benchmark: Benchmark, environment: Environment, key: str, problems: Problems) -> bool:

@@ -53,6 +53,10 @@ def _note_sections(benchmark: Benchmark, effects: Effects) -> None:
     for name, inert in beyond.items():
         effects.note("budget", name, ("every_steps",), inert)
     _note_checkpoint(benchmark, effects)
+    for index, probe in enumerate(benchmark.probes.probes):
+        own = getattr(probe.config, "every_steps", None)
+        inert = {"every_steps": budget} if own is not None and own > benchmark.budget_steps else {}
+        effects.note("budget", f"probes.kinds.{index}", ("every_steps",), inert)
     execution = benchmark.execution
     idle_gpu = {"num_gpus": "the device is cpu"} if execution.device == "cpu" and execution.num_gpus else {}
     held = {"replay_store": "no agent of this file has a replay of pictures"}

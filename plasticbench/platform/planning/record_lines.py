@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from typing import Any
 
 import torch
 
@@ -45,10 +46,15 @@ def record_lines(benchmark: Benchmark, environment: Environment, method: Method)
     counts = dict.fromkeys(_TRAINING, records) | dict.fromkeys(_EVALUATION, times(benchmark.evaluation.every_steps))
     counts |= dict.fromkeys([f"loss/{network}" for network in trained], updates)
     counts |= dict.fromkeys(_UPDATES[: 1 + len(trained)], updates)
-    counts |= dict.fromkeys(_probe_names(benchmark, networks, "plasticity"), times(benchmark.probes.every_steps))
     events = len(method.reset_steps(budget_steps, environment.config.num_envs))
-    for prefix in ("reset/before", "reset/after"):
-        counts |= dict.fromkeys(_probe_names(benchmark, networks, prefix), events)
+    shown = getattr(agent, "shows", frozenset())
+    for probe in (chosen.config for chosen in benchmark.probes.probes):
+        own = getattr(probe, "every_steps", None)
+        counts |= dict.fromkeys(
+            _probe_names(probe, networks, "plasticity", shown), times(own or benchmark.probes.every_steps)
+        )
+        for prefix in ("reset/before", "reset/after") if own is None else ():
+            counts |= dict.fromkeys(_probe_names(probe, networks, prefix, shown), events)
     return +Lines(counts)
 
 
@@ -60,14 +66,21 @@ def _networks(environment: Environment, method: Method) -> dict[str, Sequence[La
     return {name: layers.get(name.removesuffix("_target"), first) for name in agent.networks}
 
 
-def _probe_names(benchmark: Benchmark, networks: Mapping[str, Sequence[LayerSpec]], prefix: str) -> Iterator[str]:
-    """What the probes find to measure in networks of the same layers that are two units wide."""
-    probes = [chosen.config.build() for chosen in benchmark.probes.probes]
+def _probe_names(
+    probe: Any, networks: Mapping[str, Sequence[LayerSpec]], prefix: str, shown: Collection[str]
+) -> Iterator[str]:
+    """What a probe finds to measure in networks of the same layers that are two units wide.
+
+    One that needs more than layers counts with a total for each network that is trained.
+    """
+    needs = getattr(probe, "needs", None)
     for network, specs in networks.items():
+        if needs is not None:
+            yield from [f"{prefix}/{network}/{probe.label}"] if needs in shown and "target" not in network else ()
+            continue
         view = _small_view(network, specs, is_after_reset=prefix == "reset/after")
-        for probe in probes:
-            for layer in probe.measure(view):
-                yield f"{prefix}/{network}/{probe.label}" + (f"/{layer}" if layer else "")
+        for layer in probe.build().measure(view):
+            yield f"{prefix}/{network}/{probe.label}" + (f"/{layer}" if layer else "")
 
 
 def _small_view(name: str, specs: Sequence[LayerSpec], is_after_reset: bool) -> NetworkView:
@@ -78,6 +91,7 @@ def _small_view(name: str, specs: Sequence[LayerSpec], is_after_reset: bool) -> 
             name=spec.name,
             weight=weight,
             activation=activation if wires[spec.name].active_at is not None else None,
+            nonlinearity=wires[spec.name].activation,
             initial_weight=weight,
             previous_weight=of_online if is_after_reset else None,
             weight_gradient=of_online,

@@ -7,6 +7,7 @@ from typing import Annotated
 
 import typer
 
+from plasticbench.platform.runs.options import AsJson
 from plasticbench.platform.terminal import out, people_errors
 
 RunDir = Annotated[str, typer.Argument(help="Run directory: a path, or a URI such as s3://BUCKET/FOLDER.")]
@@ -24,6 +25,22 @@ def export(
         path = out_file or Path(f"records.{to}")
         records_table.export(run_dir, to, path)
         out.print(str(path), highlight=False, soft_wrap=True)
+
+
+def power(
+    run_dir: RunDir,
+    difference: Annotated[float, typer.Option(help="Of mean final scores, for which seeds are counted.")] = 0.1,
+    as_json: AsJson = False,
+) -> None:
+    """Says of each task how well its methods are told apart, and how many seeds a difference needs."""
+    with people_errors():
+        import json
+
+        from plasticbench.analysis import power as powers
+        from plasticbench.storage import connect
+
+        found = powers.power(connect(run_dir), difference)
+        typer.echo(json.dumps(powers.to_json(found), indent=2) if as_json else powers.to_text(found))
 
 
 def clean(

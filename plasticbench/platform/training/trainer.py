@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -12,6 +12,7 @@ from torch import Tensor
 from plasticbench.analysis.not_finite import SPOILT
 from plasticbench.analysis.restarts import RESTARTED
 from plasticbench.contracts.learner import Course, Learner, Population
+from plasticbench.contracts.network import Probe
 from plasticbench.contracts.treatment import Part as AgentPart
 from plasticbench.envs import _own_modules
 from plasticbench.envs._course import RLCourse
@@ -83,7 +84,8 @@ class Trainer:
         self._events_of = [self._event_parts(method) for method in self._methods]
         self._last_reset = [0] * self.num_members
         self._triggered: list[int] = []
-        self._probes = [probe.config.build() for probe in benchmark.probes.probes]
+        chosen = [probe.config for probe in benchmark.probes.probes]
+        self._paced = [(probe.build(), getattr(probe, "every_steps", None)) for probe in chosen]
         self._device = torch.device(benchmark.execution.device)
         self._recorder = Recorder(segment, self._device)
         self._notes: list[Record] = []  # of how it went on from a commit, for the first stride
@@ -177,7 +179,8 @@ class Trainer:
         ]
 
     def _reset(self, members: list[int], due: Mapping[int, list[int]], batch: Any | None) -> list[Record]:
-        records = self._probe_records("reset/before", batch, None, members)
+        probes = [probe for probe, own in self._paced if own is None]
+        records = self._probe_records("reset/before", probes, batch, None, members)
         previous = self.agent.weights()
         for method in self._known.values():
             for index, _ in enumerate(method.parts):
@@ -186,7 +189,7 @@ class Trainer:
         self._last_reset = [self.step if m in members else last for m, last in enumerate(self._last_reset)]
         self._triggered = []
         records += self._newly_silent(look=True)
-        return records + self._probe_records("reset/after", batch, previous, members)
+        return records + self._probe_records("reset/after", probes, batch, previous, members)
 
     def _treat(self, method: Method, index: int, members: list[int], batch: Any | None) -> list[Record]:
         records: list[Record] = []
@@ -206,12 +209,13 @@ class Trainer:
         is_last = self.step == benchmark.budget_steps
         is_recorded = self._is_due(benchmark.records.every_steps) or is_last
         is_probed = self._is_due(benchmark.probes.every_steps)
+        due = [probe for probe, own in self._paced if (is_probed if own is None else self._is_due(own))]
         is_evaluated = self._is_due(benchmark.evaluation.every_steps) or is_last
         records = self._newly_silent(look=is_recorded or is_probed or is_evaluated)
         if is_recorded:
             records += self._recorder.training(self.step, self.course.training_metrics())
-        if is_probed and not self._is_over:
-            records += self._probe_records("plasticity", self._probe_batch(), None, range(self.num_members))
+        if due and not self._is_over:
+            records += self._probe_records("plasticity", due, self._probe_batch(), None, range(self.num_members))
         if is_evaluated:
             records += self._evaluation_records()
         return records
@@ -262,15 +266,20 @@ class Trainer:
         return self.agent.probe_batch(np.stack(uniforms))
 
     def _probe_records(
-        self, prefix: str, batch: Any | None, previous: Mapping[str, Any] | None, members: Iterable[int]
+        self,
+        prefix: str,
+        probes: Sequence[Probe],
+        batch: Any | None,
+        previous: Mapping[str, Any] | None,
+        members: Iterable[int],
     ) -> list[Record]:
-        if batch is None or not self._probes:
+        if batch is None or not probes:
             return []
         members = list(members)
         records: list[Record] = []
         totals: dict[tuple[str, str], list[float]] = {}
         for view in self.agent.views(batch, previous):
-            for probe in self._probes:
+            for probe in probes:
                 for layer, tensor in probe.measure(view).items():
                     values = tensor.tolist()
                     name = f"{prefix}/{view.name}/{probe.label}" + (f"/{layer}" if layer else "")
@@ -278,10 +287,10 @@ class Trainer:
                     if not layer:
                         totals[view.name, probe.label] = values
         if prefix == "plasticity":
-            self._trigger(totals)
+            self._trigger(totals, {probe.label for probe in probes})
         return records
 
-    def _trigger(self, totals: Mapping[tuple[str, str], Sequence[float]]) -> None:
+    def _trigger(self, totals: Mapping[tuple[str, str], Sequence[float]], measured: Collection[str]) -> None:
         for m, method in enumerate(self._methods):
             for _, part, _ in self._events_of[m]:
                 if method is None or not isinstance(part.schedule, Trigger) or m in self._triggered:
@@ -289,6 +298,8 @@ class Trainer:
                 if m in self._recorder.silent:
                     continue
                 trigger = part.schedule
+                if trigger.probe not in measured:
+                    continue
                 if (trigger.network, trigger.probe) not in totals:
                     raise ValueError(
                         f"methods.{method.name}.when.probe: {trigger.probe!r} has no total on the {trigger.network!r} "
