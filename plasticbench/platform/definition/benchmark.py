@@ -203,8 +203,9 @@ class Execution(Settings):
     ``max_concurrent`` bounds the populations that run at once beyond what the resources bound.
 
     ``replay_store``: how frames of replays are held, with equal results; ``auto`` compresses pictures where a member
-    has 256 MiB of them. ``capture``: on a GPU, updates of agents with a replay are recorded as CUDA graphs and replayed;
-    ``auto`` does so where no treatment acts at updates and the optimizer allows it, ``always`` refuses the others.
+    has 256 MiB of them. ``capture``: on a GPU, updates of agents with a replay are recorded as CUDA graphs and
+    replayed; ``auto`` does so where no treatment acts at updates and the optimizer allows it, ``always`` refuses the
+    others.
     """
 
     members_per_population: PositiveInt = 32
