@@ -72,7 +72,7 @@ def make_board(suite: Suite, entries: Entries) -> Board:
     if len(pooled) > 1 and tables:
         tables.insert(0, _table(suite, pooled, known))
     absent = {
-        task.name: [method.name for method in suite.methods if (task.name, method.name) not in known]
+        task.name: [one.name for one in suite.methods if task.runs(one) and (task.name, one.name) not in known]
         for task in suite.tasks
     }
     return Board(suite=suite, tables=tables, absent=absent, provenance=[_made(entry) for entry in known.values()])
