@@ -47,7 +47,7 @@ class Standings:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Board:
-    """All tables of a suite, first the one over all tasks that were run; ``absent``: methods without an entry, by task."""
+    """All tables of a suite, first that over all tasks run so far; ``absent``: methods without an entry, by task."""
 
     suite: Suite
     tables: list[Standings]
