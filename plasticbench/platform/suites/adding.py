@@ -46,7 +46,6 @@ def add(result: Path, folder: Path) -> tuple[Suite, list[tuple[str, str]]]:
     new = {key: entry for key, entry in found.items() if known.get(key) != entry}
     problems = [problem for key, entry in new.items() if key in known for problem in [_is_there(suite, entry)]]
     problems += [problem for entry in new.values() for problem in check(suite, entry)]
-    problems += list(_missing_tasks(suite, {**known, **new}, {method for _, method in new}))
     if problems:
         raise BenchmarkError("\n".join(problems))
     for (task, method), entry in new.items():
@@ -62,12 +61,6 @@ def _is_there(suite: Suite, entry: Entry) -> str:
         f"{entry['method']} on {entry['task']}: {suite.label} has another result of it, and what is published does not "
         "change. Give the method another name"
     )
-
-
-def _missing_tasks(suite: Suite, entries: Mapping[tuple[str, str], Entry], methods: set[str]) -> Iterator[str]:
-    for method in sorted(methods):
-        if absent := [task.name for task in suite.tasks if (task.name, method) not in entries]:
-            yield f"{method}: has no result on {', '.join(absent)}; a method is added with all tasks of its suite"
 
 
 def check(suite: Suite, entry: Entry) -> list[str]:

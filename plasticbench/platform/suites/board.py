@@ -47,7 +47,7 @@ class Standings:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Board:
-    """All tables of a suite, the one over all tasks first; ``absent`` are its methods without an entry, by task."""
+    """All tables of a suite, first that over all tasks run so far; ``absent``: methods without an entry, by task."""
 
     suite: Suite
     tables: list[Standings]
@@ -67,12 +67,13 @@ def make_board(suite: Suite, entries: Entries) -> Board:
         for name in names
         if (task.name, name) in entries
     }
-    tables = [_table(suite, [task], known) for task in suite.tasks if any(key[0] == task.name for key in known)]
-    pooled = [task for task in suite.tasks if not task.is_overvalued]
-    if len(pooled) > 1 and tables:
+    run = [task for task in suite.tasks if any(key[0] == task.name for key in known)]
+    tables = [_table(suite, [task], known) for task in run]
+    pooled = [task for task in run if not task.is_overvalued]
+    if len(pooled) > 1:
         tables.insert(0, _table(suite, pooled, known))
     absent = {
-        task.name: [method.name for method in suite.methods if (task.name, method.name) not in known]
+        task.name: [one.name for one in suite.methods if task.runs(one) and (task.name, one.name) not in known]
         for task in suite.tasks
     }
     return Board(suite=suite, tables=tables, absent=absent, provenance=[_made(entry) for entry in known.values()])

@@ -6,7 +6,7 @@ candidates as every other, so that none is tuned longer than its rivals.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -33,7 +33,8 @@ class Task:
 
     The score of a trial is the mean of its evaluations in the last ``window`` of the budget, on a scale on which
     evaluations of ``low`` are 0 and those of ``high`` 1. An ``overvalued`` task separates methods by how far values
-    diverge, and stays out of what all tasks say together.
+    diverge, and stays out of what all tasks say together. References know when a task changes, so one that never does
+    ``has_references`` not.
     """
 
     name: str
@@ -42,6 +43,11 @@ class Task:
     low: float = 0.0
     high: float = 1.0
     is_overvalued: bool = False
+    has_references: bool = True
+
+    def runs(self, method: SuiteMethod) -> bool:
+        """Whether a method is run on it."""
+        return self.has_references or not method.is_reference
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -109,11 +115,13 @@ class Suite:
         }
         return from_dict(data, f"{self.label}, {task.name}", no_warning)
 
-    def check(self, methods: list[SuiteMethod]) -> None:
+    def check(self, methods: Sequence[SuiteMethod]) -> None:
         """Reads everything that these methods would train. Raises ``BenchmarkError``."""
         for task in self.tasks:
-            variants = {one.name: one for method in methods for one in (method.default, *method.candidates)}
-            self.benchmark(task, list(variants.values()), self.seeds, "check")
+            own = [method for method in methods if task.runs(method)]
+            variants = {one.name: one for method in own for one in (method.default, *method.candidates)}
+            if variants:
+                self.benchmark(task, list(variants.values()), self.seeds, "check")
 
 
 def _in_words_of(word: str, data: Any) -> Any:
@@ -198,19 +206,22 @@ def _tasks(folder: Path, given: Any, problems: Problems) -> Iterator[Task]:
     for name, item in mapping(given, "tasks", problems).items():
         key = f"tasks.{name}"
         facts = mapping(item, key, problems)
-        unknown_keys(facts, ("window", "low", "high", "overvalued"), key, problems)
+        unknown_keys(facts, ("window", "low", "high", "overvalued", "references"), key, problems)
         window, low, high = (
             typed(float, facts.get(fact, default), f"{key}.{fact}", problems)
             for fact, default in (("window", _FINAL_SHARE), ("low", 0.0), ("high", 1.0))
         )
-        is_overvalued = typed(bool, facts.get("overvalued", False), f"{key}.overvalued", problems)
+        marks = {
+            mark: typed(bool, facts.get(name, default), f"{key}.{name}", problems)
+            for mark, name, default in (("is_overvalued", "overvalued", False), ("has_references", "references", True))
+        }
         if window is not None and not 0.0 < window <= 1.0:
             problems.add(f"{key}.window", f"must be a share of the budget, above 0 and at most 1, got {window}")
         if low is not None and high is not None and not low < high:
             problems.add(key, f"low: must be below high, got {low} and {high}")
         data = _task_data(folder / f"{name}.yaml", problems)
-        if data is not None and None not in (window, low, high, is_overvalued):
-            yield Task(name=name, data=data, window=window, low=low, high=high, is_overvalued=is_overvalued)
+        if data is not None and None not in (window, low, high, *marks.values()):
+            yield Task(name=name, data=data, window=window, low=low, high=high, **marks)
 
 
 def _task_data(path: Path, problems: Problems) -> Mapping[str, Any] | None:

@@ -51,8 +51,9 @@ def write_tables(suite: Suite, entries: Entries, folder: Path) -> None:
 
 def differing(suite: Suite, folder: Path = FOLDER) -> list[str]:
     """The published tables that are not what their entries give."""
-    made = tables(suite, published(suite, folder))
-    own = folder / suite.label
+    if not (known := published(suite, folder)):
+        return []
+    made, own = tables(suite, known), folder / suite.label
     return [n for n, text in made.items() if not (own / n).exists() or (own / n).read_text(encoding="utf-8") != text]
 
 

@@ -36,10 +36,12 @@ class SuiteRun:
         Trials that failed leave their entries incomplete. Raises ``ValueError`` before anything starts if there is
         something wrong with a method, ``KeyboardInterrupt`` after an interrupt.
         """
-        self.suite.check(list(methods))
-        return [made for task in self.suite.tasks for made in self._run(task, methods)]
+        self.suite.check(methods)
+        return [one for task in self.suite.tasks for one in self._run(task, [m for m in methods if task.runs(m)])]
 
     def _run(self, task: Task, methods: Sequence[SuiteMethod]) -> list[Entry]:
+        if not methods:
+            return []
         tuning = self._tune(task, [method for method in methods if not method.is_reference])
         chosen = {method.name: self._chosen(task, method, tuning.get(method.name)) for method in methods}
         wanted = [one for m in methods for one in (m.default, chosen[m.name]) if one is not None]
@@ -118,5 +120,7 @@ def methods_to_run(
     if again:
         return [suite.method(name) for name in again]
     chosen = [suite.method(name) for name in only] if only else [] if own else list(suite.methods)
-    missing = [method for method in chosen if any((task.name, method.name) not in published for task in suite.tasks)]
+    missing = [
+        one for one in chosen if any(task.runs(one) and (task.name, one.name) not in published for task in suite.tasks)
+    ]
     return [*missing, *own]
