@@ -15,11 +15,13 @@ from plasticbench.learning.clipping import MemberClipping
 class Descending(Protocol):
     """A trained network as an update needs it; ``TrainedNetwork`` is one.
 
-    ``descended``: the parameters that a loss passes back to, or ``None`` for all that it reaches.
+    ``descended``: the parameters that a loss passes back to, or ``None`` for all that it reaches. ``cut``: outputs
+    that it passes back to in their place, from which ``pass_back`` goes on.
     """
 
     online: Network
     descended: list[Any] | None
+    cut: Tensor | None
 
     def begun(self, step: int) -> list[Application]:
         """Who acts in the update under way."""
@@ -27,6 +29,10 @@ class Descending(Protocol):
 
     def passed_on(self, names: Iterable[str]) -> list[Tensor]:
         """What layers passed on in the pass that is trained on, with its graph."""
+        ...
+
+    def pass_back(self) -> None:
+        """Finishes the pass back where the graph did not reach the weights."""
         ...
 
     def follow_gradient(self, acting: Sequence[Application], step: int, share: float) -> None:
@@ -46,8 +52,10 @@ def descend_together(
     layers, pulls = _penalties(networks, acting, step)
     if clip is None:
         torch.autograd.backward([loss.sum(), *layers], [None, *pulls], inputs=inputs)
+        _pass_back(networks)
     else:
         torch.autograd.backward(loss.sum(), inputs=inputs, retain_graph=bool(layers))
+        _pass_back(networks)
         clip(*(network.online.flat_grad for network in networks))
         if layers:
             torch.autograd.backward(layers, pulls, inputs=inputs)
@@ -75,10 +83,21 @@ def descend_through(
 
 
 def _begun(networks: Sequence[Descending], step: int) -> tuple[list[list[Application]], list[Any] | None]:
+    """Who acts, and what the loss passes back to: ``None`` for all that it reaches."""
+    is_cut = any(network.cut is not None for network in networks)
+    named: list[Any] = []
     for network in networks:
-        network.online.flat_grad.zero_()
-    named = [parameter for network in networks for parameter in network.descended or ()]
+        if network.cut is None:
+            network.online.flat_grad.zero_()
+            named += (network.online.leaves if is_cut else network.descended) or ()
+        else:
+            named.append(network.cut)
     return [network.begun(step) for network in networks], named or None
+
+
+def _pass_back(networks: Sequence[Descending]) -> None:
+    for network in networks:
+        network.pass_back()
 
 
 def _penalties(

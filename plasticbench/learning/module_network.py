@@ -32,6 +32,8 @@ class PlainSlot(ParameterSlot):
 class ModuleNetwork:
     """M modules in lockstep. Weights and buffers change in place only."""
 
+    chain = None
+
     def __init__(self, blueprint: Blueprint, num_members: int, device: torch.device) -> None:
         self.blueprint, self.specs, self.num_members = blueprint, tuple(blueprint), num_members
         self.outputs = tuple(spec for spec in blueprint if spec.name in blueprint.outputs)

@@ -18,6 +18,7 @@ import torch
 from torch import Tensor, nn
 
 from plasticbench.learning.activations import ACTIVATIONS
+from plasticbench.learning.chain import Chain, is_chain
 from plasticbench.learning.convolutions import convolution_for
 from plasticbench.learning.layers import LayerSpec, Over, draw_bias, draw_weight
 from plasticbench.learning.wiring import wiring
@@ -125,6 +126,8 @@ class PopulationNetwork:
             parameter = nn.Parameter(slot.view(self.flat))
             parameter.grad = gradient
             self.parameters[slot.name] = parameter
+        is_plain = is_chain(self.specs)
+        self.chain = Chain(self.specs, self.views(self.flat), self.views(self.flat_grad)) if is_plain else None
 
     @property
     def leaves(self) -> list[nn.Parameter]:
@@ -188,6 +191,8 @@ class PopulationNetwork:
         Appends what each hidden layer passes on to ``activations``: ``[M, B, units]`` or ``[M, B, c, h, w]``. With
         ``parameters`` of some members, by name, it is their outputs in place of those of the network's own.
         """
+        if self.chain is not None and activations is None and parameters is None and not torch.is_grad_enabled():
+            return self.chain.forward(x)
         values: Mapping[str, Tensor] = self.parameters if parameters is None else parameters
         kept = x
         for spec, function in zip(self.hidden, self._functions, strict=True):

@@ -60,6 +60,7 @@ class TrainedNetwork:
         self.sections: Mapping[str, frozenset[str]] = {}
         self._last: _Pass | None = None
         self._acting: list[Application] | None = None
+        self.cut: Tensor | None = None  # outputs at which the graph of the pass that is trained on begins
         self._held: list[Tensor] = []  # what is zero of members that are silent
 
     @classmethod
@@ -146,8 +147,12 @@ class TrainedNetwork:
             part.on_pass(step)
 
     def forward(self, x: Tensor) -> Tensor:
-        """Outputs of the online network for the rows that it is about to be trained on: treatments may look at them."""
-        hidden: list[Tensor] | None = [] if self.parts.look_at_activations else None
+        """Outputs of the online network for the rows that it is about to be trained on; treatments may look at them."""
+        looks = self.parts.look_at_activations
+        if self.online.chain is not None and self._acting is not None and not looks:
+            self.cut = self.online.chain.forward(x, keeps=True).requires_grad_()
+            return self.cut
+        hidden: list[Tensor] | None = [] if looks else None
         self._last = _Pass(x, hidden)
         return self.online.forward(x, hidden)
 
@@ -171,6 +176,15 @@ class TrainedNetwork:
         assert self._acting is not None or not any(part.acts_at_passes for part in acting), "begin comes before forward"
         self._acting = None
         return acting
+
+    def pass_back(self) -> None:
+        """Finishes the pass back where the graph did not reach the weights."""
+        if self.cut is None:
+            return
+        assert self.online.chain is not None
+        assert self.cut.grad is not None, "the loss depends on what was passed forth"
+        self.online.chain.backward(self.cut.grad)
+        self.cut = None
 
     def follow_gradient(self, acting: Sequence[Application], step: int, share: float) -> None:
         """What follows once ``online.flat_grad`` holds each member's gradient."""
@@ -218,10 +232,7 @@ class TrainedNetwork:
         fresh: LazyDraw | None = None,
         section: str | None = None,
     ) -> NetworkState:
-        """The network of some members as treatments see it; ``fresh`` values are a draw of its own, or a given one.
-
-        Of a ``section`` its layers alone, which know their readers in the whole network.
-        """
+        """The network of some members, or a ``section`` of it, as treatments see it, with ``fresh`` values or new ones."""
         if isinstance(self.online, ModuleNetwork):
             return self._module_state(members, fresh or self.fresh(members), of == "target", fresh is not None)
         whole = self._whole_state(members, of, fresh or self.fresh(members))
@@ -273,10 +284,7 @@ class TrainedNetwork:
                 value[members] = self.original_buffers[name][members]
 
     def clear_moments(self, members: slice, names: set[str] | None, section: str | None = None) -> None:
-        """The optimizer's state of these parameters of these members becomes that of a new optimizer.
-
-        Without names it is that of all parameters, or of all in a section.
-        """
+        """The optimizer state of these parameters, or all, or all in a section, becomes that of a new one."""
         cleared = self._names(section) if names is None else names
         for moment in self.optimizer.moments.values():
             for name, view in self.online.views(moment).items():
