@@ -8,6 +8,7 @@ from typing import Any
 from plasticbench import plugins
 from plasticbench.contracts.task import DrawnConfig
 from plasticbench.platform.definition.benchmark import Benchmark, Environment
+from plasticbench.platform.definition.boundaries import check_boundaries
 from plasticbench.platform.definition.feasible_parts import check_events, check_parts, check_structures
 from plasticbench.platform.definition.method import Method
 from plasticbench.platform.definition.parsing import Problems
@@ -21,6 +22,8 @@ def check_feasible(benchmark: Benchmark, problems: Problems) -> None:
     for index, environment in enumerate(benchmark.environments):
         fits = _check_environment(benchmark, environment, f"environments.{index}", problems)
         _check_clocks(benchmark, environment, f"environments.{index}", problems)
+        if fits:
+            check_boundaries(benchmark, environment, f"environments.{index}", problems)
         for method in benchmark.methods_on(environment) if fits else benchmark.methods:
             shared = method.agent == benchmark.methods[0].agent
             agent_key = "agent" if shared else f"methods.{method.name}.agent"
