@@ -11,8 +11,8 @@ from plasticbench.analysis.runs import Trial
 class TaskEvents(NamedTuple):
     """Agent steps in ascending order.
 
-    ``resets`` are those at which each method but controls and references does; what one method does by itself is no event of the
-    task. A control has none, whatever its schedule says, as nothing happens to it.
+    ``resets`` are those at which each method but controls and references does; what one method does by itself is no
+    event of the task. A control has none, whatever its schedule says, as nothing happens to it.
     """
 
     changes: tuple[int, ...] = ()
