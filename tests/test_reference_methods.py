@@ -83,6 +83,7 @@ def test_references_have_scores_and_intervals_and_no_rank_and_move_nobody_elses(
     assert oracle.final.iqm.value == pytest.approx(1.1)
     assert oracle.final.iqm.low < 1.1 < oracle.final.iqm.high
     assert oracle.after.iqm.value == pytest.approx(1.1)
+    assert (oracle.summary.mean, oracle.summary.mean_return) == pytest.approx((1.1, 110.0))
     assert oracle.note == rows["frozen"].note == REFERENCE
     assert list(rows) == ["fire", "none", "oracle", "frozen"]
 
