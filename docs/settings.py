@@ -38,10 +38,11 @@ A file has an agent that acts in environments, or a learner of data, which count
 `budget_updates`, `every_steps` is `every_updates`, and the evaluation has a cadence alone. Data change as their
 `stream` says, and have no scenario.
 
-An environment's `name` is its task and its scenario `stationary` where they are left out. A call of an environment (to
-build, reset or step all of a population) that lasts longer than its `step_timeout_s` fails that population, with the
-stack of where it sits; 600 where it is left out, `null` for no limit. A method's `agent` holds what differs from the
-file's. `at: boundaries` is a schedule too: whenever a task changes.
+An environment's `name` is its task and its scenario `stationary` where they are left out; with `boundaries: hidden`
+(else `known`) nothing in the file may act just where the task changes ([environments.md](environments.md)). A call of
+an environment (to build, reset or step all of a population) that lasts longer than its `step_timeout_s` fails that
+population, with the stack of where it sits; 600 where it is left out, `null` for no limit. A method's `agent` holds
+what differs from the file's. `at: boundaries` is a schedule too: whenever a task changes.
 
 A **part** is `{kind: ..., preset: ...}` with settings of a treatment, a structure or an optimizer, and where and when
 it acts: `networks` (`all`, or one of the agent's), `from` (a fraction of the budget), and for treatments one of the

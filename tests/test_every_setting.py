@@ -89,6 +89,8 @@ IMAGES: dict[str, Any] = {
     "checkpoint": {"every_s": 1000.0},
     "tracking": {"weights": "none"},
 }
+PADDED = DQN | {"environments": [{"kind": "minatar", "task": "Breakout-MinAtar", "channels": 10}]}
+HOPPER = SAC | {"environments": [{"kind": "mujoco", "task": "Hopper-v4", "num_envs": 2}]}
 BANDIT = DQN | {"environments": [{"kind": "label_bandit", "num_envs": 2}]}
 ATARI = DQN | {"environments": [{"kind": "atari", "task": "Pong", "num_envs": 2}], "budget_steps": 80}
 
@@ -139,6 +141,15 @@ BASES: dict[tuple[str, str], tuple[dict[str, Any], str, dict[str, Any]]] = {
     ("streams", "class_incremental"): (IMAGES, "environments.0.stream", {"phases": 2}),
     ("streams", "growing"): (IMAGES, "environments.0.stream", {"phases": 3}),
     ("scenarios", "observation_permutation"): (DQN, "environments.0.scenario", {"at": [0.5], "replay": "clear"}),
+    ("scenarios", "dynamics_drift"): (HOPPER, "environments.0.scenario", {"friction": [1.0, 0.5], "replay": "clear"}),
+    ("scenarios", "repeat"): (PADDED, "environments.0.scenario", {"tasks": ["Breakout-MinAtar", "Asterix-MinAtar"]}),
+    ("scenarios", "reward_flip"): (DQN, "environments.0.scenario", {"at": [0.5]}),
+    ("scenarios", "target_switch"): (SAC, "environments.0.scenario", {"angles_degrees": [0.0, 180.0]}),
+    ("scenarios", "task_sequence"): (
+        PADDED,
+        "environments.0.scenario",
+        {"tasks": ["Breakout-MinAtar", "Asterix-MinAtar"]},
+    ),
     ("scenarios", "random_labels"): (BANDIT, "environments.0.scenario", {"phases": 4}),
     ("scenarios", "stationary"): (DQN, "environments.0.scenario", {}),
     **{("treatments", kind): (SAC, "methods.m", own) for kind, own in TREATED.items()},
@@ -176,6 +187,13 @@ OTHERS: dict[tuple[str, str], list[Any]] = {
     ("kron", "triangular_size"): [2],
     ("mlp", "hidden"): [[9]],
     ("observation_offset", "at"): [[0.25]],
+    ("dynamics_drift", "friction"): [[1.0, 0.1]],
+    ("dynamics_drift", "gravity"): [[1.0, 0.5]],
+    ("dynamics_drift", "action_scale"): [[1.0, 0.5]],
+    ("repeat", "tasks"): [["Breakout-MinAtar", "Freeway-MinAtar"]],
+    ("reward_flip", "at"): [[0.25]],
+    ("target_switch", "angles_degrees"): [[0.0, -170.0]],
+    ("task_sequence", "tasks"): [["Breakout-MinAtar", "Freeway-MinAtar"]],
     ("recency", "scale_transitions"): [10.0],
     ("classifier", "warm_up_max_updates"): [2],
     ("classifier", "final_rate_fraction"): [0.1],
@@ -196,6 +214,7 @@ IN_OTHER_FILES = {
     "rllib": "RLlib's own settings: test_rllib_settings.py",
     "vgg16": "images of 32 x 32: test_module_network.py",
     "gpt": "texts: test_tokens.py",
+    "level_sets": "Procgen needs Qt 5: test_task_changes.py",
     "module": "somebody's code: test_module_network.py",
 }
 ELSEWHERE = {
@@ -375,6 +394,7 @@ OTHER_WORLDS: dict[tuple[str, str], list[Any]] = {
     ("label_bandit", "task"): ["Letters"],
     ("minatar", "task"): ["Asterix-MinAtar"],
     ("minatar", "max_episode_steps"): [3],
+    ("minatar", "channels"): [10],
     ("mujoco", "task"): ["Walker2d-v4"],
 }
 

@@ -1,14 +1,18 @@
 """Oracle and frozen: what a fresh agent and one that learns no more would reach, shown and never ranked."""
 
+import numpy as np
 import pytest
 import torch
 from run_directory import trial, write_run
 from small_runs import facts, run_all, small
 from treated import event, part, train, trained
 
+from plasticbench.analysis.aggregate import Runs
 from plasticbench.analysis.headline import answer
 from plasticbench.analysis.leaderboard import REFERENCE, leaderboard
 from plasticbench.analysis.leaderboard_text import to_json, to_markdown
+from plasticbench.analysis.plasticity import Roles, _rows
+from plasticbench.analysis.plasticity_text import plasticity_answer, probe_tables
 from plasticbench.analysis.report import write_report
 from plasticbench.analysis.runs import Trial, load_run
 from plasticbench.platform.definition.reading import BenchmarkError, from_dict
@@ -79,6 +83,7 @@ def test_references_have_scores_and_intervals_and_no_rank_and_move_nobody_elses(
     assert oracle.final.iqm.value == pytest.approx(1.1)
     assert oracle.final.iqm.low < 1.1 < oracle.final.iqm.high
     assert oracle.after.iqm.value == pytest.approx(1.1)
+    assert (oracle.summary.mean, oracle.summary.mean_return) == pytest.approx((1.1, 110.0))
     assert oracle.note == rows["frozen"].note == REFERENCE
     assert list(rows) == ["fire", "none", "oracle", "frozen"]
 
@@ -103,6 +108,22 @@ def test_the_report_of_a_run_with_references_names_them_as_such(tmp_path):
     assert "fire" in summary_text
     assert "oracle" not in summary_text
     assert "frozen" not in summary_text
+
+
+def test_probes_of_references_are_shown_and_compared_with_nobodys():
+    seeds = tuple(range(5))
+    shares = {"none": 0.5, "fire": 0.3, "oracle": 0.0}
+    noise = np.array([-0.01, 0.0, 0.01, 0.0, 0.02])
+    values = {method: [Runs(share + noise, seeds)] for method, share in shares.items()}
+    others = {method: own for method, own in values.items() if method != "oracle"}
+    rows = _rows("A", "online/dormant_ratio", values, Roles("none", frozenset({"oracle"})))
+    alone = _rows("A", "online/dormant_ratio", others, Roles("none"))
+    assert rows[:2] == alone
+    assert (rows[1].against_control, rows[2].against_control, rows[2].is_reference) == (1, None, True)
+    (table,) = probe_tables(rows, list(shares))
+    assert table.methods == list(shares)
+    assert table.best == {"dormant_ratio": "fire"}
+    assert plasticity_answer(rows, "none") == plasticity_answer(alone, "none")
 
 
 def test_a_reference_that_is_incomplete_says_so(tmp_path):

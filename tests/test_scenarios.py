@@ -15,7 +15,13 @@ OF_NUMBERS = ("observation_offset",)  # which pixels would not hold
 OWN_SPECS = {"random_labels": label_bandit.SPEC}
 """Of scenarios that change one task alone."""
 SETTINGS = {
+    "dynamics_drift": {"friction": (1.0, 0.5, 1.0)},
+    "level_sets": {"phases": 4},
     "random_labels": {"phases": 4},
+    "repeat": {"tasks": ("A", "B"), "rounds": 2},
+    "reward_flip": {"at": (0.5,)},
+    "target_switch": {"angles_degrees": (0.0, 180.0)},
+    "task_sequence": {"tasks": ("A", "B", "C")},
     "stationary": {},
     "observation_offset": {"at": (0.5,)},
     "observation_permutation": {"at": (0.5,)},

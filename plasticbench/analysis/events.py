@@ -11,8 +11,8 @@ from plasticbench.analysis.runs import Trial
 class TaskEvents(NamedTuple):
     """Agent steps in ascending order.
 
-    ``resets`` are those at which each method but the controls does; what one method does by itself is no event of the
-    task. A control has none, whatever its schedule says, as nothing happens to it.
+    ``resets`` are those at which each method but controls and references does; what one method does by itself is no
+    event of the task. A control has none, whatever its schedule says, as nothing happens to it.
     """
 
     changes: tuple[int, ...] = ()
@@ -44,7 +44,7 @@ def task_events(trials: Iterable[Trial]) -> TaskEvents:
     resets: dict[str, set[int]] = {}
     for trial in trials:
         changes.update(trial.change_steps)
-        if not trial.is_control:
+        if not trial.is_control and not trial.is_reference:
             resets.setdefault(trial.method, set()).update(trial.events)
     shared = set.intersection(*resets.values()) if resets else set()
     return TaskEvents(

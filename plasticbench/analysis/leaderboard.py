@@ -12,7 +12,7 @@ what all tasks say together.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, Literal, NamedTuple
 
 import numpy as np
@@ -34,7 +34,6 @@ from plasticbench.analysis.outcomes import (
     RECORD_PATTERN,
     Outcome,
     after_score,
-    final_score,
     outcome_rows,
     outcomes,
     references,
@@ -120,6 +119,11 @@ def _rows(label: str, tasks: Sequence[str], found: Sequence[Outcome], is_ranked:
     is_after_known = all(np.isfinite(runs.values).all() for own in after.values() for runs in own)
     by_final, by_after = standings(finals), standings(after) if is_after_known else {}
     above = _above(finals) if measure == "score" else {}
+    known = [method for method in by_method if notes[method] == REFERENCE]
+    reached = {method: scores_by_task(tasks, by_method[method]) for method in known}
+    by_final |= _reached(reached)
+    by_after |= _reached({method: scores_by_task(tasks, by_method[method], after_score) for method in known})
+    finals |= reached
     rows = []
     for method, own in by_method.items():
         counts = [sum(outcome.is_complete for outcome in own if outcome.task == task) for task in tasks]
@@ -132,8 +136,8 @@ def _rows(label: str, tasks: Sequence[str], found: Sequence[Outcome], is_ranked:
             n_trials=len(own),
             diverged_trials=_diverged(own),
             not_finite_trials=sum(outcome.not_finite is not None for outcome in own),
-            final=by_final.get(method) or unranked(tasks, own, is_ranked),
-            after=by_after.get(method) or unranked(tasks, own, is_ranked, after_score),
+            final=by_final.get(method, Standing()),
+            after=by_after.get(method, Standing()),
             above_reference=above.get(method),
             summary=_summary(label, measure, finals[method], own) if method in finals else Summary(),
             note=notes[method] or ("" if min(counts) >= aggregate.MIN_SEEDS else _too_few(min(counts))),
@@ -143,16 +147,14 @@ def _rows(label: str, tasks: Sequence[str], found: Sequence[Outcome], is_ranked:
     return sorted(rows, key=lambda row: (row.final.rank is None, row.final.rank or 0))
 
 
-def unranked(
-    tasks: Sequence[str], own: Sequence[Outcome], is_pooled: bool, score: Callable[[Outcome], float] = final_score
-) -> Standing:
-    """What a reference reached, with its own interval; nothing of any other method that has no rank."""
-    if not is_pooled or _note(tasks, own) != REFERENCE:
-        return Standing()
-    reached = scores_by_task(tasks, own, score)
-    values = [runs.values for runs in reached]
-    bounds = iqm_interval(values) if aggregate.has_interval(reached) else ()
-    return Standing(iqm=_estimate(float(aggregate.iqm(values)), *bounds))
+def _reached(scores: Mapping[str, Sequence[Runs]]) -> dict[str, Standing]:
+    """What references reached, each with an interval of its own, and no more than that."""
+    found = {}
+    for method, tasks in scores.items():
+        values = [runs.values for runs in tasks]
+        bounds = iqm_interval(values) if aggregate.has_interval(tasks) else ()
+        found[method] = Standing(iqm=_estimate(float(aggregate.iqm(values)), *bounds))
+    return found
 
 
 def _above(scores: Mapping[str, Sequence[Runs]]) -> dict[str, bool]:

@@ -34,7 +34,8 @@ class ProbeRow(NamedTuple):
     """One probe of one network at the end, of one method on a task or on all of them.
 
     ``is_relative``: a multiple of the control's. ``against_control`` is 1 where the test finds it better than the
-    control, -1 where worse, 0 where neither is certain; ``None`` where there is nothing to compare it by.
+    control, -1 where worse, 0 where neither is certain; ``None`` where there is nothing to compare it by, and of a
+    method that ``is_reference``.
     """
 
     task: str
@@ -45,6 +46,14 @@ class ProbeRow(NamedTuple):
     num_trials: int
     is_relative: bool = False
     against_control: int | None = None
+    is_reference: bool = False
+
+
+class Roles(NamedTuple):
+    """The method that others are compared with, and those that nobody is."""
+
+    control: str | None = None
+    references: frozenset[str] = frozenset()
 
 
 class ProbesAtEnd(NamedTuple):
@@ -67,12 +76,14 @@ def probes_at_end(runs: Sequence[Run], tables: Sequence[pd.DataFrame]) -> Probes
         task: {name: {m: _runs(own) for m, own in methods.items()} for name, methods in values[task].items()}
         for task in tasks
     }
-    control = next((trial.method for run in runs for trial in run.trials if trial.is_control), None)
+    trials = [trial for run in runs for trial in run.trials]
+    control = next((trial.method for trial in trials if trial.is_control), None)
+    roles = Roles(control, frozenset(trial.method for trial in trials if trial.is_reference))
     rows: list[ProbeRow] = []
     for task in tasks:
         for name, methods in found[task].items():
-            rows += map(_within_range, _rows(task, name, {m: [own] for m, own in methods.items()}, control))
-    return ProbesAtEnd((_over_tasks(found, control) if len(tasks) > 1 else []) + rows, found)
+            rows += map(_within_range, _rows(task, name, {m: [own] for m, own in methods.items()}, roles))
+    return ProbesAtEnd((_over_tasks(found, roles) if len(tasks) > 1 else []) + rows, found)
 
 
 def networks_of(rows: Sequence[ProbeRow]) -> list[str]:
@@ -96,32 +107,33 @@ def _final_means(table: pd.DataFrame, budget_steps: int) -> Mapping[tuple[str, s
     return dict(grouped.mean().items())  # a value that is not a number says nothing, and is left out
 
 
-def _over_tasks(found: Mapping[str, Mapping[str, Mapping[str, Runs]]], control: str | None) -> list[ProbeRow]:
+def _over_tasks(found: Mapping[str, Mapping[str, Mapping[str, Runs]]], roles: Roles) -> list[ProbeRow]:
     rows: list[ProbeRow] = []
     names = [name for name in next(iter(found.values())) if all(name in own for own in found.values())]
     for name in names:
         per_task = [own[name] for own in found.values()]
         methods = [method for method in per_task[0] if all(method in own for own in per_task)]
         if facts_of(name.partition("/")[2]).is_share:
-            pooled = _rows(ALL, name, {m: [own[m] for own in per_task] for m in methods}, control)
+            pooled = _rows(ALL, name, {m: [own[m] for own in per_task] for m in methods}, roles)
             rows += map(_within_range, pooled)
-        elif control in methods:
-            assert control is not None
-            rows += _relative_rows(name, {m: [own[m] for own in per_task] for m in methods}, control)
+        elif roles.control in methods:
+            ranked = [method for method in methods if method not in roles.references]
+            rows += _relative_rows(name, {m: [own[m] for own in per_task] for m in ranked}, roles)
     return rows
 
 
-def _relative_rows(name: str, values: Values, control: str) -> list[ProbeRow]:
+def _relative_rows(name: str, values: Values, roles: Roles) -> list[ProbeRow]:
     """As multiples of the control's geometric mean on the same task; nothing where a value is not above 0."""
     if not all((runs.values > 0.0).all() for own in values.values() for runs in own):
         return []
-    base = [np.log(runs.values).mean() for runs in values[control]]
+    assert roles.control is not None
+    base = [np.log(runs.values).mean() for runs in values[roles.control]]
     logs = {
         method: [Runs(np.log(runs.values) - level, runs.seeds) for runs, level in zip(own, base, strict=True)]
         for method, own in values.items()
     }
     return [
-        row._replace(estimate=_exponential(row.estimate), is_relative=True) for row in _rows(ALL, name, logs, control)
+        row._replace(estimate=_exponential(row.estimate), is_relative=True) for row in _rows(ALL, name, logs, roles)
     ]
 
 
@@ -131,9 +143,10 @@ def _exponential(estimate: Estimate) -> Estimate:
     return Estimate(*(end if end is None or np.isfinite(end) else None for end in ends))
 
 
-def _rows(task: str, name: str, values: Values, control: str | None) -> list[ProbeRow]:
+def _rows(task: str, name: str, values: Values, roles: Roles) -> list[ProbeRow]:
     network, _, probe = name.partition("/")
-    against = _against_control(values, control, facts_of(probe).sign)
+    ranked = {method: own for method, own in values.items() if method not in roles.references}
+    against = _against_control(ranked, roles.control, facts_of(probe).sign)
     return [
         ProbeRow(
             task=task,
@@ -143,6 +156,7 @@ def _rows(task: str, name: str, values: Values, control: str | None) -> list[Pro
             estimate=_estimate(own),
             num_trials=sum(len(runs.seeds) for runs in own),
             against_control=against.get(method),
+            is_reference=method in roles.references,
         )
         for method, own in values.items()
     ]

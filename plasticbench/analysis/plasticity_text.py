@@ -64,7 +64,8 @@ def plasticity_answer(rows: Sequence[ProbeRow], control: str | None) -> list[str
     """Sentences about the trained networks: the first probe that has a direction, then all of them together."""
     tasks = list(dict.fromkeys(row.task for row in rows))
     pooled = ALL if ALL in tasks else tasks[0] if len(tasks) == 1 else None
-    own = [row for row in rows if row.task == pooled and "target" not in row.network and facts_of(row.probe).sign]
+    ranked = [row for row in rows if row.task == pooled and not row.is_reference]
+    own = [row for row in ranked if "target" not in row.network and facts_of(row.probe).sign]
     if not own:
         return []
     network = networks_of(own)[0]
@@ -117,7 +118,7 @@ def _counts(rows: Iterable[ProbeRow], sign: int) -> dict[str, int]:
 
 
 def _best(rows: Sequence[ProbeRow]) -> ProbeRow | None:
-    known = [row for row in rows if row.estimate.value is not None]
+    known = [row for row in rows if row.estimate.value is not None and not row.is_reference]
     sign = facts_of(rows[0].probe).sign if rows else 0
     return max(known, key=lambda row: sign * (row.estimate.value or 0.0)) if known and sign else None
 

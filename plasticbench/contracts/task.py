@@ -254,7 +254,10 @@ class Evaluation(Protocol):
 
 
 class ScenarioConfig(Protocol):
-    """``Config`` of a scenario: ``envs/scenarios/<kind>.py``."""
+    """``Config`` of a scenario: ``envs/scenarios/<kind>.py``.
+
+    With a method ``check(config: EnvConfig)`` it refuses tasks that it cannot change, by ``ValueError``.
+    """
 
     def build(self, spec: EnvSpec, member_seeds: Sequence[int], budget_steps: int, num_envs: int) -> Scenario:
         """The scenario of a population; ``num_envs`` are the steps by which its clock moves."""

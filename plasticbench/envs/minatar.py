@@ -9,7 +9,7 @@ configuration).
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cache
 from typing import Annotated, Any, Literal, NamedTuple
 
@@ -18,7 +18,7 @@ import numpy as np
 from plasticbench.contracts.task import DiscreteActions, EnvSpec, EnvStep, VectorEnv
 from plasticbench.envs._packing import packed_plain, unpacked_plain
 from plasticbench.envs._scores import RANDOM_PLAY, Reference
-from plasticbench.settings import HalfOpenFraction, OneOf, PositiveInt, Settings
+from plasticbench.settings import UNHASHED_DEFAULT, HalfOpenFraction, Le, OneOf, PositiveInt, Settings
 
 ActionSet = Literal["full", "minimal"]
 
@@ -54,9 +54,9 @@ def _actions(task: str, action_set: ActionSet) -> tuple[int, ...]:
 
 
 @cache
-def _spec(task: str, action_set: ActionSet) -> EnvSpec:
+def _spec(task: str, action_set: ActionSet, channels: int | None) -> EnvSpec:
     return EnvSpec(
-        obs_shape=(_GAMES[task].channels, 10, 10),
+        obs_shape=(channels or _GAMES[task].channels, 10, 10),
         obs_dtype="uint8",
         actions=DiscreteActions(count=len(_actions(task, action_set))),
     )
@@ -64,18 +64,27 @@ def _spec(task: str, action_set: ActionSet) -> EnvSpec:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Config(Settings):
-    """A MinAtar game; observations are 0 or 1, one channel per kind of object."""
+    """A MinAtar game; observations are 0 or 1, one channel per kind of object.
+
+    ``channels``: how many are shown, those beyond the game's own empty, so that games can follow each other.
+    """
 
     task: Annotated[str, OneOf(tasks())]
     num_envs: PositiveInt = 1
     sticky_probability: HalfOpenFraction = 0.1
     action_set: ActionSet = "full"
     max_episode_steps: PositiveInt = 10_000
+    channels: Annotated[PositiveInt, Le(10)] | None = field(default=None, metadata=UNHASHED_DEFAULT)
+
+    def __post_init__(self) -> None:
+        Settings.__post_init__(self)
+        if self.channels is not None and self.channels < (own := _GAMES[self.task].channels):
+            raise ValueError(f"channels: must be at least the {own} that {self.task} has, got {self.channels}")
 
     @property
     def spec(self) -> EnvSpec:
         """Shapes and actions, without starting an environment."""
-        return _spec(self.task, self.action_set)
+        return _spec(self.task, self.action_set, self.channels)
 
     @property
     def is_restorable(self) -> bool:
@@ -160,7 +169,9 @@ class _MinAtarEnv:
 
     def _observe(self) -> np.ndarray:
         states = np.stack([game.state() for game in self._games])
-        return np.ascontiguousarray(states.transpose(0, 3, 1, 2)).view(np.uint8)
+        shown = np.zeros((self.num_envs, *self.spec.obs_shape), np.uint8)
+        shown[:, : states.shape[3]] = states.transpose(0, 3, 1, 2)
+        return shown
 
 
 def _plain(variables: Mapping[str, Any]) -> dict[str, Any]:

@@ -3,27 +3,29 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cache
 from typing import Annotated, NamedTuple
 
 from plasticbench.contracts.task import BoxActions, EnvSpec, VectorEnv
+from plasticbench.envs._dynamics import Dynamics, model_file
 from plasticbench.envs._envpool import EnvPoolEnv
 from plasticbench.envs._scores import Reference
-from plasticbench.settings import OneOf, PositiveInt, Settings
+from plasticbench.settings import UNHASHED_DEFAULT, OneOf, PositiveFloat, PositiveInt, Settings
 
 
 class _Task(NamedTuple):
     obs_size: int
     action_size: int  # each in [-1, 1]
+    model: str
     reference: Reference
 
 
 _TASKS = {
-    "HalfCheetah-v4": _Task(17, 6, Reference(-280.2, 12135.0)),
-    "Hopper-v4": _Task(11, 3, Reference(-20.3, 3234.3)),
-    "Walker2d-v4": _Task(17, 6, Reference(1.6, 4592.3)),
-    "Ant-v4": _Task(27, 8, Reference(-325.6, 3879.7)),
+    "HalfCheetah-v4": _Task(17, 6, "half_cheetah_envpool.xml", Reference(-280.2, 12135.0)),
+    "Hopper-v4": _Task(11, 3, "hopper_envpool.xml", Reference(-20.3, 3234.3)),
+    "Walker2d-v4": _Task(17, 6, "walker2d_envpool.xml", Reference(1.6, 4592.3)),
+    "Ant-v4": _Task(27, 8, "ant_envpool.xml", Reference(-325.6, 3879.7)),
 }
 
 
@@ -41,10 +43,17 @@ def _spec(task: str) -> EnvSpec:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Config(Settings):
-    """A Gym MuJoCo task with its published limit of 1,000 steps; an agent step is a step of the task."""
+    """A Gym MuJoCo task with its published limit of 1,000 steps; an agent step is a step of the task.
+
+    ``friction``, ``gravity`` and ``action_scale`` are factors: sliding friction of all bodies and the ground, gravity,
+    and the force of the motors for an action. Scores are measured between the same returns whatever they are.
+    """
 
     task: Annotated[str, OneOf(tasks())]
     num_envs: PositiveInt = 1
+    friction: PositiveFloat = field(default=1.0, metadata=UNHASHED_DEFAULT)
+    gravity: PositiveFloat = field(default=1.0, metadata=UNHASHED_DEFAULT)
+    action_scale: PositiveFloat = field(default=1.0, metadata=UNHASHED_DEFAULT)
 
     @property
     def spec(self) -> EnvSpec:
@@ -63,4 +72,8 @@ class Config(Settings):
 
     def build(self, seeds: Sequence[int], num_threads: int) -> VectorEnv:
         """One environment per seed, in one EnvPool."""
-        return EnvPoolEnv(self.spec, self.task, seeds, num_threads)
+        dynamics = Dynamics(self.friction, self.gravity, self.action_scale)
+        if dynamics == Dynamics():
+            return EnvPoolEnv(self.spec, self.task, seeds, num_threads)
+        with model_file(self.task, _TASKS[self.task].model, dynamics) as xml_file:
+            return EnvPoolEnv(self.spec, self.task, seeds, num_threads, xml_file=xml_file)

@@ -27,6 +27,7 @@ from plasticbench.settings import (
 
 STEP_TIMEOUT_S = 600.0
 """What no environment takes that works, however slow its machine: building one may load gigabytes."""
+Boundaries = Literal["known", "hidden"]
 Pixels = Annotated[int, Ge(16), Le(1920, "pixels")]
 
 
@@ -35,12 +36,14 @@ class Environment:
     """A task of a family under a scenario; ``name`` labels it everywhere. Tasks of data bring their own phases.
 
     A call of its environments that lasts longer than ``step_timeout_s`` fails their population; ``None``: none does.
+    With ``boundaries`` hidden, files in which something acts just where the task changes are refused.
     """
 
     name: str
     family: Chosen
     scenario: Chosen | None
     step_timeout_s: float | None = STEP_TIMEOUT_S
+    boundaries: Boundaries = "known"
 
     def __post_init__(self) -> None:
         if self.step_timeout_s is not None and not self.step_timeout_s > 0:
@@ -66,17 +69,20 @@ class Environment:
             phases = Unchanged()
             phases.change_steps = task.change_steps(budget_steps)
             return phases
+        if hasattr(self.scenario.config, "check"):
+            self.scenario.config.check(self.config)
         scenario: Scenario = self.scenario.config.build(self.config.spec, seeds, budget_steps, stride_steps)
         return scenario
 
     def settings(self) -> dict[str, Any]:
-        """Plain data of all that can change a result: neither the label nor how long a step may take."""
+        """Plain data of all that can change a result: no label, no time limit, and nothing that only forbids."""
         return self.family.settings() | ({"scenario": self.scenario.settings()} if self.scenario is not None else {})
 
     def resolved(self) -> dict[str, Any]:
         """Plain data that reads back as an equal environment."""
         timeout = {} if self.step_timeout_s == STEP_TIMEOUT_S else {"step_timeout_s": self.step_timeout_s}
-        return {"name": self.name, **self.settings(), **timeout}
+        hidden = {} if self.boundaries == "known" else {"boundaries": self.boundaries}
+        return {"name": self.name, **self.settings(), **timeout, **hidden}
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -9,10 +9,11 @@ from plasticbench import plugins
 from plasticbench.contracts.task import DrawnConfig, is_restorable
 from plasticbench.platform.definition.benchmark import Benchmark, Environment
 from plasticbench.platform.definition.feasible_parts import check_events, check_parts, check_structures
-from plasticbench.platform.definition.method import Method
+from plasticbench.platform.definition.method import Method, Part
 from plasticbench.platform.definition.parsing import Problems
 from plasticbench.platform.definition.start import stored
 from plasticbench.platform.definition.within import note_effects
+from plasticbench.schedules import At, Boundaries, Schedule
 
 
 def check_feasible(benchmark: Benchmark, problems: Problems) -> None:
@@ -22,6 +23,8 @@ def check_feasible(benchmark: Benchmark, problems: Problems) -> None:
     for index, environment in enumerate(benchmark.environments):
         fits = _check_environment(benchmark, environment, f"environments.{index}", problems)
         _check_clocks(benchmark, environment, f"environments.{index}", problems)
+        if fits:
+            _check_boundaries(benchmark, environment, f"environments.{index}", problems)
         for method in benchmark.methods_on(environment) if fits else benchmark.methods:
             shared = method.agent == benchmark.methods[0].agent
             agent_key = "agent" if shared else f"methods.{method.name}.agent"
@@ -110,6 +113,42 @@ def _check_clocks(benchmark: Benchmark, environment: Environment, key: str, prob
                 f"must change at steps that are multiples of {' and of '.join(map(str, strides))}, which the agents of "
                 f"this file take at once, got {', '.join(str(list(steps)) for steps in sorted(changes))}",
             )
+
+
+def _check_boundaries(benchmark: Benchmark, environment: Environment, key: str, problems: Problems) -> None:
+    """Notes what would tell methods of changes that the environment hides; references may know."""
+    if environment.boundaries == "known":
+        return
+    changes = environment.changes(benchmark.seeds[:1], benchmark.budget_steps, environment.config.num_envs)
+    if not changes.change_steps:
+        problems.add(f"{key}.boundaries", f"{environment.name!r} never changes, so nothing is hidden. Remove it")
+    if changes.clears_replay:
+        problems.add(
+            f"{key}.scenario.replay", "must be 'keep' with 'boundaries: hidden': who clears a replay knows why"
+        )
+    advice = "Use 'every', 'when', or 'boundaries: known'"
+    for method in benchmark.methods_on(environment):
+        for where, schedule in _schedules(method):
+            if _tells(schedule, changes.change_steps, benchmark.budget_steps):
+                problems.add(where, f"acts at the changes of {environment.name!r}, which hides them. {advice}")
+
+
+def _schedules(method: Method) -> list[tuple[str, Schedule | None]]:
+    """When a method acts, and when environments start anew for it, by key."""
+    if any(_is_reference(part) for part in method.parts):
+        return []
+    own = [(f"methods.{method.name}.at", part.schedule) for part in method.parts if "event" in part.hooks]
+    return [*own, ("resets.at", method.restarts)]
+
+
+def _is_reference(part: Part) -> bool:
+    return bool(getattr(part.chosen.config, "is_reference", False))
+
+
+def _tells(schedule: Schedule | None, changes: tuple[int, ...], budget_steps: int) -> bool:
+    if isinstance(schedule, Boundaries):
+        return True
+    return isinstance(schedule, At) and not set(changes).isdisjoint(schedule.steps(budget_steps))
 
 
 def _check_agent(benchmark: Benchmark, environment: Environment, method: Method, key: str, problems: Problems) -> bool:

@@ -13,6 +13,7 @@ from plasticbench.envs import _own_modules
 from plasticbench.platform.definition.benchmark import (
     STEP_TIMEOUT_S,
     Benchmark,
+    Boundaries,
     Checkpoint,
     Environment,
     Evaluation,
@@ -185,7 +186,7 @@ class _Reader:
     def _environment(self, item: Any, key: str) -> Environment | None:
         data = mapping(item, key, self.problems)
         label, changes = data.pop("name", None), data.pop("scenario", None)
-        limit_s = self._step_timeout(data, key)
+        limit_s, boundaries = self._step_timeout(data, key), self._boundaries(data, key)
         family = read_chosen("envs", data, key, self.problems)
         label = typed(str | None, label, f"{key}.name", self.problems)
         if family is None or not self._is_of_family(family, changes, key):
@@ -203,8 +204,16 @@ class _Reader:
         made = None
         with self.problems.caught(key):
             label = label or family.config.task
-            made = Environment(name=label, family=family, scenario=scenario, step_timeout_s=limit_s)
+            made = Environment(
+                name=label, family=family, scenario=scenario, step_timeout_s=limit_s, boundaries=boundaries
+            )
         return made
+
+    def _boundaries(self, data: dict[str, Any], key: str) -> Boundaries:
+        found: Boundaries | None = typed(
+            Boundaries, data.pop("boundaries", "known"), f"{key}.boundaries", self.problems
+        )
+        return found or "known"
 
     def _step_timeout(self, data: dict[str, Any], key: str) -> float | None:
         if self.problems.clock is UPDATES and "step_timeout_s" in data:

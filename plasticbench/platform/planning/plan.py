@@ -20,7 +20,7 @@ import pydantic
 
 from plasticbench import __version__
 from plasticbench.code_commit import code_commit
-from plasticbench.contracts.task import has_references
+from plasticbench.contracts.task import Scenario, has_references
 from plasticbench.platform.definition.benchmark import Benchmark, Environment
 from plasticbench.platform.definition.clock import STEPS
 from plasticbench.platform.definition.method import Method, canonical
@@ -164,11 +164,20 @@ def _trials(benchmark: Benchmark, environment: Environment, method: Method) -> I
             seed=seed,
             reset_steps=method.reset_steps(benchmark.budget_steps, num_envs),
             change_steps=tuple(scenario.change_steps),
-            score_source=environment.config.score_source,
+            score_source=_score_source(environment, scenario),
             settings=settings,
             fork_step=None if method.is_reset_policy else method.fork_step(benchmark.budget_steps, num_envs),
             has_references=has_references(environment.config),
         )
+
+
+def _score_source(environment: Environment, scenario: Scenario) -> str:
+    """Where 0 and 1 lie, in each of its tasks if it has several."""
+    configs = [scenario.env(environment.config, phase) for phase in range(len(scenario.change_steps) + 1)]
+    sources = {config.task: config.score_source for config in configs}
+    if len(sources) == 1:
+        return environment.config.score_source
+    return "; ".join(f"{task}: {source}" for task, source in sources.items())
 
 
 def summary(plan: Plan) -> dict[str, Any]:
