@@ -59,9 +59,9 @@ class CompressedReplay(PopulationReplay):
         return frames.to(self.device, non_blocking=True)
 
     def _opened(self, number: int, owner: int) -> np.ndarray:
-        if number in self._blocks:
-            return opened(self._blocks[number][owner], self._frame_shape)
-        return self._open[owner]
+        is_whole = number in self._blocks
+        frames: np.ndarray = opened(self._blocks[number][owner], self._frame_shape) if is_whole else self._open[owner]
+        return frames
 
     @property
     def row_bytes(self) -> int:
