@@ -175,7 +175,8 @@ def commit_benchmark(store: str) -> dict[str, Any]:
     return {
         "name": "commits",
         "environments": [{"kind": "atari", "preset": "fire_paper_dqn", "task": "BeamRider", "num_envs": 4}],
-        "agent": {"kind": "dqn", "preset": "fire_paper_dqn", "learning_starts_steps": 4_000},
+        "agent": {"kind": "dqn", "preset": "fire_paper_dqn", "learning_starts_steps": 4_000}
+        | {"capacity_transitions": 10_000},
         "methods": {"none": {"kind": "none"}},
         "seeds": 10,
         "budget_steps": 2_500_000,

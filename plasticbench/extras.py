@@ -21,6 +21,7 @@ BENCH_MODULES = frozenset(
         "gymnasium",
         "imageio",
         "jinja2",
+        "lz4",
         "matplotlib",
         "minatar",
         "mlflow",

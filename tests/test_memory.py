@@ -7,6 +7,9 @@ import sys
 import pytest
 from small_runs import prepare
 
+from plasticbench.platform.definition.reading import from_dict
+from plasticbench.platform.planning.disk import disk_use
+
 _MEASURE = """
 import sys
 from pathlib import Path
@@ -21,6 +24,16 @@ for held in vars(run._trainer.agent.replay).values():  # memory counts once it i
     elif isinstance(held, np.ndarray):
         held[...] = 0
 run.run(lambda: run._trainer.step >= 400)
+status = dict(line.split(":", 1) for line in open("/proc/self/status"))
+print(int(status["VmHWM"].split()[0]) * 1024)
+"""
+_WHOLE = """
+import sys
+from pathlib import Path
+from plasticbench.platform.cluster import runner
+from plasticbench.platform.training.segment import SegmentRun
+
+SegmentRun(Path(sys.argv[1]), sys.argv[2]).run()
 status = dict(line.split(":", 1) for line in open("/proc/self/status"))
 print(int(status["VmHWM"].split()[0]) * 1024)
 """
@@ -51,10 +64,36 @@ def test_a_population_stays_within_the_memory_that_it_asks_for(tmp_path, parts, 
     data = {"name": "memory", "methods": {"none": {"kind": "none"}}, "seeds": seeds, "budget_steps": 100_000}
     plan = prepare(tmp_path, data | cadence | parts)
     (segment,) = plan.segments
-    command = [sys.executable, "-W", "ignore", "-c", _MEASURE, str(tmp_path), segment.id]
+    peak_bytes = _peak_bytes(_MEASURE, tmp_path, segment.id)
+    assert 0.5 * segment.memory_bytes < peak_bytes <= segment.memory_bytes
+
+
+@pytest.mark.slow
+def test_a_run_with_compressed_frames_takes_the_memory_and_the_disk_that_its_plan_says(tmp_path):
+    data = {
+        "name": "compressed",
+        "environments": [{"kind": "atari", "task": "BeamRider", "num_envs": 4}],
+        "agent": ATARI["agent"] | {"learning_starts_steps": 2_900, "capacity_transitions": 3_000},
+        "methods": {"none": {"kind": "none"}},
+        "seeds": 2,
+        "budget_steps": 3_000,
+        "evaluation": {"every_steps": 3_000, "steps": 80},
+        "probes": {"every_steps": 1_500},
+        "tracking": {"weights": "none"},
+        "execution": {"replay_store": "compressed"},
+    }
+    plan = prepare(tmp_path, data)
+    (segment,) = plan.segments
+    peak_bytes = _peak_bytes(_WHOLE, tmp_path, segment.id)
+    assert peak_bytes == pytest.approx(segment.memory_bytes, rel=0.3)
+    left_bytes = sum(file.stat().st_size for file in (tmp_path / "checkpoints").rglob("*") if file.is_file())
+    assert left_bytes == pytest.approx(disk_use(from_dict(data), plan).parts["checkpoints"], rel=0.3)
+
+
+def _peak_bytes(code, *arguments) -> int:
+    command = [sys.executable, "-W", "ignore", "-c", code, *map(str, arguments)]
     told = subprocess.run(
         command, env={**os.environ, "OMP_NUM_THREADS": "1"}, stdout=subprocess.PIPE, text=True, check=True
     )
     ray_worker_bytes = 64 << 20  # what Ray adds to a process that it starts
-    peak_bytes = int(told.stdout.splitlines()[-1]) + ray_worker_bytes
-    assert 0.5 * segment.memory_bytes < peak_bytes <= segment.memory_bytes
+    return int(told.stdout.splitlines()[-1]) + ray_worker_bytes

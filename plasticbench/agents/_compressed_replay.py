@@ -59,9 +59,9 @@ class CompressedReplay(PopulationReplay):
         return frames.to(self.device, non_blocking=True)
 
     def _opened(self, number: int, owner: int) -> np.ndarray:
-        if number in self._blocks:
-            return opened(self._blocks[number][owner], self._frame_shape)
-        return self._open[owner]
+        is_whole = number in self._blocks
+        frames: np.ndarray = opened(self._blocks[number][owner], self._frame_shape) if is_whole else self._open[owner]
+        return frames
 
     @property
     def row_bytes(self) -> int:
@@ -100,7 +100,7 @@ class CompressedReplay(PopulationReplay):
                     self._blocks[number] = column
             return
         self._reopen(first_row // BLOCK_ROWS)
-        by_row = chunk["frames"].unflatten(1, (-1, self.num_envs)).numpy()
+        by_row = chunk["frames"].numpy().reshape(self.num_members, -1, self.num_envs, *self._frame_shape)
         for row in range(max(first_row, self.oldest_row), first_row + by_row.shape[1]):
             self._put(row, by_row[:, row - first_row])
 
