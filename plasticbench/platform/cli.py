@@ -38,6 +38,7 @@ from plasticbench.platform.terminal import DONE, FAILED, out, people_errors, sty
 
 if TYPE_CHECKING:
     from plasticbench.platform.planning.disk import DiskUse
+    from plasticbench.platform.planning.going_on import Replay
     from plasticbench.platform.planning.plan import Plan
     from plasticbench.platform.rundir import RunDirectory
     from plasticbench.platform.runs.running import FinishedRun
@@ -138,13 +139,14 @@ def plan(config: Config, set_: Overrides = None, as_json: AsJson = False) -> Non
     with people_errors():
         from plasticbench.platform.definition.reading import load
         from plasticbench.platform.planning.disk import disk_use
+        from plasticbench.platform.planning.going_on import going_on_text, longest_replay
         from plasticbench.platform.planning.plan import make_plan, summary
 
         benchmark = load(config, set_ or [], warn)
         made = make_plan(benchmark)
         facts, disk = summary(made), disk_use(benchmark, made)
     if as_json:
-        _plan_as_json(made, facts, disk)
+        _plan_as_json(made, facts, disk, longest_replay(benchmark, made))
         return
     heads = ("#", "population", "members", "starts from", "CPUs", "GPUs", "memory", "GPU memory")
     table = Table(*heads, box=None, title=f"{made.name}: segments")
@@ -163,6 +165,7 @@ def plan(config: Config, set_: Overrides = None, as_json: AsJson = False) -> Non
     parts = ", ".join(f"{part} {_size(size)}" for part, size in disk.parts.items())
     out.print(f"disk: about {_size(disk.total_bytes)}: {parts}", highlight=False, soft_wrap=True)
     out.print(f"    {disk.records_note}", highlight=False, soft_wrap=True)
+    out.print(going_on_text(benchmark, made), highlight=False, markup=False, soft_wrap=True)
     if raw := dict.fromkeys(trial.task for trial in made.trials if not trial.has_references):
         out.print("ranked by raw return, without reference returns:", ", ".join(raw), highlight=False, markup=False)
 
@@ -175,12 +178,13 @@ _LABELS = {
 }
 
 
-def _plan_as_json(made: Plan, facts: dict[str, Any], disk: DiskUse) -> None:
+def _plan_as_json(made: Plan, facts: dict[str, Any], disk: DiskUse, replay: Replay | None) -> None:
     data = json.loads(made.to_json())
     for shown, segment in zip(data["segments"], made.segments, strict=True):
         shown["gpu_memory_bytes"] = segment.gpu_memory_bytes
     left = {"disk_bytes": disk.total_bytes, "disk_parts_bytes": dict(disk.parts), "records_note": disk.records_note}
-    typer.echo(json.dumps(data | {"summary": facts | left}, indent=1))
+    again = {"longest_replay": None if replay is None else dataclasses.asdict(replay)}
+    typer.echo(json.dumps(data | {"summary": facts | left | again}, indent=1))
 
 
 def _size(num_bytes: int) -> str:
