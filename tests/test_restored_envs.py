@@ -140,3 +140,4 @@ def test_families_say_whether_they_can_be_saved() -> None:
     says = {kind: getattr(plugins.load("envs", kind).Config, "is_restorable", None) for kind in ("classic", "mujoco")}
     assert says == {"classic": None, "mujoco": None}
     assert not atari.Config(task="Asterix").is_restorable
+    assert not atari.Config(task="Asterix", backend="ale", sticky_unit="frame").is_restorable
