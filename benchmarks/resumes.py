@@ -1,11 +1,11 @@
 """How soon a run trains again that is gone on with at 90 % of its budget: ``python -m benchmarks.resumes [NAME...]``.
 
-Each shipped benchmark of agents in environments is cut to one population of one method that forks from a shared prefix, on a CPU, with a
-budget that is scaled down; everything else is its own. Its last segment is stopped at 90 % of the budget and gone on
-with: the seconds until it is loaded, and until it has trained again for a stride. ``full_s`` is arithmetic for the file
-as it is: to those seconds comes what ``plan`` says of a replay of environments, at 90 %, and the bytes of one commit of its
-largest population at the speed with which a file of 256 MiB was loaded. Commands, Ray and imports come on top
-(``python -m benchmarks.starts``). ``--speeds`` prints instead the agent steps per second that a replay makes.
+Each shipped benchmark of agents in environments is cut to one seed, on a CPU, with a scaled budget and few updates. Its
+last segment is stopped at 90 % of the budget and gone on with: the seconds until it is loaded, and until it has trained
+for a stride. ``full_s`` is arithmetic for the file as it is: to those seconds comes what ``plan`` says of a
+replay of environments, at 90 %, and the bytes of one commit of its largest population at the speed with which a file of
+256 MiB was loaded. Commands, Ray and imports come on top (``python -m benchmarks.starts``). ``--speeds`` prints instead
+the agent steps per second that a replay makes.
 
 Prints JSON, one line each.
 """
@@ -78,10 +78,11 @@ def _scaled(name: str, folder: str) -> dict[str, Any]:
     steps = _STEPS[name]
     evaluation = "evaluation.steps=1000" if getattr(full.evaluation, "steps", None) else "evaluation.episodes=1"
     agent: Any = full.methods[0].agent_config
-    starts = min(getattr(agent, "learning_starts_steps", 0), steps // 10)
     small = [*sets, *_SMALL, f"budget_steps={steps}", f"evaluation.every_steps={steps}", evaluation]
-    small += ["evaluation.num_envs=1", f"probes.every_steps={steps}", f"agent.learning_starts_steps={starts}"]
-    small += ["agent.replay_ratio=0.01"] if hasattr(agent, "replay_ratio") else []
+    small += ["evaluation.num_envs=1", f"probes.every_steps={steps}"]
+    if hasattr(agent, "replay_ratio"):
+        starts = min(agent.learning_starts_steps, steps // 10)
+        small += ["agent.replay_ratio=0.01", f"agent.learning_starts_steps={starts}"]
     benchmark = load(path, small)
     plan, whole = make_plan(benchmark), make_plan(full)
     last = plan.segments[-1]

@@ -75,7 +75,7 @@ def _records_bytes(lines: Lines, trial: Trial) -> int:
 
 
 def _checkpoint_bytes(benchmark: Benchmark, segment: Segment) -> int:
-    """Two commits of the members' networks and environments, past actions once, and the rows of replay that the segment wrote itself."""
+    """Two commits of networks and environments, past actions once, and the rows of replay that the segment wrote."""
     agent = fitted(benchmark.method(segment.agent_method).agent_config, benchmark.budget_steps)
     num_members = len(segment.members)
     spec = benchmark.environment(segment.task).config.spec
