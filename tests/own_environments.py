@@ -102,3 +102,4 @@ def forgotten() -> Iterator[None]:
         _own_modules._brought.update(brought)
         _own_modules.open_archive.cache_clear()
         _making.examined.cache_clear()
+        _making.saves_state.cache_clear()

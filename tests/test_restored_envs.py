@@ -2,10 +2,11 @@
 
 import numpy as np
 import pytest
+from own_environments import forgotten, write_module
 
 from plasticbench import plugins
 from plasticbench.contracts.task import BoxActions, DiscreteActions, EnvConfig, EnvStep, RestorableEnv
-from plasticbench.envs import atari, humanoid, minatar
+from plasticbench.envs import _own_modules, atari, gymnasium, humanoid, minatar
 from plasticbench.envs._journal import JournaledEnv, select_envs
 
 SEEDS = [3, 4]
@@ -140,3 +141,97 @@ def test_families_say_whether_they_can_be_saved() -> None:
     says = {kind: getattr(plugins.load("envs", kind).Config, "is_restorable", None) for kind in ("classic", "mujoco")}
     assert says == {"classic": None, "mujoco": None}
     assert not atari.Config(task="Asterix").is_restorable
+    assert not atari.Config(task="Asterix", backend="ale", sticky_unit="frame").is_restorable
+
+
+_COUNTER = """
+    def state_dict(self):
+        return {"age": self.age}
+
+    def load_state_dict(self, state):
+        self.age = state["age"]
+"""
+
+
+def _own(tmp_path, methods: str, **settings: object) -> EnvConfig:
+    write_module(tmp_path)
+    path = tmp_path / "mine.py"
+    path.write_text(path.read_text().replace("\n\ngymnasium.register", f"\n{methods}\n\ngymnasium.register"))
+    with _own_modules.searching([tmp_path]):
+        return gymnasium.Config(task="mine:Mine-v0", low_return=0.0, high_return=1.0, **settings)
+
+
+def test_an_environment_of_yours_that_gives_its_state_goes_on_bit_for_bit(tmp_path) -> None:
+    with forgotten():
+        config = _own(tmp_path, _COUNTER, max_episode_steps=13)
+        assert config.is_restorable
+        went_on = _assert_goes_on_alike(config, saved_after=7, steps=50)
+        assert any(step.truncated.any() for step in went_on)
+
+
+@pytest.mark.parametrize(
+    ("methods", "settings"),
+    [
+        ("", {}),
+        (_COUNTER, {"wrappers": ({"kind": "FrameStackObservation", "stack_size": 2},)}),
+        ("    def state_dict(self):\n        return {'a': object()}\n\n    load_state_dict = None\n", {}),
+        ("    def state_dict(self):\n        return {'a': object()}\n\n    load_state_dict = state_dict\n", {}),
+    ],
+)  # fmt: skip
+def test_without_a_whole_state_in_plain_data_the_actions_are_kept(tmp_path, methods, settings) -> None:
+    with forgotten():
+        assert not _own(tmp_path, methods, **settings).is_restorable
+
+
+class _Fragile:
+    """A game of MinAtar whose first member raises at some step."""
+
+    def __init__(self, config, seeds, raises_at):
+        self._env, self._seeds, self._left = minatar.Config.build(config, seeds, 1), list(seeds), raises_at
+        self.spec, self.num_envs = self._env.spec, self._env.num_envs
+
+    def __getattr__(self, name):
+        return getattr(self._env, name)
+
+    def save(self):
+        return self._env.save() | {"left": np.full(self.num_envs, self._left)}
+
+    def restore(self, state):
+        self._left = int(state["left"][0])
+        return self._env.restore({name: value for name, value in state.items() if name != "left"})
+
+    def reset(self):
+        return self._env.reset()
+
+    def step(self, actions):
+        self._left -= 1
+        if SEEDS[0] in self._seeds and self._left == 0:
+            raise ValueError("it fell apart")
+        return self._env.step(actions)
+
+
+def test_a_member_that_raises_after_a_commit_is_found_from_the_saved_state(monkeypatch) -> None:
+    config = minatar.Config(task="Breakout-MinAtar")
+    actions, plain = _actions(config, 2, 60), config.build(SEEDS, 1)
+
+    class Config(minatar.Config):
+        def build(self, seeds, num_threads):
+            return _Fragile(self, seeds, raises_at=40)
+
+    env = JournaledEnv(Config(task="Breakout-MinAtar"), SEEDS, 1, per_member=1)
+    env.reset()
+    plain.reset()
+    for number, action in enumerate(actions):
+        step, expected = env.step(action), plain.step(action)
+        if number == 25:
+            assert len(env.state_dict()["actions"]) == 0
+        np.testing.assert_array_equal(step.obs[1], expected.obs[1])
+    assert env.broken.keys() == {0}
+    assert "it fell apart" in env.broken[0]
+    # And it is gone on with: the broken one shows zeros, the other one goes on.
+    state = env.state_dict()
+    twin = JournaledEnv(Config(task="Breakout-MinAtar"), SEEDS, 1, per_member=1)
+    np.testing.assert_array_equal(twin.load_state_dict(state), env.obs)
+    for action in actions[:20]:
+        np.testing.assert_array_equal(twin.step(action).obs[1], plain.step(action).obs[1])
+    assert twin.broken.keys() == {0}

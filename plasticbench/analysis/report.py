@@ -18,11 +18,14 @@ from plasticbench.analysis.leaderboard_text import failures_to_markdown, to_json
 from plasticbench.analysis.not_finite import MARK, counted, for_figures
 from plasticbench.analysis.outcomes import outcome_rows, outcomes, references
 from plasticbench.analysis.plasticity import probes_at_end
+from plasticbench.analysis.restarts import RESTARTED
 from plasticbench.analysis.runs import load_run, read_table
 from plasticbench.failures import failures_name
 from plasticbench.storage import Location
 
-_NAMES = rf'(?:eval|loss)/[^"]*|train/return|{RATIO}|q/mean|{MARK}[^"]*|(?:plasticity|reset/after)/[^/"]+/[^/"]+'
+_NAMES = (
+    rf'(?:eval|loss)/[^"]*|train/return|{RATIO}|q/mean|{MARK}[^"]*|{RESTARTED}|(?:plasticity|reset/after)/[^/"]+/[^/"]+'
+)
 """Records of whole networks alone; those of single layers would fill the page."""
 
 

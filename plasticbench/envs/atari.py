@@ -12,6 +12,9 @@ pins. What is particular to it:
 Where we differ, by one emulator frame and by rounding: EnvPool cannot start an episode without a no-op frame (it
 crashes), and frames are made grey before the maximum and the resize instead of after them.
 
+``backend: ale`` saves the emulator's state, so a resume need not step through the past as EnvPool's must. With
+``sticky_unit: frame`` it must as well: the action that an emulator would repeat is not in its state.
+
 EnvPool shows the first 210 rows of a screen. Those of Adventure, AirRaid, Carnival, JourneyEscape, KeystoneKapers,
 KingKong, Klax, LaserGates, MrDo, Pacman, Pooyan, SirLancelot and SpaceWar have up to 250: ``backend: ale`` shows all.
 
@@ -113,8 +116,8 @@ class Config(Settings):
 
     @property
     def is_restorable(self) -> bool:
-        """Whether the emulator's state can be reached."""
-        return self.backend == "ale"
+        """Whether the emulator's state can be reached: ale-py's, but not the action that its own stickiness holds."""
+        return self.backend == "ale" and (self.sticky_unit == "step" or self.sticky_probability == 0)
 
     @property
     def score_source(self) -> str:

@@ -232,7 +232,7 @@ class TrainedNetwork:
         fresh: LazyDraw | None = None,
         section: str | None = None,
     ) -> NetworkState:
-        """The network of some members, or a ``section`` of it, as treatments see it, with ``fresh`` values or new ones."""
+        """The network of some members, or a ``section`` of it, as treatments see it: ``fresh`` values or new ones."""
         if isinstance(self.online, ModuleNetwork):
             return self._module_state(members, fresh or self.fresh(members), of == "target", fresh is not None)
         whole = self._whole_state(members, of, fresh or self.fresh(members))

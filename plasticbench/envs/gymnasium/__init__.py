@@ -1,8 +1,8 @@
 """Any environment that Gymnasium registers, or a module of your own: `MyEnv-v0`, `mymodule:MyEnv-v0`.
 
 A module is looked for beside the benchmark file, then in the current folder, and travels to workers. ``wrappers`` are
-Gymnasium's, by name. The course of such an environment is restored by replaying its actions, so it must depend on its
-seed and actions alone.
+Gymnasium's, by name. The course of such an environment is restored by the state that it gives (``state_dict`` and
+``load_state_dict``), else by replaying its actions; so it must depend on its seed and actions alone.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from typing import Any
 
 from plasticbench.contracts.task import EnvSpec, VectorEnv
 from plasticbench.envs.gymnasium import _wrappers
-from plasticbench.envs.gymnasium._making import GymnasiumEnv, Recipe, examined
+from plasticbench.envs.gymnasium._making import GymnasiumEnv, Recipe, examined, saves_state
 from plasticbench.envs.gymnasium._returns import Measure, Raw, measure
 from plasticbench.settings import UNHASHED_DEFAULT, PositiveInt, Settings
 
@@ -80,6 +80,11 @@ class Config(Settings):
     def spec(self) -> EnvSpec:
         """Shapes and actions, from an environment that was made once and closed."""
         return examined(self._recipe)[0]
+
+    @property
+    def is_restorable(self) -> bool:
+        """Whether it gives its state."""
+        return saves_state(self._recipe)
 
     @property
     def has_references(self) -> bool:

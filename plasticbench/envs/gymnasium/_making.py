@@ -5,7 +5,7 @@ from __future__ import annotations
 import difflib
 import json
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from functools import cache
@@ -18,8 +18,10 @@ from gymnasium.envs.registration import get_env_id, parse_env_id
 from plasticbench.contracts.task import EnvironmentFault, EnvSpec, EnvStep
 from plasticbench.envs import _own_modules
 from plasticbench.envs._entrance import Entrance
+from plasticbench.envs._packing import packed_plain, unpacked_plain
 from plasticbench.envs.gymnasium import _wrappers
 from plasticbench.envs.gymnasium._spaces import Actions, Observations, actions_of, observations_of
+from plasticbench.envs.gymnasium._states import gives_state, set_state, state_of
 from plasticbench.plugins import did_you_mean
 
 _PACKAGES = {
@@ -177,6 +179,23 @@ def examined(recipe: Recipe) -> tuple[EnvSpec, Observations, Actions]:
     return spec, observations, actions
 
 
+@cache
+def saves_state(recipe: Recipe) -> bool:
+    """Whether it gives its state as plain data; another one is made to see that."""
+    env = recipe.make()
+    try:
+        if not gives_state(env):
+            return False
+        env.reset(seed=0)
+        json.dumps(state_of(env))
+    except TypeError:
+        return False  # it is something else that it calls so: its actions are kept
+    else:
+        return True
+    finally:
+        env.close()  # type: ignore[no-untyped-call]
+
+
 def _try(env: gymnasium.Env[Any, Any], recipe: Recipe, observations: Observations) -> None:
     """One reset and one step: what fails here would fail after the start."""
     env.action_space.seed(0)
@@ -199,11 +218,13 @@ class GymnasiumEnv:
         self.num_envs, self._seeds = len(seeds), seeds
         self._envs = [recipe.make() for _ in seeds]
         self._ended = [False] * len(seeds)
+        self._obs = np.empty((0, *self.spec.obs_shape), self.spec.obs_dtype)
 
     def reset(self) -> np.ndarray:
         """First observations."""
         first = [env.reset(seed=seed)[0] for env, seed in zip(self._envs, self._seeds, strict=True)]
-        return self._observations.batch(first)
+        self._obs = self._observations.batch(first)
+        return self._obs
 
     def step(self, actions: np.ndarray) -> EnvStep:
         """Steps all environments; one whose episode is over begins the next instead."""
@@ -211,7 +232,8 @@ class GymnasiumEnv:
         obs, reward, terminated, truncated = zip(*found, strict=True)
         with np.errstate(over="ignore"):  # what single precision cannot hold is not finite to an agent
             rewards = np.array(reward, np.float32)
-        return EnvStep(self._observations.batch(obs), rewards, rewards, np.array(terminated), np.array(truncated))
+        self._obs = self._observations.batch(obs)
+        return EnvStep(self._obs, rewards, rewards, np.array(terminated), np.array(truncated))
 
     def _step_one(self, index: int, action: Any) -> tuple[Any, float, bool, bool]:
         env = self._envs[index]
@@ -221,6 +243,20 @@ class GymnasiumEnv:
         obs, reward, terminated, truncated, _ = env.step(self._actions.to_env(action))
         self._ended[index] = bool(terminated or truncated)
         return obs, float(reward), bool(terminated), bool(truncated)
+
+    def save(self) -> dict[str, np.ndarray]:
+        """What the environments give, their time limits, generators and observations."""
+        states = packed_plain([state_of(env) for env in self._envs])
+        return {"environments": states, "obs": self._obs.copy(), "ended": np.array(self._ended)}
+
+    def restore(self, state: Mapping[str, np.ndarray]) -> np.ndarray:
+        """Goes on as saved."""
+        for env, own in zip(self._envs, unpacked_plain(state["environments"]), strict=True):
+            env.reset(seed=0)
+            set_state(env, own)
+        self._ended = state["ended"].tolist()
+        self._obs = state["obs"].copy()
+        return self._obs
 
     def close(self) -> None:
         """Frees the environments."""

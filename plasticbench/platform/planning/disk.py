@@ -11,8 +11,9 @@ from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from plasticbench.contracts.task import BoxActions, DrawnConfig
+from plasticbench.contracts.task import BoxActions, DrawnConfig, is_restorable
 from plasticbench.platform.definition.benchmark import Benchmark
+from plasticbench.platform.planning.going_on import replays
 from plasticbench.platform.planning.lineage import fitted
 from plasticbench.platform.planning.plan import Plan, Segment, Trial
 from plasticbench.platform.planning.record_lines import Lines, record_lines
@@ -20,6 +21,7 @@ from plasticbench.records import Record, is_layer_value
 
 _KEPT_COMMITS = 2
 _COMMIT_BYTES = 1_500  # of a member's plain data: the states of its streams
+_STATE_BYTES = 40_000  # of an Atari emulator with its frames; others are smaller
 _DATABASE_BYTES = 900_000  # MLflow's schema
 _METRIC_BYTES, _LAST_METRIC_BYTES, _PARAMETER_BYTES, _RUN_BYTES = 310, 250, 220, 4_000  # rows with their indices
 _PAGE_BYTES, _FIGURE_BYTES, _POINT_BYTES = 30_000, 5_000, 12
@@ -86,7 +88,7 @@ def _checkpoints_bytes(benchmark: Benchmark, plan: Plan) -> int:
 
 
 def _checkpoint_bytes(benchmark: Benchmark, segment: Segment) -> int:
-    """Two commits of the members' networks and past actions, and the rows of replay that the segment wrote itself."""
+    """Two commits of networks and environments, past actions once, and the rows of replay that the segment wrote."""
     agent = fitted(benchmark.method(segment.agent_method).agent_config, benchmark.budget_steps)
     num_members = len(segment.members)
     spec = benchmark.environment(segment.task).config.spec
@@ -95,8 +97,11 @@ def _checkpoint_bytes(benchmark: Benchmark, segment: Segment) -> int:
     filled = min(1.0, length_steps / getattr(agent, "capacity_transitions", length_steps))
     replay_bytes = filled * (segment.disk_bytes - network_bytes)
     action_bytes = 4 * len(spec.actions.low) if isinstance(spec.actions, BoxActions) else 1
-    plain_bytes = num_members * (_COMMIT_BYTES + length_steps * action_bytes)
-    return round(replay_bytes) + _KEPT_COMMITS * (network_bytes + plain_bytes)
+    environment = benchmark.environment(segment.task)
+    past_bytes = length_steps * action_bytes if replays(benchmark, environment) else 0
+    state_bytes = _STATE_BYTES * environment.config.num_envs if is_restorable(environment.config) else 0
+    kept_bytes = _KEPT_COMMITS * (network_bytes + num_members * (_COMMIT_BYTES + state_bytes))
+    return round(replay_bytes) + kept_bytes + num_members * past_bytes
 
 
 def _weights_bytes(benchmark: Benchmark, trial: Trial) -> int:

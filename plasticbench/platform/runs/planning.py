@@ -18,6 +18,7 @@ from plasticbench.platform.terminal import err, out, people_errors, warn
 
 if TYPE_CHECKING:
     from plasticbench.platform.planning.disk import DiskUse
+    from plasticbench.platform.planning.going_on import Replay
     from plasticbench.platform.planning.plan import Plan
     from plasticbench.platform.training.timing import TimeEstimate
 
@@ -40,6 +41,7 @@ def plan(
         from plasticbench.platform.definition.reading import load
         from plasticbench.platform.planning.disk import disk_use
         from plasticbench.platform.planning.frames import note
+        from plasticbench.platform.planning.going_on import going_on_text, longest_replay
         from plasticbench.platform.planning.plan import make_plan, summary
 
         benchmark = load(config, set_ or [], warn)
@@ -50,17 +52,19 @@ def plan(
 
             taken = estimate(benchmark, made, usable_cpus(), lambda text: err.print(text, highlight=False))
     if as_json:
-        typer.echo(_as_json(made, facts, disk, taken))
+        typer.echo(_as_json(made, facts, disk, taken, longest_replay(benchmark, made)))
         return
     out.print(_table(made))
-    costs = _costs(facts, disk, note(benchmark))
+    costs = (*_costs(facts, disk, note(benchmark)), going_on_text(benchmark, made))
     for line in (*_counts(made, facts), *costs, *(_times(taken, made.clock) if taken else ())):
         out.print(line, highlight=False, markup=False, soft_wrap=True)
     if raw := dict.fromkeys(trial.task for trial in made.trials if not trial.has_references):
         out.print("ranked by raw return, without reference returns:", ", ".join(raw), highlight=False, markup=False)
 
 
-def _as_json(made: Plan, facts: Mapping[str, Any], disk: DiskUse, taken: TimeEstimate | None) -> str:
+def _as_json(
+    made: Plan, facts: Mapping[str, Any], disk: DiskUse, taken: TimeEstimate | None, replay: Replay | None
+) -> str:
     data = json.loads(made.to_json())
     for shown, segment in zip(data["segments"], made.segments, strict=True):
         shown["gpu_memory_bytes"] = segment.gpu_memory_bytes
@@ -68,7 +72,8 @@ def _as_json(made: Plan, facts: Mapping[str, Any], disk: DiskUse, taken: TimeEst
     time = (
         {} if taken is None else {"time": asdict(taken) | {"costs": {k: v._asdict() for k, v in taken.costs.items()}}}
     )
-    return json.dumps(data | {"summary": {**facts, **left, **time}}, indent=1)
+    again = {"longest_replay": None if replay is None else asdict(replay)}
+    return json.dumps(data | {"summary": {**facts, **left, **again, **time}}, indent=1)
 
 
 def _table(made: Plan) -> Table:

@@ -21,6 +21,7 @@ from typing import Any, TypeVar
 from plasticbench import storage
 from plasticbench.analysis.divergence import RATIO, ValueCourse
 from plasticbench.analysis.not_finite import mark
+from plasticbench.analysis.restarts import RESTARTED
 from plasticbench.platform.tracking.mlflow_store import (
     RunStatus,
     Store,
@@ -164,6 +165,8 @@ class Mirror:
             values = self._tell_divergence(store, run, values, records)
             if (broken := mark([r.name for r in records], [r.step for r in records])) is not None:
                 store.tag(run, "not_finite", f"{broken.what} at step {broken.step}")
+            if restarts := [record.step for record in records if record.name == RESTARTED]:
+                store.tag(run, "restarted", f"at step {restarts[-1]}")
             self._sent[run], self._values[trial_id] = position, (position, values)
             self._reaches(trial_id, position)
             count, last_step = count + len(shown), records[-1].step
