@@ -16,6 +16,19 @@ NAMES = [
 ]
 
 
+def test_the_current_folder_may_have_any_name_and_gets_nothing(tmp_path, monkeypatch):
+    run = write_run(tmp_path / "run", {("task", "none"): [0.5], ("task", "fire"): [0.6]})
+    here = tmp_path / 'it\'s "here" :x'
+    here.mkdir()
+    monkeypatch.chdir(here)
+    assert Mirror(run, None).pump({file.stem: record_length(file) for file in (run / "records").iterdir()}) > 0
+    assert list(here.iterdir()) == []
+    with sqlite3.connect(run / "mlflow.db") as database:
+        places = dict(database.execute("select name, artifact_location from experiments"))
+    assert places.pop("Default") == "mlflow-artifacts:/0"
+    assert [place.startswith(run.as_uri()) for place in places.values()] == [True]
+
+
 @pytest.mark.parametrize("name", NAMES)
 def test_database_and_artifacts_lie_in_the_run_directory(tmp_path, name):
     run = write_run(tmp_path / name / "run", {("task", "none"): [0.5], ("task", "fire"): [0.6]})

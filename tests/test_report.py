@@ -213,6 +213,18 @@ def test_each_of_many_methods_has_a_small_figure_over_the_control(tmp_path):
     assert 'class="grid small"' not in few
 
 
+def test_of_very_many_methods_figures_show_the_controls_and_the_best(tmp_path):
+    scores = {("task", f"m{n}"): [0.01 * n + 0.001 * seed for seed in range(5)] for n in range(40)}
+    page = write_report(write_run(tmp_path, {("task", "none"): [0.0, 0.1, 0.2, 0.1, 0.0]} | scores)).read_text()
+    shown = set(re.findall(r'id="show-m\d+" checked><span class="swatch[^>]*></span>(\w+)<', page))
+    assert shown == {"none", *(f"m{n}" for n in range(17, 40))}
+    assert "show 24 of the 41 methods" in page
+    (board,) = re.findall(r'<table class="board data">.*?</table>', page, re.S)
+    assert all(f"</span>m{n}<" in board for n in range(40))
+    (matrix,) = re.findall(r'<table class="matrix">.*?</table>', page, re.S)
+    assert matrix.count("<tr>") == 1 + 24
+
+
 def test_a_page_tells_where_it_comes_from_and_how_to_make_it_again(tmp_path):
     run = write_run(tmp_path, SCORES)
     (run / "benchmark.yaml").write_text("name: tiny  # <tag>\n")

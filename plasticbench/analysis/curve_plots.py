@@ -193,7 +193,9 @@ def _scale(axes: Axes, picture: Picture) -> None:
         values = values[values > 0.0]
         axes.set_ylim(float(np.nanmin(values)) / 1.3, float(np.nanmax(values)) * 1.3)
         return
-    if np.isfinite(values).any():
+    if picture.facts.is_whole:
+        axes.set_ylim(picture.facts.low, picture.facts.high)
+    elif np.isfinite(values).any():
         low, high = float(np.nanmin(values)), float(np.nanmax(values))
         room = 0.06 * (high - low) or 0.06 * max(abs(low), 1e-3)
         axes.set_ylim(low - room, high + room)

@@ -131,6 +131,7 @@ def _rows(label: str, tasks: Sequence[str], found: Sequence[Outcome], is_ranked:
             task=label,
             method=method,
             agent=", ".join(dict.fromkeys(outcome.agent for outcome in own)),
+            trained=own[0].trained,
             n_seeds=min(counts),
             n_incomplete=sum(not outcome.is_complete for outcome in own),
             n_trials=len(own),

@@ -141,9 +141,10 @@ def to_markdown(rows: Sequence[Row]) -> str:
     parts = []
     for task in tasks if len(tasks) != 2 else tasks[1:]:
         own = [row for row in rows if row.task == task]
+        columns = [own[0].trained if name == "agent" else name for name in _COLUMNS]
         parts.append(
             f"### {'All tasks' if task == ALL else escaped(task)}\n\n{_remark(task, rows)}"
-            f"| {' | '.join(_COLUMNS)} |\n{'| --- ' * len(_COLUMNS)}|\n" + "\n".join(map(_markdown_row, own))
+            f"| {' | '.join(columns)} |\n{'| --- ' * len(columns)}|\n" + "\n".join(map(_markdown_row, own))
         )
     return "\n\n".join(parts) + "\n"
 

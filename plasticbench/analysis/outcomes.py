@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import pandas as pd
@@ -45,6 +45,7 @@ class Outcome:
     final_return: float
     after_score: float
     agent: str = ""
+    trained: Literal["agent", "learner"] = "agent"
     has_value_ratio: bool = False
     overvalued: Overvalued | None = None
     has_references: bool = True
@@ -84,6 +85,7 @@ def outcomes(runs: Sequence[Run], tables: Sequence[pd.DataFrame]) -> list[Outcom
                     final_return=final_value(*returns, run.budget_steps),
                     after_score=math.nan if after is None else window_mean(*scores, after),
                     agent=trial.agent,
+                    trained="learner" if run.clock == "updates" else "agent",
                     has_value_ratio=len(ratios[0]) > 0,
                     overvalued=overvalued(*ratios),
                     has_references=trial.has_references,

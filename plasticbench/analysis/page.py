@@ -42,6 +42,9 @@ from plasticbench.analysis.settings import settings_tables
 from plasticbench.analysis.soonest import soonest, soonest_sentence, steps_text
 from plasticbench.failures import failures_name
 
+MAX_DRAWN = 24
+"""With more methods, figures show the controls and the best of the others; tables show all."""
+
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Board:
@@ -77,14 +80,16 @@ def report_page(
 ) -> str:
     """The report of one run; ``table`` holds the records that figures show."""
     boards = boards_of(board.rows)
-    styles = method_styles(run.methods, run.controls)
-    panels = Panels(run=run, table=table, styles=styles)
-    speed = soonest(run, table, board.rows)
     own = boards[0].rows
+    drawn = _drawn(run, own)
+    styles = method_styles(run.methods, run.controls)
+    panels = Panels(run=run, table=table[table["method"].isin(drawn)], styles=styles)
+    speed = soonest(run, table, board.rows)
     context = {
         "run": run,
         "boards": boards,
         "methods": run.methods,
+        "drawn": drawn,
         "styles": styles,
         "answer": answer(own),
         "speed_answer": soonest_sentence(speed, run.unit),
@@ -108,10 +113,10 @@ def report_page(
         "curves": panels.learning_curves(),
         "max_faint_lines": panels.max_faint_lines,
         "probe_tables": probe_tables(probes.rows, [row.method for row in own]),
-        "scatters": score_panels.scatters(found, probes, styles),
+        "scatters": score_panels.scatters(found, probes, {method: styles[method] for method in drawn}),
         "plasticity": panels.plasticity(),
         "distributions": score_panels.distributions(run, found, board.rows, styles),
-        "profile": score_panels.profile(run, found, styles),
+        "profile": score_panels.profile(run, [one for one in found if one.method in drawn], styles),
         "improvement": {(pair.method, pair.over): pair for pair in board.improvement},
         "settings": settings_tables(run),
         "mixture": mixture(run),
@@ -119,6 +124,11 @@ def report_page(
         "score_sources": {trial.task: trial.score_source for trial in run.trials},
     }
     return str(_template("report.html.j2").render(context))
+
+
+def _drawn(run: Run, best_first: Sequence[Row]) -> list[str]:
+    chosen = [*sorted(run.controls), *(row.method for row in best_first if row.method not in run.controls)][:MAX_DRAWN]
+    return [method for method in run.methods if method in chosen]
 
 
 def answer_text(run: Run, table: pd.DataFrame, probes: ProbesAtEnd, board: Leaderboard) -> str:

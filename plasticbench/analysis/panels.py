@@ -120,7 +120,9 @@ class Panels:
     def _evaluations(self, task: str) -> list[tuple[str, ProbeFacts]]:
         """Where scores and returns are one scale, one figure shows both."""
         if self.run.clock == "updates":
-            return [("eval/score", quantity("eval/score")._replace(hint=self.run.score_source(task)))]
+            score = quantity("eval/score")._replace(hint=self.run.score_source(task))
+            is_accuracy = any(name.endswith("_accuracy") for name in self._curves[task])
+            return [("eval/score", score._replace(low=0.0, high=1.0, is_whole=True) if is_accuracy else score)]
         if task not in self.run.scored_tasks:
             hint = "mean over an evaluation's episodes; no reference returns are known"
             return [("eval/score", quantity("eval/return")._replace(hint=hint))]

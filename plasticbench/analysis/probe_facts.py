@@ -14,7 +14,8 @@ Better = Literal["lower", "higher", ""]
 class ProbeFacts(NamedTuple):
     """``better`` says which way is healthier; empty where no size is better in itself. ``low`` and ``high``: its range.
 
-    ``phrase`` completes "X has the lowest ..."; ``is_share``: shown in percent.
+    ``phrase`` completes "X has the lowest ..."; ``is_share``: shown in percent; ``is_whole``: drawn over all its
+    range.
     """
 
     title: str
@@ -24,6 +25,7 @@ class ProbeFacts(NamedTuple):
     low: float = -math.inf
     high: float = math.inf
     is_share: bool = False
+    is_whole: bool = False
 
     @property
     def arrow(self) -> str:

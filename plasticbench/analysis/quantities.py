@@ -15,6 +15,22 @@ _KNOWN = {
     "q/bound_ratio": ProbeFacts(
         "Values over their bound", "values over their bound", "above 2 in ten records running: diverged", "", 0.0
     ),
+    "eval/forgetting": ProbeFacts(
+        "Forgetting", "forgetting", "how much less of earlier phases is told right than where each ended", "lower"
+    ),
+    "eval/area": ProbeFacts("Area", "area", "mean of the scores so far", "higher"),
+    **{
+        name: ProbeFacts(title, title.lower(), hint, "higher", 0.0, 1.0, is_whole=True)
+        for name, (title, hint) in {
+            "online/accuracy": ("Online accuracy", "of the batches of updates, before them"),
+            "eval/online_accuracy": ("Online accuracy of the phase", "before updates, mean over the phase so far"),
+            "eval/stream_accuracy": ("Online accuracy of the stream", "before updates, mean over all so far"),
+            "eval/train_accuracy": ("Training accuracy", "on rows of the phase: what is known by heart"),
+            "eval/test_accuracy": ("Test accuracy", "on the test rows of the phase"),
+            "eval/all_classes_accuracy": ("Accuracy on all classes", "on the whole test set"),
+            "eval/seen_classes_accuracy": ("Accuracy on seen classes", "on the test rows of classes seen so far"),
+        }.items()
+    },
 }
 
 

@@ -54,17 +54,19 @@ class Summary:
 class Row:
     """One method on one task, or on all; ``note`` says why where there are no values.
 
-    ``agent`` says what trained it, so that methods of different backends can stand in one table. ``final`` ranks the
-    final scores, ``after`` the means of all scores after the first change or the first resets. ``diverged_trials`` are
-    those marked ``overvalued``; ``None`` where no trial recorded how large its values are. ``not_finite_trials`` are
-    those marked ``not_finite``, which are ranked with the reference low. ``measure`` is what everything of the row is
-    about: scores, or raw returns where there are no references. ``above_reference``: whether the final scores are
-    surely above 0, the reference low; ``None`` where there is none, or too few seeds to tell.
+    ``agent`` says what was trained, and ``trained`` whether it is an agent or a learner of data, so that methods of
+    different backends can stand in one table. ``final`` ranks the final scores, ``after`` the means of all scores after
+    the first change or the first resets. ``diverged_trials`` are those marked ``overvalued``; ``None`` where no trial
+    recorded how large its values are. ``not_finite_trials`` are those marked ``not_finite``, which are ranked with the
+    reference low. ``measure`` is what everything of the row is about: scores, or raw returns where there are no
+    references. ``above_reference``: whether the final scores are surely above 0, the reference low; ``None`` where
+    there is none, or too few seeds to tell.
     """
 
     task: str
     method: str
     agent: str = ""
+    trained: Literal["agent", "learner"] = "agent"
     n_seeds: int
     n_incomplete: int
     n_trials: int = 0

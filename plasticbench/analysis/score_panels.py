@@ -91,7 +91,10 @@ def profile(run: Run, found: Sequence[Outcome], styles: Styles) -> Panel | None:
 
 
 def scatters(found: Sequence[Outcome], probes: ProbesAtEnd, styles: Styles) -> list[Panel]:
-    """The most telling probes of the first trained network against final scores, for each task."""
+    """The most telling probes of the first trained network against final scores, for each task.
+
+    Correlations are of all trials; methods without a style are not drawn.
+    """
     panels = []
     for number, (task, by_name) in enumerate(list(probes.values.items())[:_MAX_SCATTERED_TASKS]):
         own = [outcome for outcome in found if outcome.task == task and outcome.is_complete]
@@ -131,8 +134,9 @@ def _scatter(
     if len(x) > 2 and np.ptp(x) > 0 and np.ptp(y) > 0:
         shown += f", rank correlation {float(spearmanr(x, y).statistic):.2f}".replace("-", "\N{MINUS SIGN}")
     label = f"Final {measure}s on {task} against {facts.title}: {shown}"
+    drawn = {method: pair for method, pair in points.items() if method in styles}
     svg = scatter_figure(
-        points, styles, facts, key=f"{key}-{probe}", label=label, quantity=f"{facts.title} {facts.arrow}".strip(),
+        drawn, styles, facts, key=f"{key}-{probe}", label=label, quantity=f"{facts.title} {facts.arrow}".strip(),
         measure=measure,
     )  # fmt: skip
     title = f"{facts.title} on {task}" if num_tasks > 1 else facts.title

@@ -266,16 +266,16 @@ def standings(rows: Sequence[Row]) -> Iterator[Table]:
         table = Table(title=title, title_justify="left", box=None, pad_edge=False)
         columns = _columns(own)
         for heading in columns:
-            is_text = heading in ("rank", "method", "agent")
+            is_text = heading in ("rank", "method", own[0].trained)
             table.add_column(
-                heading, justify="left" if is_text else "right", no_wrap=heading not in ("method", "agent")
+                heading, justify="left" if is_text else "right", no_wrap=heading not in ("method", own[0].trained)
             )
             table.columns[-1].overflow = "fold"
         for cells in zip(*columns.values(), strict=True):
             table.add_row(*(Text(cell) for cell in cells))
         remark = left_out(rows) if task == ALL else by_raw_return(own)
         agents = {row.agent for row in own}
-        trained = f"agent {visible(own[0].agent)}, {own[0].n_seeds} seeds" if len(agents) == 1 else ""
+        trained = f"{own[0].trained} {visible(own[0].agent)}, {own[0].n_seeds} seeds" if len(agents) == 1 else ""
         notes = sorted({row.note for row in own if row.note}) + [remark] * bool(remark) + [trained] * bool(trained)
         table.caption = Text(
             visible("; ".join([f"IQM of {own[0].measure}s [95% interval]", *notes])), style="table.caption"
@@ -289,14 +289,14 @@ def _columns(own: Sequence[Row]) -> dict[str, list[str]]:
     columns = {
         "rank": ["-" if row.final.rank is None else rank_text(row.final) for row in own],
         "method": [visible(row.method) for row in own],
-        "agent": [visible(row.agent) for row in own],
+        own[0].trained: [visible(row.agent) for row in own],
         f"final {own[0].measure}": [_estimate(row.final.iqm) for row in own],
         "after the event": [_estimate(row.after.iqm) for row in own],
         "return": ["-" if row.summary.mean_return is None else f"{row.summary.mean_return:.1f}" for row in own],
         "seeds": [str(row.n_seeds) for row in own],
     }
     if has_one_agent:
-        del columns["agent"], columns["seeds"]
+        del columns[own[0].trained], columns["seeds"]
     if any(row.diverged_trials for row in own):
         columns["values diverged"] = [diverged_text(row) for row in own]
     if any(row.not_finite_trials for row in own):

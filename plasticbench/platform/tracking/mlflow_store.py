@@ -46,6 +46,9 @@ _CLIENT_SETTINGS = {
     "MLFLOW_HTTP_REQUEST_TIMEOUT": "20",  # seconds; a batch of 1000 metrics takes about 0.2
     "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "0",  # the mirror's next pump looks first at what the lost request has done
     "MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT": "true",  # and asking the server for it, at the end of every run
+    # Of MLflow's own experiment "Default", which nothing is put into: what its servers say. It would be a folder of the
+    # current one else, whose name goes unquoted into SQL.
+    "_MLFLOW_SERVER_ARTIFACT_ROOT": "mlflow-artifacts:/",
 }
 
 
