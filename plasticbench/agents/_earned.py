@@ -34,6 +34,9 @@ def claimed_and_earned(agent: ReplayAgent, network: str, rows: int) -> tuple[Ten
     Returns are those of the behaviour that filled the replay. A member without any has NaN.
     """
     slots, outcome, valid = agent.replay.latest_courses(_RECENT_ROWS)
+    if not len(slots):  # cleared at this very step
+        nothing = torch.full((len(agent.streams), rows), torch.nan)
+        return nothing, nothing
     returns = discounted_returns(outcome[..., 0], outcome[..., 1], valid, agent.replay.discount)
     chosen = np.zeros((len(returns), rows), dtype=np.int64)  # without a known return, whatever is first
     for member, (own, streams) in enumerate(zip(returns.reshape(len(returns), -1), agent.streams, strict=True)):
