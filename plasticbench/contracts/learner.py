@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 
-from plasticbench.contracts.network import NetworkView, Shown
+from plasticbench.contracts.network import NetworkView
 from plasticbench.contracts.task import Demands, EnvSpec, World
 from plasticbench.contracts.treatment import Hook, Part, Report
 from plasticbench.seeding import Streams
@@ -133,7 +133,8 @@ class AgentConfig(Protocol):
     Its module may have ``check(config, spec)``, which raises ``ValueError`` if it cannot act in such environments. It
     may have ``fits(num_envs, budget_steps)``, which raises for numbers with which it would learn nothing, and
     ``not_settings``: names of settings that others have, and why it has none; and ``sections(spec)``: by name the
-    layers of a network on which treatments may be placed alone.
+    layers of a network on which treatments may be placed alone. ``shows`` is what probes may need of it, of those that
+    ``contracts/network.py`` names in ``Shown``; without it they see layers and features.
     """
 
     @property
@@ -154,11 +155,6 @@ class AgentConfig(Protocol):
     @property
     def has_temperature(self) -> bool:
         """Whether entropy is weighed by a temperature, which a reset may concern."""
-        ...
-
-    @property
-    def shows(self) -> frozenset[Shown]:
-        """What probes may need of it, beside layers and features; nothing where it is left out."""
         ...
 
     @property
