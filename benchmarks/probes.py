@@ -1,43 +1,63 @@
-"""Time of every probe over a population, printed as JSON: ``python -m benchmarks.probes``.
+"""Time of every probe on trained agents, printed as JSON: ``python -m benchmarks.probes [--quick]``.
 
-Milliseconds on one core, the best of several rounds, on a fixed batch of 512 rows.
+Milliseconds on one core, the best of several rounds, with the default settings and a probe batch of 512 rows; beside
+them what one update of the whole population takes. Probes that ask for what an agent cannot show are left out.
 """
 
 from __future__ import annotations
 
+import argparse
+import dataclasses
 import json
 import time
-from collections.abc import Callable, Mapping
-from functools import partial
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
 
+import numpy as np
 import torch
 
 from plasticbench import plugins
-from plasticbench.contracts.network import LayerView, NetworkView
+from plasticbench.agents import dqn, ppo, sac
+from plasticbench.contracts.network import NetworkView
+from plasticbench.contracts.task import BoxActions, DiscreteActions, EnvSpec, EnvStep
+from plasticbench.learning.networks import mlp, nature_cnn
+from plasticbench.seeding import Streams, derive_generator
 
-NUM_ROWS = 512
-# Shapes of weight and activation; the output layer has no activation.
-MLP = {"fc1": ((64, 8), (64,)), "fc2": ((64, 64), (64,)), "output": ((4, 64), None)}
-NATURE_CNN = {
-    "conv1": ((32, 4, 8, 8), (32, 20, 20)),
-    "conv2": ((64, 32, 4, 4), (64, 9, 9)),
-    "conv3": ((64, 64, 3, 3), (64, 7, 7)),
-    "fc1": ((512, 3136), (512,)),
-    "output": ((18, 512), None),
+NUM_ROWS, NUM_ENVS, STARTS = 512, 4, 600
+MLP = mlp.Config(hidden=(64, 64))
+VECTORS = EnvSpec(obs_shape=(8,), obs_dtype="float32", actions=DiscreteActions(count=4))
+BOXES = EnvSpec(obs_shape=(8,), obs_dtype="float32", actions=BoxActions(low=(-1.0,) * 2, high=(1.0,) * 2))
+FRAMES = EnvSpec(obs_shape=(4, 84, 84), obs_dtype="float32", actions=DiscreteActions(count=18))
+REPLAY: dict[str, Any] = {"capacity_transitions": 2_000, "learning_starts_steps": STARTS}
+CASES: Mapping[str, tuple[Any, EnvSpec, int]] = {
+    "dqn_mlp_64_members_20_ms": (dqn.Config(network=MLP, **REPLAY), VECTORS, 20),
+    "sac_mlp_64_members_20_ms": (sac.Config(actor_network=MLP, critic_network=MLP, **REPLAY), BOXES, 20),
+    "ppo_mlp_64_members_20_ms": (ppo.Config(network=MLP, critic_network=MLP), VECTORS, 20),
+    "dqn_nature_cnn_members_1_ms": (dqn.Config(network=nature_cnn.Config(), **REPLAY), FRAMES, 1),
 }
-Shapes = Mapping[str, tuple[tuple[int, ...], tuple[int, ...] | None]]
 
 
-def random_view(shapes: Shapes, num_members: int) -> NetworkView:
-    def layer(name: str, shape: tuple[int, ...], activation_shape: tuple[int, ...] | None) -> LayerView:
-        weights = ("weight", "initial_weight", "previous_weight", "weight_gradient", "weight_update")
-        tensors = {key: torch.randn(num_members, *shape) for key in weights}
-        rows = (num_members, NUM_ROWS)
-        activation = None if activation_shape is None else torch.randn(*rows, *activation_shape).relu()
-        return LayerView(name=name, activation=activation, **tensors)
-
-    layers = tuple(layer(name, *both) for name, both in shapes.items())
-    return NetworkView(name="online", layers=layers, features=layers[-2].activation)
+def trained(config: Any, spec: EnvSpec, num_members: int) -> tuple[Any, float]:
+    """An agent after its first updates on chance, and the milliseconds of one of them."""
+    streams = [Streams(seed) for seed in range(num_members)]
+    agent = config.build(
+        spec=spec, num_envs=NUM_ENVS, streams=streams, budget_steps=2_000, device=torch.device("cpu"), parts=()
+    )
+    rng, shape = derive_generator(0, "chance"), (num_members, NUM_ENVS)
+    obs = rng.standard_normal((*shape, *spec.obs_shape), dtype=np.float32)
+    agent.begin(obs)
+    step, durations_s = 0, list[float]()
+    while len(durations_s) < 8:
+        ends = rng.random((2, *shape)) < 0.05
+        reward = rng.standard_normal(shape, dtype=np.float32)
+        answer = EnvStep(obs, reward, reward, ends[0], ends[1] & ~ends[0])
+        agent.observe(agent.act(obs, step), answer)
+        step += NUM_ENVS
+        start = time.perf_counter()
+        for _ in agent.learn(step):
+            durations_s.append(time.perf_counter() - start)
+            start = time.perf_counter()
+    return agent, 1e3 * min(durations_s)
 
 
 def milliseconds(work: Callable[[], object], num_rounds: int) -> float:
@@ -49,22 +69,31 @@ def milliseconds(work: Callable[[], object], num_rounds: int) -> float:
     return round(1e3 * min(durations_s), 3)
 
 
-def measure_all(shapes: Shapes, num_members: int, num_rounds: int) -> dict[str, float]:
-    view = random_view(shapes, num_members)
-    probes = {kind: plugins.config_from("probes", kind, {}).build() for kind in plugins.names("probes")}
-    times = {kind: milliseconds(partial(probe.measure, view), num_rounds) for kind, probe in probes.items()}
-    together = milliseconds(lambda: [probe.measure(view) for probe in probes.values()], num_rounds)
-    return {"all": together} | times
+def measure_all(config: Any, spec: EnvSpec, num_members: int, num_rounds: int) -> dict[str, float]:
+    agent, update_ms = trained(config, spec, num_members)
+    uniforms = derive_generator(0, "probe").random((num_members, NUM_ROWS))
+    batch = agent.probe_batch(uniforms)
+    times = {"one update": round(update_ms, 3), "views": milliseconds(lambda: agent.views(batch), num_rounds)}
+    views: Sequence[NetworkView] = agent.views(batch)
+    for kind in plugins.names("probes"):
+        probe = plugins.config_from("probes", kind, {}).build()
+        # A copy of a view shares nothing with the others: what probes leave for each other is counted to each.
+        if any(probe.measure(dataclasses.replace(view)) for view in views):
+            times[kind] = milliseconds(
+                lambda probe=probe: [probe.measure(dataclasses.replace(view)) for view in views], num_rounds
+            )
+    return times
 
 
 def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--quick", action="store_true", help="one round, without convolutions")
+    quick = parser.parse_args().quick
     torch.set_num_threads(1)
-    result = {
-        "mlp_64_members_20_ms": measure_all(MLP, num_members=20, num_rounds=10),
-        "nature_cnn_members_1_ms": measure_all(NATURE_CNN, num_members=1, num_rounds=3),
-        "nature_cnn_members_5_ms": measure_all(NATURE_CNN, num_members=5, num_rounds=2),
-    }
-    print(json.dumps(result, indent=2))
+    cases = {name: case for name, case in CASES.items() if not (quick and "cnn" in name)}
+    print(
+        json.dumps({name: measure_all(*case, num_rounds=1 if quick else 3) for name, case in cases.items()}, indent=2)
+    )
 
 
 if __name__ == "__main__":

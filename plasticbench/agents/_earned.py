@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from collections.abc import Callable, Sequence
 
 import numpy as np
 import torch
 from torch import Tensor
 
+from plasticbench.agents._replay import Batch, PopulationReplay
 from plasticbench.seeding import derive_generator
-
-if TYPE_CHECKING:
-    from plasticbench.agents._population import ReplayAgent
 
 _RECENT_ROWS = 2_000  # of the replay, in which ends of episodes are looked for
 
@@ -28,21 +26,21 @@ def discounted_returns(reward: np.ndarray, terminated: np.ndarray, valid: np.nda
 
 
 @torch.no_grad()
-def claimed_and_earned(agent: ReplayAgent, network: str, rows: int) -> tuple[Tensor, Tensor]:
-    """Values of a network, and returns, of ``rows`` transitions of each member, drawn with repeats.
+def claimed_and_earned(
+    replay: PopulationReplay, seeds: Sequence[int], values: Callable[[Batch], Tensor], rows: int
+) -> tuple[Tensor, Tensor]:
+    """Values and returns ``[M, rows]`` of transitions that are drawn with repeats where returns are known.
 
     Returns are those of the behaviour that filled the replay. A member without any has NaN.
     """
-    slots, outcome, valid = agent.replay.latest_courses(_RECENT_ROWS)
-    returns = discounted_returns(outcome[..., 0], outcome[..., 1], valid, agent.replay.discount)
-    chosen = np.zeros((len(returns), rows), dtype=np.int64)  # without a known return, whatever is first
-    for member, (own, streams) in enumerate(zip(returns.reshape(len(returns), -1), agent.streams, strict=True)):
+    slots, outcome, valid = replay.latest_courses(_RECENT_ROWS)
+    if not len(slots):  # cleared at this very step
+        nothing = torch.full((len(seeds), rows), torch.nan)
+        return nothing, nothing
+    returns = discounted_returns(outcome[..., 0], outcome[..., 1], valid, replay.discount).reshape(len(seeds), -1)
+    chosen = np.zeros((len(seeds), rows), dtype=np.int64)  # without a known return, whatever is first
+    for member, (own, seed) in enumerate(zip(returns, seeds, strict=True)):
         if len(known := np.flatnonzero(np.isfinite(own))):
-            chosen[member] = derive_generator(streams.seed, "probe", "earned").choice(known, rows)
-    batch = agent.replay.transitions(slots.ravel()[chosen])
-    (trained,) = (each for each in agent.trained if each.name == network)
-    values = trained.online.forward(agent.inputs(batch)[network])
-    if "action_values" in agent.meaning(network):
-        values = values.gather(-1, batch.action[..., None])
-    earned = np.take_along_axis(returns.reshape(len(returns), -1), chosen, 1)
-    return values.squeeze(-1), torch.from_numpy(earned).to(values)
+            chosen[member] = derive_generator(seed, "probe", "earned").choice(known, rows)
+    claimed = values(replay.transitions(slots.ravel()[chosen]))
+    return claimed, torch.from_numpy(np.take_along_axis(returns, chosen, 1)).to(claimed)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from abc import abstractmethod
 from collections.abc import Callable, Iterator, Sequence
+from functools import partial
 from typing import Any, Protocol
 
 import numpy as np
@@ -180,15 +181,25 @@ class ReplayAgent(PopulationAgent[Batch]):
 
     def reads_next(self, network: str, batch: Batch) -> Callable[[], Tensor] | None:
         """The next observations, of networks of values."""
-        if self.meaning(network).keys().isdisjoint(("action_values", "values")):
-            return None
-        return lambda: self._with_actions(self._observations(batch)[1])
+        return (lambda: self._with_actions(self._observations(batch)[1])) if self._has_values(network) else None
 
     def earned(self, network: str) -> Callable[[int], tuple[Tensor, Tensor]] | None:
         """Of episodes that came to their end lately."""
-        if self.meaning(network).keys().isdisjoint(("action_values", "values")):
+        if not self._has_values(network):
             return None
-        return lambda rows: claimed_and_earned(self, network, rows)
+        seeds = [streams.seed for streams in self.streams]
+        return lambda rows: claimed_and_earned(self.replay, seeds, partial(self._values_of, network), rows)
+
+    def _has_values(self, network: str) -> bool:
+        return not self.meaning(network).keys().isdisjoint(("action_values", "values"))
+
+    def _values_of(self, network: str, batch: Batch) -> Tensor:
+        """Of the actions of a batch, ``[M, B]``."""
+        (trained,) = (each for each in self.trained if each.name == network)
+        values = trained.online.forward(self.inputs(batch)[network])
+        if "action_values" in self.meaning(network):
+            values = values.gather(-1, batch.action[..., None])
+        return values.squeeze(-1)
 
     def probe_batch(self, uniforms: np.ndarray) -> Batch | None:
         """A replay sample chosen by uniforms ``[M, N]``; ``None`` before there is any."""

@@ -210,7 +210,7 @@ class PopulationReplay:
         """
         slots = self._row_slots(max(self.rows - 1 - rows, self.oldest_row), self.rows - 1).reshape(-1, self.num_envs)
         outcome = self._outcome[:, torch.from_numpy(slots.ravel()).to(self.device)].cpu().numpy()
-        return slots, outcome.reshape(-1, *slots.shape, 2), self._valid[:, slots]
+        return slots, outcome.reshape(self.num_members, *slots.shape, 2), self._valid[:, slots]
 
     def _frame_slots(self, slot: np.ndarray, newest: int) -> np.ndarray:
         """Slots of the frames of an observation, up to that of ``newest`` rows later.

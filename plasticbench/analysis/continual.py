@@ -16,7 +16,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import pandas as pd
 
-from plasticbench.analysis.curves import FINAL_FRACTION, Stretch, recovery, window_mean
+from plasticbench.analysis.curves import FINAL_FRACTION, Stretch, final_value, recovery, window_mean
 from plasticbench.analysis.events import TaskEvents, task_events
 from plasticbench.analysis.intervals import estimate_of
 from plasticbench.analysis.outcomes import series
@@ -39,6 +39,7 @@ MEASURES = {
     "lost_to_fresh": "fresh agent's score of the last phase less the method's",
     "drop": "score before a change, or a reset where nothing changes, less the lowest after it, mean over them",
     "stability_gap": "the part of a drop that is won back until the next event, mean over events",
+    "final": "mean of the evaluations in the last tenth of the budget, as the leaderboard has it",
     "final_over_reset_periods": "mean of the evaluations in as many whole reset periods as make a tenth of the budget",
 }
 """By name, in words."""
@@ -76,8 +77,14 @@ def continual(runs: Sequence[Run], tables: Sequence[pd.DataFrame]) -> list[Measu
             for (measure, phase), by_seed in values.items():
                 own = [value for value in by_seed.values() if math.isfinite(value)]
                 if len(own) == len(by_seed):  # a measure of survivors would be another one
-                    rows.append(MeasureRow(task, method, measure, phase, estimate_of(own), len(own)))
+                    estimate = _at_least_zero(estimate_of(own)) if measure == "stability_gap" else estimate_of(own)
+                    rows.append(MeasureRow(task, method, measure, phase, estimate, len(own)))
     return rows
+
+
+def _at_least_zero(estimate: Estimate) -> Estimate:
+    """An interval covers no less without what its quantity cannot be."""
+    return estimate if estimate.low is None else Estimate(estimate.value, max(estimate.low, 0.0), estimate.high)
 
 
 def measured(runs: Sequence[Run], tables: Sequence[pd.DataFrame]) -> dict[str, dict[str, Values]]:
@@ -108,6 +115,7 @@ def _by_method(trials: Sequence[Trial], courses: Courses, budget_steps: int) -> 
         for seed, course in courses[method].items():
             of_seed = dict(_of_one(course, edges, events, phase_tasks(first[method], len(edges) - 1)))
             if period is not None:
+                of_seed["final", None] = final_value(*course, budget_steps)
                 of_seed["final_over_reset_periods", None] = over_whole_periods(course, budget_steps, period)
             if fresh and not _is_fresh(first[method]) and len(edges) > 2:
                 of_seed |= _against_fresh(course, edges, fresh)

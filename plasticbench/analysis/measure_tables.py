@@ -16,6 +16,7 @@ _TITLES = {
     "forward_transfer": "Forward transfer ↑",
     "drop": "Drop ↓",
     "stability_gap": "Stability gap ↓",
+    "final": "Final score ↑",
     "final_over_reset_periods": "Final, over reset periods ↑",
 }
 _PHASE = "phase_score"

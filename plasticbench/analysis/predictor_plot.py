@@ -17,7 +17,7 @@ def predictor_figure(bars: Sequence[tuple[str, Estimate]], *, key: str, label: s
     """Correlations from -1 to 1 as dots on their intervals, with a line at none."""
     with drawing.style():
         height = max(HEIGHT_INCHES, 0.75 + 0.26 * len(bars))
-        figure, axes = drawing.panel(height_inches=height, left_inches=2.45, top_inches=0.08)
+        figure, axes = drawing.panel(height_inches=height, left_inches=2.65, top_inches=0.08)
         axes.axvline(0.0, color=MUTED, linewidth=1.0, zorder=1)
         for row, (_, estimate) in enumerate(bars):
             if estimate.low is not None and estimate.high is not None:

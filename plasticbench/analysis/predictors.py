@@ -15,7 +15,7 @@ import numpy as np
 import pandas as pd
 from markupsafe import Markup
 from scipy.special import stdtrit
-from scipy.stats import spearmanr
+from scipy.stats import rankdata
 
 from plasticbench.analysis.aggregate import MIN_SEEDS
 from plasticbench.analysis.continual import measured
@@ -154,7 +154,8 @@ def _mean_correlation(tasks: Sequence[np.ndarray]) -> float | None:
     for own in tasks:
         if len(own) < 3 or not np.isfinite(own).all() or np.ptp(own[:, 1]) == 0.0 or np.ptp(own[:, 2]) == 0.0:
             return None
-        found.append(float(spearmanr(own[:, 1], own[:, 2]).statistic))
+        ranks = rankdata(own[:, 1:], axis=0)
+        found.append(float(np.corrcoef(ranks.T)[0, 1]))
     return float(np.mean(found)) if found else None
 
 

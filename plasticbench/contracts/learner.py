@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, Literal, Protocol
 
 import numpy as np
 
-from plasticbench.contracts.network import NetworkView, Shown
+from plasticbench.contracts.network import NetworkView
 from plasticbench.contracts.task import Demands, EnvSpec, World
 from plasticbench.contracts.treatment import Hook, Part, Report
 from plasticbench.seeding import Streams
@@ -139,7 +139,8 @@ class AgentConfig(Protocol):
     may have ``compresses(spec, choice, budget_steps)``, whether ``build`` shall hold frames ``compressed``, and
     ``fits(num_envs, budget_steps)``, which raises for numbers with which it would learn nothing, and
     ``not_settings``: names of settings that others have, and why it has none; and ``sections(spec)``: by name the
-    layers of a network on which treatments may be placed alone.
+    layers of a network on which treatments may be placed alone. ``shows`` is what probes may need of it, of those that
+    ``contracts/network.py`` names in ``Shown``; without it they see layers and features.
     """
 
     @property
@@ -160,11 +161,6 @@ class AgentConfig(Protocol):
     @property
     def has_temperature(self) -> bool:
         """Whether entropy is weighed by a temperature, which a reset may concern."""
-        ...
-
-    @property
-    def shows(self) -> frozenset[Shown]:
-        """What probes may need of it, beside layers and features; nothing where it is left out."""
         ...
 
     @property

@@ -47,7 +47,7 @@ def record_lines(benchmark: Benchmark, environment: Environment, method: Method)
     counts |= dict.fromkeys([f"loss/{network}" for network in trained], updates)
     counts |= dict.fromkeys(_UPDATES[: 1 + len(trained)], updates)
     events = len(method.reset_steps(budget_steps, environment.config.num_envs))
-    shown = getattr(agent, "shows", frozenset())
+    shown: Collection[str] = getattr(agent, "shows", ())
     for probe in (chosen.config for chosen in benchmark.probes.probes):
         own = getattr(probe, "every_steps", None)
         counts |= dict.fromkeys(
