@@ -58,8 +58,8 @@ class Leaderboard(NamedTuple):
     probes: list[ProbeRow]
     improvement: list[Improvement]
     provenance: dict[str, Any]
-    measures: list[MeasureRow]
-    recoveries: list[RecoveryRow]
+    measures: Sequence[MeasureRow] = ()
+    recoveries: Sequence[RecoveryRow] = ()
 
 
 @np.errstate(over="ignore", invalid="ignore")  # what floats cannot hold is null in the rows
