@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from abc import abstractmethod
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from functools import cached_property, partial
 from typing import Any, Protocol
 
 import numpy as np
@@ -15,6 +16,8 @@ from plasticbench.agents._replay import Batch, PopulationReplay
 from plasticbench.agents._running_norm import RunningNorm
 from plasticbench.agents._silence import faults
 from plasticbench.agents._temperature import Temperature
+from plasticbench.agents._twins import Twins
+from plasticbench.agents._uniforms import MemberUniforms
 from plasticbench.agents._value_bound import ValueBound
 from plasticbench.contracts.learner import SavedReplay
 from plasticbench.contracts.task import EnvStep, World
@@ -112,6 +115,7 @@ class ReplayAgent(PopulationAgent[Batch]):
 
     replay: PopulationReplay
     clock: Clock
+    update_draws: Sequence[MemberUniforms]  # one draw of each is what an update needs
 
     @abstractmethod
     def update(self, step: int) -> dict[str, Tensor]:
@@ -122,7 +126,46 @@ class ReplayAgent(PopulationAgent[Batch]):
         for _ in range(self.clock.updates(step, self.replay)):
             metrics = self.update(step)
             self._hold()
+            self._for_twins(step, partial(self._update_again, step))
             yield metrics
+
+    # -- twins ---------------------------------------------------------------------------------------------------
+
+    @cached_property
+    def _twins(self) -> Twins:
+        return Twins()
+
+    def treat(self, members: Sequence[int], index: int, step: int, batch: Batch | None) -> dict[str, Report]:
+        """The event, in which twins take over with all that they have."""
+        reports = super().treat(members, index, step, batch)
+        if getattr(self.parts[members[0]][index].config, "is_for_agents", False):
+            self._twins.take_over(self, members)
+            self._hold()
+        return reports
+
+    def state_dict(self) -> tuple[dict[str, Tensor], dict[str, Any]]:
+        """That of all population agents, and of what twins have besides networks."""
+        tensors, plain = super().state_dict()
+        return tensors | self._twins.state_dict(), plain
+
+    def load_state_dict(self, tensors: dict[str, Tensor], plain: dict[str, Any], parents: Sequence[int]) -> None:
+        """Member i continues as the saved member ``parents[i]``, twin and all."""
+        super().load_state_dict(tensors, plain, parents)
+        self._twins.load_state_dict(self.temperature, tensors, parents)
+
+    def _for_twins(self, step: int, act: Callable[[], Any]) -> None:
+        """Does the same for the twins of networks whose members have any."""
+        if self._twins.are_due(self, step):
+            with self._twins.turn(self, step):
+                act()
+            self._hold()
+
+    def _update_again(self, step: int) -> None:
+        """The update just made, of whoever is in the networks' place, on the same rows."""
+        for draws in self.update_draws:
+            draws.rewind()
+        self.updates_made -= 1
+        self.update(step)
 
     def probe_batch(self, uniforms: np.ndarray) -> Batch | None:
         """A replay sample chosen by uniforms ``[M, N]``; ``None`` before there is any."""

@@ -34,11 +34,11 @@ class RandomShifts:
 
     def __init__(self, streams: Sequence[Streams], pixels: int, batch_rows: int) -> None:
         self._pixels = pixels
-        self._draws = MemberUniforms(streams, "random_shift", (2, batch_rows, 2))
+        self.draws = MemberUniforms(streams, "random_shift", (2, batch_rows, 2))
 
     def __call__(self, pair: tuple[Tensor, Tensor]) -> tuple[Tensor, Tensor]:
         """Observation and next one ``[M, B, c, h, w]``, each shifted."""
-        corners = (self._draws.draw() * (2 * self._pixels + 1)).astype(np.int64)
+        corners = (self.draws.draw() * (2 * self._pixels + 1)).astype(np.int64)
         obs, next_obs = (self._cut(image, corners[:, number]) for number, image in enumerate(pair))
         return obs, next_obs
 
@@ -56,8 +56,8 @@ class RandomShifts:
 
     def state_dict(self) -> dict[str, Any]:
         """Plain data."""
-        return self._draws.state_dict()
+        return self.draws.state_dict()
 
     def load_state_dict(self, state: dict[str, Any], parents: Sequence[int]) -> None:
         """Member i goes on where member ``parents[i]`` was saved."""
-        self._draws.load_state_dict(state, parents)
+        self.draws.load_state_dict(state, parents)

@@ -43,6 +43,7 @@ class ReplaySettings(AgentSettings):
     n_step: PositiveInt = field(default=1, metadata=UNHASHED_DEFAULT)
     max_gradient_norm: PositiveFloat | None = field(default=None, metadata=UNHASHED_DEFAULT)
     replay: Annotated[Any, PluginField("replays")] = field(default=uniform.Config(), metadata=UNHASHED_DEFAULT)
+    hooks: ClassVar[tuple[Hook, ...]] = (*AgentSettings.hooks, "turn")
 
     def inert_within(self, num_envs: int, budget_steps: int) -> dict[str, str]:
         """Settings without effect with so many environments and steps, and why."""

@@ -268,6 +268,7 @@ class DQN(ReplayAgent):
         self._batches = MemberUniforms(streams, "replay", (config.batch_rows,))
         pixels = config.random_shift_pixels
         self._shifts = RandomShifts(streams, pixels, config.batch_rows) if pixels is not None else None
+        self.update_draws = [self._batches, *([] if self._shifts is None else [self._shifts.draws])]
         self.clock, self.silent = Clock(config, num_envs), Silence(spec)
         self._epsilon = LinearSchedule(
             start=config.epsilon_start,
@@ -327,10 +328,14 @@ class DQN(ReplayAgent):
         config = self.config
         moves = config.target_period_updates is None and self.clock.passes(step, config.target_period_steps)
         if moves and config.target_moves == "before_updates":
-            self.q.move_target(config.target_tau)
+            self._move_targets(step)
         yield from super().learn(step)
         if moves and config.target_moves == "after_updates":
-            self.q.move_target(config.target_tau)
+            self._move_targets(step)
+
+    def _move_targets(self, step: int) -> None:
+        self.q.move_target(self.config.target_tau)
+        self._for_twins(step, lambda: self.q.move_target(self.config.target_tau))
 
     def update(self, step: int = 1) -> dict[str, Tensor]:
         """One gradient step of every member on a batch of its own, at clock ``step``."""

@@ -237,6 +237,7 @@ class SAC(ReplayAgent):
             "batches": MemberUniforms(streams, "replay", (config.batch_rows,)),
             "policy": MemberNormals(streams, "policy", (noises(config), config.batch_rows, len(low))),
         }
+        self.update_draws = (self._draws["batches"], self._draws["policy"])
 
     @property
     def trained(self) -> tuple[TrainedNetwork, ...]:

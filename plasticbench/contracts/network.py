@@ -98,13 +98,15 @@ class NetworkState:
     Normalisations, and other parameters that are no weights of units, stand apart in ``norms``, so that a treatment
     that is about weight matrices need not know of them. ``second_moments`` names those
     of the optimizer's moments that are means of squares. After ``renew`` the parameters' ``fresh`` values are another
-    draw.
+    draw. ``whole`` gives all that these members' network is while it is trained, ``[m, ...]``: ``<part>/<parameter>``
+    for the parts ``online``, ``target``, ``original`` and each moment, and its counts of updates as ``steps``.
     """
 
     layers: list[LayerState]
     norms: list[LayerState] = field(default_factory=list)
     second_moments: frozenset[str] = frozenset()
     renew: Callable[[], None] = lambda: None
+    whole: Callable[[], Mapping[str, Tensor]] = dict
 
     @property
     def parameters(self) -> dict[str, ParameterState]:

@@ -329,7 +329,8 @@ class TrainedNetwork:
 
     # -- saving, and what probes see -----------------------------------------------------------------------------
 
-    def _saved_parts(self) -> dict[str, dict[str, Tensor]]:
+    def saved_parts(self) -> dict[str, dict[str, Tensor]]:
+        """All that is trained or follows training, ``[M, ...]`` by part and name; counts of updates aside."""
         views = self.online.views
         saved = {"online": views(self.online.flat), "original": views(self.original)}
         saved |= {name: views(moment) for name, moment in self.optimizer.moments.items()}
@@ -345,7 +346,7 @@ class TrainedNetwork:
         """Named tensors, each ``[M, ...]``, and the states of treatments."""
         tensors = {
             f"{self.name}/{part}/{name}": tensor
-            for part, named in self._saved_parts().items()
+            for part, named in self.saved_parts().items()
             for name, tensor in named.items()
         }
         return tensors | {f"{self.name}/adam_steps": self.optimizer.steps.T.contiguous()} | self.parts.state_dict()
@@ -356,7 +357,7 @@ class TrainedNetwork:
         """Member i becomes a copy of the saved member ``parents[i]``; ``plain`` is what ``parts.plain_state`` gave."""
         members = torch.tensor(list(parents))
         with torch.no_grad():
-            for part, named in self._saved_parts().items():
+            for part, named in self.saved_parts().items():
                 for name, tensor in named.items():
                     tensor.copy_(state[f"{self.name}/{part}/{name}"].index_select(0, members))
         self.optimizer.steps.copy_(state[f"{self.name}/adam_steps"].index_select(0, members).T)

@@ -129,7 +129,8 @@ def _costs(module: Any) -> Iterator[str]:
 
 def _excludes(kind: Kind, config: Any) -> list[str]:
     """Of each pair that excludes each other, either may say so."""
-    reasons = dict(getattr(config, "excludes", {}))
+    families = getattr(config, "excludes_families", {})
+    reasons = {**{f"other {family}": why for family, why in families.items()}, **getattr(config, "excludes", {})}
     for family in FAMILIES:
         for name in plugins.names(family):
             theirs = getattr(plugins.load(family, name).Config(), "excludes", {})
