@@ -121,7 +121,7 @@ TAXONOMY: dict[str, list[Strategy]] = {
             why_not="no structure normalises what an output layer reads and nothing else",
         ),
         Strategy("Optimizer resets", "2306.17833", ["optimizer_reset"]),
-        Strategy("Adaptive replay ratio", "2310.07418", why_not="a matter of agents, whose replay ratio is fixed"),
+        Strategy("Adaptive replay ratio", "2310.07418", note="`adaptive_ratio`, a setting of `dqn` and `sac`"),
         Strategy("Sharpness-aware minimisation", "2010.01412", why_not="needs a second gradient at other weights"),
         Strategy(
             "Discrete representations", "2312.01203", why_not="needs a codebook that is trained by a loss of its own"
@@ -190,7 +190,7 @@ def _paper(paper: str) -> str:
 def _here(strategy: Strategy, known: set[str]) -> str:
     if found := [f"`{kind}`" for kind in strategy.kinds if kind in known]:
         return ", ".join(found) + (f" ({strategy.note})" if strategy.note else "")
-    return f"none: {strategy.why_not}"
+    return strategy.note or f"none: {strategy.why_not}"
 
 
 def main() -> None:

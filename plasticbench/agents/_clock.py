@@ -43,6 +43,7 @@ class Clock:
 
     def __init__(self, settings: ClockSettings, num_envs: int) -> None:
         self._settings, self._num_envs = settings, num_envs
+        self.replay_ratio = settings.replay_ratio
         self._delay_steps = num_envs if settings.update_clock == "before_step" else 0
 
     def updates(self, step: int, replay: PopulationReplay) -> int:
@@ -54,7 +55,8 @@ class Clock:
         starts = settings.learning_starts_steps
         if now <= starts or not replay.has(min(settings.batch_rows, starts)):
             return 0
-        return updates_until(settings, now) - updates_until(settings, now - self._num_envs)
+        before = updates_until(settings, now - self._num_envs, self.replay_ratio)
+        return updates_until(settings, now, self.replay_ratio) - before
 
     def passes(self, step: int, period_steps: int) -> bool:
         """Whether a multiple of the period was reached in the last step."""

@@ -8,12 +8,15 @@ from functools import cached_property, partial
 from typing import Any, Protocol
 
 import numpy as np
+import torch
 from torch import Tensor
 
+from plasticbench.agents._adaptive_ratio import AdaptiveRatio
 from plasticbench.agents._clock import Clock
 from plasticbench.agents._learner import BatchT, PopulationLearner
 from plasticbench.agents._replay import Batch, PopulationReplay
 from plasticbench.agents._running_norm import RunningNorm
+from plasticbench.agents._settings import ReplaySettings
 from plasticbench.agents._silence import faults
 from plasticbench.agents._temperature import Temperature
 from plasticbench.agents._twins import Twins
@@ -64,7 +67,11 @@ class PopulationAgent(PopulationLearner[BatchT]):
         if found := faults({"reward": followed.reward, "observation": followed.obs}):
             self.silence(found)
         self.observe(action, self.silent.followed(followed))
+        self.episodes_ended(int((followed.terminated | followed.truncated).sum()))
         yield from self.learn(step + self.num_envs)
+
+    def episodes_ended(self, count: int) -> None:
+        """Nothing follows, unless an agent says so."""
 
     def _met(self, obs: np.ndarray) -> np.ndarray:
         """The first observations of a course, looked at."""
@@ -115,6 +122,8 @@ class ReplayAgent(PopulationAgent[Batch]):
 
     replay: PopulationReplay
     clock: Clock
+    config: ReplaySettings
+    num_members: int
     update_draws: Sequence[MemberUniforms]  # one draw of each is what an update needs
 
     @abstractmethod
@@ -124,10 +133,38 @@ class ReplayAgent(PopulationAgent[Batch]):
     def learn(self, step: int) -> Iterator[dict[str, Tensor]]:
         """Makes the updates that are due when the clock reaches ``step``; yields each one's metrics ``[M]``."""
         for _ in range(self.clock.updates(step, self.replay)):
-            metrics = self.update(step)
+            metrics = self._metrics_of_ratio() | self.update(step)
             self._hold()
+            if self._adaptive is not None:
+                self._adaptive.after_update()
             self._for_twins(step, partial(self._update_again, step))
             yield metrics
+
+    # -- a replay ratio that adapts ------------------------------------------------------------------------------
+
+    @cached_property
+    def _adaptive(self) -> AdaptiveRatio | None:
+        if self.config.adaptive_ratio is None:
+            return None
+        return AdaptiveRatio(self.config, [own for own in self.trained if own.name != "actor"])
+
+    def _metrics_of_ratio(self) -> dict[str, Tensor]:
+        if self._adaptive is None:
+            return {}
+        return {"data/replay_ratio": torch.full((self.num_members,), self.clock.replay_ratio)}
+
+    def episodes_ended(self, count: int) -> None:
+        """The replay ratio may rise."""
+        if self._adaptive is None:
+            return
+        for _ in range(count):
+            self._adaptive.after_episode()
+        self._follow_ratio()
+
+    def _follow_ratio(self) -> None:
+        if self._adaptive is not None and self._adaptive.has_settled:
+            assert self.config.adaptive_ratio is not None
+            self.clock.replay_ratio = self.config.adaptive_ratio
 
     # -- twins ---------------------------------------------------------------------------------------------------
 
@@ -144,14 +181,18 @@ class ReplayAgent(PopulationAgent[Batch]):
         return reports
 
     def state_dict(self) -> tuple[dict[str, Tensor], dict[str, Any]]:
-        """That of all population agents, and of what twins have besides networks."""
+        """That of all population agents, what twins have besides networks, and what a replay ratio depends on."""
         tensors, plain = super().state_dict()
-        return tensors | self._twins.state_dict(), plain
+        own = {} if self._adaptive is None else {"adaptive_ratio": self._adaptive.state_dict()}
+        return tensors | self._twins.state_dict(), plain | own
 
     def load_state_dict(self, tensors: dict[str, Tensor], plain: dict[str, Any], parents: Sequence[int]) -> None:
         """Member i continues as the saved member ``parents[i]``, twin and all."""
         super().load_state_dict(tensors, plain, parents)
         self._twins.load_state_dict(self.temperature, tensors, parents)
+        if self._adaptive is not None:
+            self._adaptive.load_state_dict(plain["adaptive_ratio"])
+            self._follow_ratio()
 
     def _for_twins(self, step: int, act: Callable[[], Any]) -> None:
         """Does the same for the twins of networks whose members have any."""

@@ -11,7 +11,7 @@ from plasticbench.contracts.task import Demands, EnvSpec
 from plasticbench.contracts.treatment import Hook
 from plasticbench.learning.replays import uniform
 from plasticbench.plugins import PluginField
-from plasticbench.settings import UNHASHED_DEFAULT, PositiveFloat, PositiveInt, Settings
+from plasticbench.settings import UNHASHED_DEFAULT, Ge, NonNegativeFloat, PositiveFloat, PositiveInt, Settings
 
 UpdateClock = Literal["after_step", "before_step"]
 """Which clock decides what is due: that after the step of the environments that was just taken, or that before it, by
@@ -24,7 +24,11 @@ class AgentSettings(Settings):
     __slots__ = ()
     hooks: ClassVar[tuple[Hook, ...]] = ("event", "pass", "backward", "gradient", "update")
     has_temperature: ClassVar[bool] = False
-    demands: ClassVar[Demands] = Demands()
+
+    @property
+    def demands(self) -> Demands:
+        """What it asks of those who run it."""
+        return Demands()
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -35,7 +39,8 @@ class ReplaySettings(AgentSettings):
     what the gradient of the agent's loss is held to, for each network of each member by itself and before treatments
     see it. ``update_period_steps``: the updates of that many agent steps are made in one burst at their end.
     ``replay``: which transitions are likely in a batch. ``update_clock``: which clock says when learning starts,
-    updates are due and the target moves.
+    updates are due and the target moves. ``adaptive_ratio`` takes the place of ``replay_ratio`` once the critics' share of
+    active units differs by at most ``adaptive_ratio_gap`` from that of ``adaptive_ratio_episodes`` before.
     """
 
     update_period_steps: PositiveInt = field(default=1, metadata=UNHASHED_DEFAULT)
@@ -43,7 +48,15 @@ class ReplaySettings(AgentSettings):
     n_step: PositiveInt = field(default=1, metadata=UNHASHED_DEFAULT)
     max_gradient_norm: PositiveFloat | None = field(default=None, metadata=UNHASHED_DEFAULT)
     replay: Annotated[Any, PluginField("replays")] = field(default=uniform.Config(), metadata=UNHASHED_DEFAULT)
+    adaptive_ratio: PositiveFloat | None = field(default=None, metadata=UNHASHED_DEFAULT)
+    adaptive_ratio_gap: NonNegativeFloat = field(default=0.001, metadata=UNHASHED_DEFAULT)
+    adaptive_ratio_episodes: Annotated[int, Ge(2)] = field(default=50, metadata=UNHASHED_DEFAULT)
     hooks: ClassVar[tuple[Hook, ...]] = (*AgentSettings.hooks, "turn")
+
+    @property
+    def demands(self) -> Demands:
+        """A ratio that adapts is a member's own, and all members of a population are updated together."""
+        return Demands(max_members=None if self.adaptive_ratio is None else 1)
 
     def inert_within(self, num_envs: int, budget_steps: int) -> dict[str, str]:
         """Settings without effect with so many environments and steps, and why."""

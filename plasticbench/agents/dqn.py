@@ -94,7 +94,7 @@ class Config(ReplaySettings):
             inert |= {"target_period_steps": counted, "target_moves": counted}
         if self.epsilon_start == 1.0 and self.epsilon_decay_begins == "learning_starts":
             inert["warm_up_actions"] = "epsilon is 1 until learning starts"
-        return inert
+        return inert | _effects.inert_ratio(self)
 
     def inert_but_hashed(self) -> dict[str, str]:
         """The same, of settings that stand in trial ids all the same."""

@@ -84,7 +84,8 @@ class Config(ReplaySettings):
     def inert(self) -> dict[str, str]:
         """Settings without effect under the current values, and why."""
         always = "the actor is trained in every update unless update_order is cleanrl"
-        return {} if self.update_order == "cleanrl" else {"policy_period_updates": always}
+        own = {} if self.update_order == "cleanrl" else {"policy_period_updates": always}
+        return own | _effects.inert_ratio(self)
 
     def inert_within(self, num_envs: int, budget_steps: int) -> dict[str, str]:
         """Settings without effect with so many environments and steps, and why."""

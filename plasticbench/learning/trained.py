@@ -60,6 +60,7 @@ class TrainedNetwork:
         self.sections: Mapping[str, frozenset[str]] = {}
         self._last: _Pass | None = None
         self._acting: list[Application] | None = None
+        self.watch: Callable[[Sample], None] | None = None  # sees the rows of each update
         self._held: list[Tensor] = []  # what is zero of members that are silent
 
     @classmethod
@@ -147,7 +148,7 @@ class TrainedNetwork:
 
     def forward(self, x: Tensor) -> Tensor:
         """Outputs of the online network for the rows that it is about to be trained on: treatments may look at them."""
-        hidden: list[Tensor] | None = [] if self.parts.look_at_activations else None
+        hidden: list[Tensor] | None = [] if self.parts.look_at_activations or self.watch is not None else None
         self._last = _Pass(x, hidden)
         return self.online.forward(x, hidden)
 
@@ -174,6 +175,8 @@ class TrainedNetwork:
 
     def follow_gradient(self, acting: Sequence[Application], step: int, share: float) -> None:
         """What follows once ``online.flat_grad`` holds each member's gradient."""
+        if self.watch is not None and not self.parts.is_turn:
+            self.watch(self.last_sample())
         for part in acting:
             part.on_gradient(step)
         before = self.online.flat.clone() if share != 1.0 else None
