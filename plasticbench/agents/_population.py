@@ -16,7 +16,6 @@ from plasticbench.agents._clock import Clock
 from plasticbench.agents._learner import BatchT, PopulationLearner
 from plasticbench.agents._replay import Batch, PopulationReplay
 from plasticbench.agents._running_norm import RunningNorm
-from plasticbench.agents._settings import ReplaySettings
 from plasticbench.agents._silence import faults
 from plasticbench.agents._temperature import Temperature
 from plasticbench.agents._twins import Twins
@@ -122,7 +121,7 @@ class ReplayAgent(PopulationAgent[Batch]):
 
     replay: PopulationReplay
     clock: Clock
-    config: ReplaySettings
+    config: Any  # based on ``ReplaySettings``
     num_members: int
     update_draws: Sequence[MemberUniforms]  # one draw of each is what an update needs
 
@@ -163,7 +162,6 @@ class ReplayAgent(PopulationAgent[Batch]):
 
     def _follow_ratio(self) -> None:
         if self._adaptive is not None and self._adaptive.has_settled:
-            assert self.config.adaptive_ratio is not None
             self.clock.replay_ratio = self.config.adaptive_ratio
 
     # -- twins ---------------------------------------------------------------------------------------------------

@@ -39,8 +39,8 @@ class ReplaySettings(AgentSettings):
     what the gradient of the agent's loss is held to, for each network of each member by itself and before treatments
     see it. ``update_period_steps``: the updates of that many agent steps are made in one burst at their end.
     ``replay``: which transitions are likely in a batch. ``update_clock``: which clock says when learning starts,
-    updates are due and the target moves. ``adaptive_ratio`` takes the place of ``replay_ratio`` once the critics' share of
-    active units differs by at most ``adaptive_ratio_gap`` from that of ``adaptive_ratio_episodes`` before.
+    updates are due and the target moves. ``adaptive_ratio`` takes the place of ``replay_ratio`` once the critics' share
+    of active units differs by at most ``adaptive_ratio_gap`` from that of ``adaptive_ratio_episodes`` before.
     """
 
     update_period_steps: PositiveInt = field(default=1, metadata=UNHASHED_DEFAULT)

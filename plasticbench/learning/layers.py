@@ -15,11 +15,12 @@ Wiring = Literal["chain", "opens_residual", "closes_residual", "sibling"]
 its values are added to the input last kept; or, for a further output, what the layer before reads, side by side."""
 Over = Literal["map", "channels"]
 """What one mean and variance are of: all channels and positions of a row, or the channels at each position."""
-Norm = Literal["layer", "rms", "slope", "constant", "gamma"]
+Norm = Literal["layer", "rms", "batch", "slope", "constant", "gamma"]
 """Mean and variance, with a gain and a shift; or the mean of squares alone, with a gain: its bias is unused. ``slope``
 normalises nothing: it is a ReLU whose bias is each unit's slope below 0; its weight is unused. ``constant`` is an
 output that is its bias, whatever is read; its weight is unused. ``gamma`` divides what the layer before it made of its
-input by that layer's largest singular value and has one number as its gain."""
+input by that layer's largest singular value and has one number as its gain. ``batch``: mean and variance of each unit
+over the rows that are trained on, and their running means in all other passes."""
 
 _CUT_DEVIATION = 0.87962566  # what a cut at two standard deviations leaves of a normal's 1
 
@@ -32,7 +33,7 @@ class LayerSpec(NamedTuple):
     alone, ``norm`` normalisations. A convolution may have zeros as ``padding``, and with ``pool`` the largest of 3x3
     windows at every other position behind it. ``reads`` names the nonlinearity through which a layer takes its input;
     a residual connection keeps what is before it. The last ``spare_units`` units and ``spare_inputs`` inputs start as
-    zeros, and count in no initialiser.
+    zeros, and count in no initialiser. ``keep`` is how likely the activation ``aid`` lets what is positive through.
     """
 
     name: str
@@ -50,6 +51,7 @@ class LayerSpec(NamedTuple):
     reads: str = "identity"
     spare_units: int = 0
     spare_inputs: int = 0
+    keep: float = 1.0
 
     @property
     def is_norm(self) -> bool:

@@ -104,9 +104,8 @@ class TrainedNetwork:
             trained._clip = MemberClipping(online.slots, max_gradient_norm)
         online.load(trained._draw(range(len(streams))))
         trained.original.copy_(online.flat)
-        if isinstance(online, ModuleNetwork):
-            trained.original_buffers = {name: value.clone() for name, value in online.buffers.items()}
-            online.draw_from([_seeds(own, f"forward/{name}") for own in streams])
+        trained.original_buffers = {name: value.clone() for name, value in online.buffers.items()}
+        online.draw_from([_seeds(own, f"forward/{name}") for own in streams])
         trained.sync_target()
         trained.parts = AppliedParts(trained, parts)
         return trained
@@ -130,8 +129,7 @@ class TrainedNetwork:
         """Every member's target <- tau online + (1 - tau) target, where there is one."""
         if self.target is not None:
             self.target.flat.lerp_(self.online.flat, tau)
-            if isinstance(self.target, ModuleNetwork) and isinstance(self.online, ModuleNetwork):
-                self.target.copy_buffers(self.online)
+            self.target.copy_buffers(self.online)
 
     def forward_target(self, x: Tensor) -> Tensor:
         """Outputs of the target network, which must exist."""
@@ -150,7 +148,7 @@ class TrainedNetwork:
         """Outputs of the online network for the rows that it is about to be trained on: treatments may look at them."""
         hidden: list[Tensor] | None = [] if self.parts.look_at_activations or self.watch is not None else None
         self._last = _Pass(x, hidden)
-        return self.online.forward(x, hidden)
+        return self.online.trained_forward(x, hidden)
 
     def descend(self, loss: Tensor, step: int, share: float = 1.0) -> None:
         """One step of every member down ``loss`` ``[M]`` at clock ``step``, and what its treatments do around it.
@@ -268,11 +266,12 @@ class TrainedNetwork:
 
     def renew_buffers(self, members: slice, report: Report) -> None:
         """What counts beside rewritten statistics starts anew, and in a network that is as new all other buffers do."""
-        buffers = self.online.buffers if isinstance(self.online, ModuleNetwork) else {}
-        for name, value in buffers.items():
+        for name, value in self.online.buffers.items():
             layer, _, kind = name.rpartition(".")
             is_count = kind == "num_batches_tracked" and f"{layer}.running.weight".lstrip(".") in report.touched
-            if is_count or (report.is_new and kind not in ("running_mean", "running_var")):
+            is_statistic = kind in ("running_mean", "running_var")
+            follows = is_statistic and isinstance(self.online, PopulationNetwork) and f"{layer}.weight" in report.touched
+            if is_count or follows or (report.is_new and not is_statistic):
                 value[members] = self.original_buffers[name][members]
 
     def clear_moments(self, members: slice, names: set[str] | None, section: str | None = None) -> None:
@@ -318,7 +317,7 @@ class TrainedNetwork:
         networks = [network.flat for network in (self.online, self.target) if network is not None]
         named = [self.online.views(flat) for flat in (*networks, *self.optimizer.moments.values())]
         for network in (self.online, self.target):
-            if isinstance(network, ModuleNetwork):
+            if network is not None:
                 named.append({name: value for name, value in network.buffers.items() if value.is_floating_point()})
         if isinstance(self.optimizer, KeepsMemberState):
             named.append(dict(self.optimizer.member_state))
@@ -337,9 +336,8 @@ class TrainedNetwork:
         views = self.online.views
         saved = {"online": views(self.online.flat), "original": views(self.original)}
         saved |= {name: views(moment) for name, moment in self.optimizer.moments.items()}
-        if isinstance(self.online, ModuleNetwork):
-            saved |= {"buffers": self.online.buffers, "original_buffers": self.original_buffers}
-        if isinstance(self.target, ModuleNetwork):
+        saved |= {"buffers": self.online.buffers, "original_buffers": self.original_buffers}
+        if self.target is not None:
             saved["target_buffers"] = self.target.buffers
         if isinstance(self.optimizer, KeepsMemberState):
             saved["optimizer"] = dict(self.optimizer.member_state)
