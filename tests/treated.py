@@ -79,13 +79,19 @@ def batch(seeds: Sequence[int], step: int, shape: tuple[int, ...] = (INPUTS,)) -
     return torch.from_numpy(inputs), torch.from_numpy(targets.reshape(len(rngs), ROWS, OUTPUTS).astype(np.float32))
 
 
+def next_inputs(seeds: Sequence[int], step: int, shape: tuple[int, ...] = (INPUTS,)) -> Tensor:
+    """What follows the inputs of a step."""
+    return batch(seeds, step + 10_000, shape)[0]
+
+
 def update(network: TrainedNetwork, step: int, shape: tuple[int, ...] = (INPUTS,)) -> Tensor:
     """One update of every member at clock ``step``; returns the losses ``[M]``."""
-    inputs, targets = batch([streams.seed for streams in network.streams], step, shape)
+    seeds = [streams.seed for streams in network.streams]
+    (inputs, targets), following = batch(seeds, step, shape), next_inputs(seeds, step, shape)
 
     def descend() -> Tensor:
         network.begin(step)
-        loss = (network.forward(inputs) - targets).square().mean(dim=(1, 2))
+        loss = (network.forward(inputs, following) - targets).square().mean(dim=(1, 2))
         network.descend(loss, step)
         return loss.detach()
 

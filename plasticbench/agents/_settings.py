@@ -24,6 +24,7 @@ class AgentSettings(Settings):
     __slots__ = ()
     hooks: ClassVar[tuple[Hook, ...]] = ("event", "pass", "backward", "gradient", "update")
     has_temperature: ClassVar[bool] = False
+    unseen: ClassVar[tuple[str, ...]] = ("next_inputs",)  # of what treatments may look at
 
     @property
     def demands(self) -> Demands:
@@ -52,6 +53,7 @@ class ReplaySettings(AgentSettings):
     adaptive_ratio_gap: NonNegativeFloat = field(default=0.001, metadata=UNHASHED_DEFAULT)
     adaptive_ratio_episodes: Annotated[int, Ge(2)] = field(default=50, metadata=UNHASHED_DEFAULT)
     hooks: ClassVar[tuple[Hook, ...]] = (*AgentSettings.hooks, "turn")
+    unseen: ClassVar[tuple[str, ...]] = ()
 
     @property
     def demands(self) -> Demands:

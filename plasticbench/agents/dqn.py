@@ -362,7 +362,7 @@ class DQN(ReplayAgent):
             else:
                 chosen = self.q.online.forward(next_obs)
                 target = double_target(batch.reward, batch.terminated, chosen, next_q, batch.discount)
-        q = self.q.forward(obs)
+        q = self.q.forward(obs, next_obs)
         return q_learning_loss(q, batch.action, target, self.config.loss, self.config.huber_threshold), q
 
     def _observations(self, batch: Batch) -> tuple[Tensor, Tensor]:

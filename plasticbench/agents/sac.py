@@ -353,7 +353,7 @@ class SAC(ReplayAgent):
             next_q = smallest([critic.forward_target(next_inputs) for critic in self.critics])
             target = entropy_target(batch.reward, batch.terminated, next_q, next_log_prob, temperature, batch.discount)
         inputs = _joined(obs, batch.action)
-        return [squared_loss(critic.forward(inputs).squeeze(-1), target) for critic in self.critics]
+        return [squared_loss(critic.forward(inputs, next_inputs).squeeze(-1), target) for critic in self.critics]
 
     def _observations(self, batch: Batch) -> tuple[Tensor, Tensor]:
         obs, next_obs = observations(batch.frames, self.spec.frame_stack)

@@ -65,7 +65,7 @@ class LayerState:
     and never mixed, so that it is no matrix. ``also`` are names of other layers that use the same weight.
     ``initial_bound`` is how large a weight can be drawn, where the initialiser is known, as ``weight_bound`` in
     ``learning/layers.py`` says; normalisations have none. ``is_statistic``: running statistics of a normalisation,
-    which are measured and not trained.
+    which are measured and not trained. ``initial_gain`` is that of each unit of a normalisation.
     """
 
     name: str
@@ -81,6 +81,7 @@ class LayerState:
     is_table: bool = False
     also: tuple[str, ...] = ()
     is_statistic: bool = False
+    initial_gain: float = 1.0
 
     @property
     def parameters(self) -> dict[str, ParameterState]:

@@ -64,6 +64,14 @@ class Look(Protocol):
         ...
 
     @property
+    def next_inputs(self) -> Tensor | None:
+        """What a target network reads ``[m, N, ...]`` for the rows of the latest update; ``None`` where there is none.
+
+        Agents with a replay show it. A treatment that needs it names it in ``looks_at``.
+        """
+        ...
+
+    @property
     def activations(self) -> Mapping[str, Tensor]:
         """What the units of hidden layers pass on ``[m, N, units]`` or ``[m, N, units, h, w]``, by layer."""
         ...

@@ -155,6 +155,9 @@ class ModuleNetwork:
             activations += [torch.stack(together) for together in zip(*received, strict=True)]
         return torch.stack(outputs)
 
+    def settle(self) -> None:
+        """Nothing holds a module's weights."""
+
     trained_forward = forward
     """Passes with gradients are in training mode."""
 

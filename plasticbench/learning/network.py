@@ -25,6 +25,7 @@ from plasticbench.learning.wiring import wiring
 _POWER_STEPS = 10
 BATCH_NORM_MOMENTUM = 0.99  # how much of themselves running statistics keep; CrossQ's
 BATCH_NORM_EPSILON = 1e-5  # Flax's default for those, with which CrossQ was published
+UNIT_EPSILON = 1e-8  # the least length that SimBa v2 divides by
 NORM_EPSILON = 1e-6  # Flax's default, with which the residual networks of SimBa were published
 
 
@@ -152,6 +153,7 @@ class PopulationNetwork:
             parameter.grad = gradient
             self.parameters[slot.name] = parameter
         self.buffers = self._new_buffers(num_members)
+        self._held_rows = [f"{spec.name}.weight" for spec in self.specs if spec.has_unit_rows]
         self._trains, self._is_disturbed = False, True
         self._seeds: Sequence[Callable[[], int]] = ()
 
@@ -226,6 +228,13 @@ class PopulationNetwork:
             for name, own in (*self.parameters.items(), *self.buffers.items()):
                 own.copy_(values[name])
 
+    @torch.no_grad()
+    def settle(self) -> None:
+        """Brings back what weights are held to, after a step of the optimizer."""
+        for name in self._held_rows:
+            rows = self.parameters[name]
+            rows.div_(rows.norm(dim=2, keepdim=True).clamp_min(UNIT_EPSILON))
+
     def trained_forward(self, x: Tensor, activations: list[Tensor] | None = None) -> Tensor:
         """``forward`` for rows that are about to be trained on: with masks and with statistics of their own."""
         self._trains = self._is_disturbed
@@ -249,17 +258,16 @@ class PopulationNetwork:
                 kept = x
             x = self._normalised(spec, x, values) if spec.norm == "batch" else _transform(spec, x, values)
             if spec.wiring == "closes_residual":
-                x = x + kept
+                x = _lerp(spec, kept, x, values) if spec.norm == "lerp" else x + kept
             x = function(x)
             if activations is not None:
                 activations.append(x)
         outputs = [_transform(spec, x, values) for spec in self.outputs]
         return torch.cat(outputs, dim=-1) if len(outputs) > 1 else outputs[0]
 
-
     def _function(self, spec: LayerSpec) -> Callable[[Tensor], Tensor]:
         if spec.activation == "aid":
-            return lambda x: population_aid(x, spec.keep, self._masks(x, spec.keep) if self._trains else None)
+            return lambda x: population_aid(x, spec.constant, self._masks(x, spec.constant) if self._trains else None)
         return ACTIVATIONS[spec.activation].function
 
     def _masks(self, x: Tensor, keep: float) -> Tensor:
@@ -295,6 +303,8 @@ def _transform(spec: LayerSpec, x: Tensor, values: Mapping[str, Tensor]) -> Tens
         case 4:
             maps = population_conv2d(x, weight, bias, spec.stride, spec.padding)
             return population_pool(maps) if spec.pool else maps
+        case 1 if spec.norm in ("shift", "unit", "scale", "lerp"):
+            return _hyperspherical(spec, x, weight)
         case 1 if spec.norm == "rms":
             return population_rms_norm(x, weight, spec.over)
         case 1 if spec.norm == "gamma":
@@ -306,7 +316,21 @@ def _transform(spec: LayerSpec, x: Tensor, values: Mapping[str, Tensor]) -> Tens
             return bias.unsqueeze(1).expand(-1, x.shape[1], -1)
         case 1:
             return population_layer_norm(x, weight, bias, spec.over)
-    return population_linear(x.flatten(2), weight, bias)
+    return population_linear(x.flatten(2), weight, bias) if spec.has_bias else x.flatten(2) @ weight.transpose(1, 2)
+
+
+def _hyperspherical(spec: LayerSpec, x: Tensor, weight: Tensor) -> Tensor:
+    """SimBa v2's parts: what ``lerp`` does to its input waits for the values that are kept."""
+    if spec.norm == "scale":
+        return x * (weight * spec.constant).unsqueeze(1)
+    if spec.norm == "shift":
+        x = nn.functional.pad(x.flatten(2), (0, 1), value=spec.constant)
+    return x if spec.norm == "lerp" else nn.functional.normalize(x, dim=2, eps=UNIT_EPSILON)
+
+
+def _lerp(spec: LayerSpec, kept: Tensor, x: Tensor, values: Mapping[str, Tensor]) -> Tensor:
+    share = values[f"{spec.name}.weight"] * spec.constant
+    return torch.addcmul(kept, x - kept, share.unsqueeze(1))
 
 
 def _layout(specs: Sequence[LayerSpec], num_members: int) -> list[ParameterSlot]:

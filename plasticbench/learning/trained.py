@@ -41,6 +41,7 @@ class _Pass(NamedTuple):
 
     inputs: Tensor
     hidden: list[Tensor] | None
+    next_inputs: Tensor | None
 
 
 class TrainedNetwork:
@@ -144,10 +145,10 @@ class TrainedNetwork:
         for part in self._acting:
             part.on_pass(step)
 
-    def forward(self, x: Tensor) -> Tensor:
+    def forward(self, x: Tensor, next_inputs: Tensor | None = None) -> Tensor:
         """Outputs of the online network for the rows that it is about to be trained on: treatments may look at them."""
         hidden: list[Tensor] | None = [] if self.parts.look_at_activations or self.watch is not None else None
-        self._last = _Pass(x, hidden)
+        self._last = _Pass(x, hidden, next_inputs)
         return self.online.trained_forward(x, hidden)
 
     def descend(self, loss: Tensor, step: int, share: float = 1.0) -> None:
@@ -181,6 +182,7 @@ class TrainedNetwork:
         self.optimizer.step()
         if before is not None:
             self.online.flat.lerp_(before, 1 - share)
+        self.online.settle()
         for part in acting:
             part.on_update(step)
         self._last = None
@@ -198,11 +200,12 @@ class TrainedNetwork:
     def last_sample(self) -> Sample:
         """The rows of the update under way, as treatments look at them."""
         assert self._last is not None
-        inputs, hidden = self._last
+        inputs, hidden, next_inputs = self._last
         return Sample(
             inputs,
             lambda: shown_activations(self.online, [passed_on.detach() for passed_on in hidden or ()]),
             lambda: self.online.views(self.online.flat_grad),
+            next_inputs,
         )
 
     # -- resets --------------------------------------------------------------------------------------------------
@@ -270,7 +273,9 @@ class TrainedNetwork:
             layer, _, kind = name.rpartition(".")
             is_count = kind == "num_batches_tracked" and f"{layer}.running.weight".lstrip(".") in report.touched
             is_statistic = kind in ("running_mean", "running_var")
-            follows = is_statistic and isinstance(self.online, PopulationNetwork) and f"{layer}.weight" in report.touched
+            follows = (
+                is_statistic and isinstance(self.online, PopulationNetwork) and f"{layer}.weight" in report.touched
+            )
             if is_count or follows or (report.is_new and not is_statistic):
                 value[members] = self.original_buffers[name][members]
 
@@ -316,9 +321,8 @@ class TrainedNetwork:
         """Weights, moments and treatments' states of these members become zeros; ``hold`` brings the first two back."""
         networks = [network.flat for network in (self.online, self.target) if network is not None]
         named = [self.online.views(flat) for flat in (*networks, *self.optimizer.moments.values())]
-        for network in (self.online, self.target):
-            if network is not None:
-                named.append({name: value for name, value in network.buffers.items() if value.is_floating_point()})
+        kept = [network.buffers for network in (self.online, self.target) if network is not None]
+        named += [{name: value for name, value in own.items() if value.is_floating_point()} for own in kept]
         if isinstance(self.optimizer, KeepsMemberState):
             named.append(dict(self.optimizer.member_state))
         self._held = [value[member] for views in named for value in views.values() for member in members]

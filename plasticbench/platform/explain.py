@@ -146,8 +146,9 @@ def _works(kind: Kind, config: Any) -> Iterator[tuple[str, str]]:
 
     for group in ("agents", "learners"):
         for trained in plugins.names(group):
-            offered = plugins.load(group, trained).Config.hooks
-            why_not = why_not_offered(kind.family, kind.name, config, trained, offered)
+            own = plugins.load(group, trained).Config
+            unseen = getattr(own, "unseen", ())
+            why_not = why_not_offered(kind.family, kind.name, config, trained, own.hooks, unseen)
             yield f"{group.removesuffix('s')} {trained}", _answer(why_not)
     yield "modules, Stable-Baselines3 and RLlib scripts", _answer(_why_not_on_modules(kind, config))
 

@@ -29,7 +29,9 @@ class Config(Settings):
     def layers(self, specs: Sequence[LayerSpec]) -> list[LayerSpec]:
         """The layers with every hidden ReLU replaced; raises ``ValueError`` if there is none."""
         replaced = hidden_relus(specs, "aid")
-        return [spec._replace(activation="aid", keep=self.keep) if spec.name in replaced else spec for spec in specs]
+        return [
+            spec._replace(activation="aid", constant=self.keep) if spec.name in replaced else spec for spec in specs
+        ]
 
 
 PRESETS = {"clean": Config(), "images": Config(keep=0.9)}

@@ -81,20 +81,23 @@ def _concerned(method: Method, part: Part) -> set[str]:
 
 
 def _check_agent_offers(method: Method, problems: Problems) -> None:
-    offered = method.agent_config.hooks
+    offered, unseen = method.agent_config.hooks, getattr(method.agent_config, "unseen", ())
     for part, key in _keyed(method):
-        if reason := why_not_offered(part.family, part.kind, part.chosen.config, method.agent.kind, offered):
+        if reason := why_not_offered(part.family, part.kind, part.chosen.config, method.agent.kind, offered, unseen):
             problems.add(f"{key}.kind", reason)
 
 
-def why_not_offered(family: Family, kind: str, config: Any, agent: str, offered: Sequence[Hook]) -> str | None:
+def why_not_offered(
+    family: Family, kind: str, config: Any, agent: str, offered: Sequence[Hook], unseen: Sequence[str]
+) -> str | None:
     """What a part needs that agents of a kind do not offer, or ``None``."""
     needed = hooks_of(config.build()) if family == "treatments" else ("gradient", "update")
     if missing := [hook for hook in needed if hook not in offered]:
         when = "turn of a twin" if missing[0] == "turn" else missing[0]
         what = f"acts at each {when}" if family == "treatments" else "changes how networks are built"
         return f"{kind!r} {what}, which agent kind {agent!r} does not offer (it offers: {', '.join(offered)})"
-    if "update" not in offered and (looks_at := getattr(config, "looks_at", ())):
+    looks_at = getattr(config, "looks_at", ())
+    if looks_at and ("update" not in offered or set(looks_at) & set(unseen)):
         return f"{kind!r} looks at {' and '.join(looks_at)}, which agent kind {agent!r} does not show"
     return None
 
@@ -127,6 +130,9 @@ def _excluded(part: Part, other: Part) -> str | None:
 def _check_networks(method: Method, part: Part, key: str, problems: Problems) -> None:
     if part.networks != "all" and getattr(part.chosen.config, "is_for_agents", False):
         problems.add(f"{key}.networks", f"{part.kind!r} acts on all networks of an agent, got {part.networks!r}")
+        return
+    if part.networks == "actor" and "next_inputs" in getattr(part.chosen.config, "looks_at", ()):
+        problems.add(f"{key}.networks", f"{part.kind!r} is about values, which an actor does not have, got 'actor'")
         return
     if not _concerned(method, part):
         known = method.agent_config.trained_networks
