@@ -1,9 +1,9 @@
 """Adaptive replay ratio: few updates while the critics' activity changes, and more from when it has settled.
 
 Source: Ma et al., ICLR 2024, arXiv 2310.07418, and their code (Guozheng-Ma/Adaptive-Replay-Ratio): at every 50th
-episode the mean share of active units in the critics' hidden layers, over the updates of the episode that just ended, is
-compared with that of 50 episodes before (at first with that of the first update). Once they differ by at most 0.001 the
-ratio rises, from 0.5 to 2, and never falls again. A member has a ratio of its own, so it trains alone.
+episode the mean share of active units in the critics' hidden layers, over the updates of the episode that just ended,
+is compared with that of 50 episodes before (at first with that of the first update). Once they differ by at most 0.001
+the ratio rises, from 0.5 to 2, and never falls again. A member has a ratio of its own, so it trains alone.
 """
 
 from __future__ import annotations

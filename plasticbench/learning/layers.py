@@ -21,8 +21,8 @@ normalises nothing: it is a ReLU whose bias is each unit's slope below 0; its we
 output that is its bias, whatever is read; its weight is unused. ``gamma`` divides what the layer before it made of its
 input by that layer's largest singular value and has one number as its gain. ``batch``: mean and variance of each unit
 over the rows that are trained on, and their running means in all other passes. Of SimBa v2: ``shift`` appends a
-constant, and as ``unit`` scales to length 1, with neither gain nor shift; ``scale`` has gains alone, and ``lerp`` closes a
-residual connection with the share of the way from the kept values to its input that its gains say."""
+constant, and as ``unit`` scales to length 1, with neither gain nor shift; ``scale`` has gains alone, and ``lerp`` closes
+a residual connection with the share of the way from the kept values to its input that its gains say."""
 
 _CUT_DEVIATION = 0.87962566  # what a cut at two standard deviations leaves of a normal's 1
 
@@ -35,9 +35,9 @@ class LayerSpec(NamedTuple):
     alone, ``norm`` normalisations. A convolution may have zeros as ``padding``, and with ``pool`` the largest of 3x3
     windows at every other position behind it. ``reads`` names the nonlinearity through which a layer takes its input;
     a residual connection keeps what is before it. The last ``spare_units`` units and ``spare_inputs`` inputs start as
-    zeros, and count in no initialiser. ``constant``: how likely the activation ``aid`` lets what is positive through, what
-    ``shift`` appends, and what gains of ``scale`` and ``lerp`` are multiplied by. A normalisation's gains start at ``gain``.
-    ``has_unit_rows``: each unit's incoming weights have length 1, from the start and after each update.
+    zeros, and count in no initialiser. ``constant``: how likely the activation ``aid`` lets what is positive through,
+    what ``shift`` appends, and what gains of ``scale`` and ``lerp`` are multiplied by. A normalisation's gains start at
+    ``gain``. ``has_unit_rows``: each unit's incoming weights have length 1, from the start and after each update.
     """
 
     name: str
@@ -111,8 +111,8 @@ def weight_bound(spec: LayerSpec) -> float:
     """How large a weight of a layer that is no normalisation can be drawn.
 
     Exact for all initialisers but ``orthogonal``. That one is given the bound of the uniform distribution with the same
-    standard deviation, sqrt(3) gain / sqrt(max(out, fan_in)); about a twelfth of its weights start beyond. So are rows of
-    length 1.
+    standard deviation, sqrt(3) gain / sqrt(max(out, fan_in)); about a twelfth of its weights start beyond. So are
+    rows of length 1.
     """
     spec = spec.core
     if spec.has_unit_rows:
