@@ -78,7 +78,7 @@ def test_twenty_updates_agree_with_a_plain_loop_that_projects_after_each() -> No
             (plain(values, inputs[0]) - targets[0]).square().mean().backward()
             optimizer.step()
             with torch.no_grad():
-                for name, value in values.items():
+                for value in values.values():
                     if value.ndim == 2:
                         value.copy_(normalize(value, dim=1))
         for name, value in values.items():
@@ -122,7 +122,7 @@ def test_a_recycled_unit_gets_the_scale_back_that_it_began_with() -> None:
 
 
 def test_what_would_fight_its_projection_is_refused() -> None:
-    with pytest.raises(ValueError, match="rows of length 1"):
+    with pytest.raises(ValueError, match="the network itself holds at length 1"):
         part("nap").config.fits(LAYERS)
     with pytest.raises(ValueError, match="layer_norm needs a hidden nonlinearity without a normalisation"):
         layer_norm.Config().layers(LAYERS)

@@ -21,8 +21,8 @@ normalises nothing: it is a ReLU whose bias is each unit's slope below 0; its we
 output that is its bias, whatever is read; its weight is unused. ``gamma`` divides what the layer before it made of its
 input by that layer's largest singular value and has one number as its gain. ``batch``: mean and variance of each unit
 over the rows that are trained on, and their running means in all other passes. Of SimBa v2: ``shift`` appends a
-constant, and as ``unit`` scales to length 1, with neither gain nor shift; ``scale`` has gains alone, and ``lerp`` closes
-a residual connection with the share of the way from the kept values to its input that its gains say."""
+constant, and as ``unit`` scales to length 1, with neither gain nor shift; ``scale`` has gains alone; ``lerp`` closes a
+residual connection with the share of the way from the kept values to its input that its gains say."""
 
 _CUT_DEVIATION = 0.87962566  # what a cut at two standard deviations leaves of a normal's 1
 

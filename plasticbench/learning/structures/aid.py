@@ -7,7 +7,7 @@ plasticity. Rewards were raised with p from 0.99 on. Whether the published agent
 act could not be looked up: here masks are drawn for the rows that a network is trained on alone. Acting, targets,
 what an actor hears from its critics, penalties and probes go by the slopes.
 
-What probes measure: a unit is dead on a batch where no input is above 0, although it passes on a share of what it reads.
+What probes measure: a unit is dead on a batch where no input is above 0, although it passes on a share of its input.
 """
 
 from __future__ import annotations
