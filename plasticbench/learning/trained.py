@@ -137,8 +137,6 @@ class TrainedNetwork:
         assert self.target is not None
         return self.target.forward(x)
 
-    # -- training ------------------------------------------------------------------------------------------------
-
     def begin(self, step: int) -> None:
         """What comes before ``forward`` in an update at clock ``step``, which ``descend`` ends."""
         self._acting = self.parts.due(step)
