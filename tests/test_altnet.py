@@ -118,8 +118,7 @@ def test_a_saved_agent_goes_on_with_its_twin_bit_for_bit(kind: str) -> None:
     other.replay = agent.replay
     other.load_state_dict({name: value.clone() for name, value in tensors.items()}, copy.deepcopy(plain), [0, 1])
     for one in (agent, other):
-        one.update(100)
-        one._for_twins(100, lambda one=one: one._update_again(100))
+        one.train(100)
     ours, theirs = agent.state_dict()[0], other.state_dict()[0]
     assert ours.keys() == theirs.keys()
     assert not [name for name, value in ours.items() if not torch.equal(value, theirs[name])]

@@ -5,12 +5,14 @@ import copy
 import pytest
 import torch
 from small_agents import agent_with
+from small_runs import small
 from torch import nn
 from treated import BASE, batch, conv_specs, event, part, specs, trained, update
 
 from plasticbench.learning.network import population_batch_norm
 from plasticbench.learning.structures import batch_norm
 from plasticbench.learning.structures import tanh as other
+from plasticbench.platform.definition.reading import BenchmarkError, from_dict
 
 CROSSQ_WN = [part("batch_norm"), part("weight_projection", preset="crossq_wn")]
 
@@ -122,3 +124,10 @@ def test_agents_train_with_it(kind: str) -> None:
         assert network.online.buffers
         assert torch.isfinite(network.online.flat).all()
         assert all((value != 0).any() for name, value in network.online.buffers.items() if "mean" in name)
+
+
+@pytest.mark.parametrize("kind", ["aid", "batch_norm"])
+def test_an_agent_whose_networks_are_not_ours_refuses_structures_by_name(kind: str) -> None:
+    data = small(agent={"kind": "rllib", "algorithm": "DQN"}, methods={"x": {"kind": kind}})
+    with pytest.raises(BenchmarkError, match=f"'{kind}' changes how networks are built, which agent kind 'rllib'"):
+        from_dict(data)

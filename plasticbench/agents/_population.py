@@ -132,12 +132,16 @@ class ReplayAgent(PopulationAgent[Batch]):
     def learn(self, step: int) -> Iterator[dict[str, Tensor]]:
         """Makes the updates that are due when the clock reaches ``step``; yields each one's metrics ``[M]``."""
         for _ in range(self.clock.updates(step, self.replay)):
-            metrics = self._metrics_of_ratio() | self.update(step)
-            self._hold()
-            if self._adaptive is not None:
-                self._adaptive.after_update()
-            self._for_twins(step, partial(self._update_again, step))
-            yield metrics
+            yield self.train(step)
+
+    def train(self, step: int) -> dict[str, Tensor]:
+        """One update of every member and of their twins; returns the metrics ``[M]`` of those who act."""
+        metrics = self._metrics_of_ratio() | self.update(step)
+        self._hold()
+        if self._adaptive is not None:
+            self._adaptive.after_update()
+        self._for_twins(step, partial(self._update_again, step))
+        return metrics
 
     # -- a replay ratio that adapts ------------------------------------------------------------------------------
 
