@@ -91,8 +91,8 @@ def draw_weight(spec: LayerSpec, rng: np.random.Generator) -> np.ndarray:
         return np.full(spec.weight_shape, spec.gain, dtype=np.float32)
     if spec.has_unit_rows:
         drawn = draw_weight(spec._replace(has_unit_rows=False), rng)
-        rows: np.ndarray = drawn / np.linalg.norm(drawn, axis=1, keepdims=True)
-        return rows
+        scaled: np.ndarray = drawn / np.linalg.norm(drawn, axis=1, keepdims=True)
+        return scaled
     if spec.core is not spec:
         kernel = [(0, 0)] * (len(spec.weight_shape) - 2)
         return np.pad(draw_weight(spec.core, rng), [(0, spec.spare_units), (0, spec.spare_inputs), *kernel])
