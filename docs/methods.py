@@ -160,7 +160,7 @@ TAXONOMY: dict[str, list[Strategy]] = {
         Strategy(
             "Sample weight decay",
             "2604.01913",
-            note="`replay: {kind: age_weighted}` of `dqn` and `sac`, by a formula of ours: theirs could not be looked up",
+            note="`replay: {kind: age_weighted}` of `dqn` and `sac`, by a formula of ours, as theirs could not be read",
         ),
         Strategy("Module-specific training", "2510.12096", why_not="no mask over weights lasts between updates"),
         Strategy("SPHERE", "2605.04712", why_not="no network has experts"),
