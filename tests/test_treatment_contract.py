@@ -94,7 +94,7 @@ def test_treatments_are_listed_without_torch() -> None:
     + [
         pytest.param(kind, "clean", "residual maps", marks=pytest.mark.slow)
         for kind in KINDS
-        if (kind, "residual maps") not in UNFIT
+        if (kind, "residual maps") not in UNFIT and kind != "batch_norm"  # a unit there is active on all rows
     ],
 )
 def test_members_in_company_train_as_they_do_alone(kind: str, preset: str, task: str) -> None:

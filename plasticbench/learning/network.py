@@ -286,13 +286,21 @@ class PopulationNetwork:
         if own and not self._trains:
             mean, variance = (self.buffers[name] for name in names)
         else:
-            rows = (1, *range(3, x.ndim))
-            mean, variance = x.mean(dim=rows), x.var(dim=rows, correction=0)
+            mean, variance = _moments(x)
         if own and self._trains:
             with torch.no_grad():
                 for name, found in zip(names, (mean, variance), strict=True):
                     self.buffers[name].lerp_(found, 1 - BATCH_NORM_MOMENTUM)
         return population_batch_norm(x, weight, values[f"{spec.name}.bias"], mean, variance)
+
+
+def _moments(x: Tensor) -> tuple[Tensor, Tensor]:
+    """Mean and variance ``[M, units]`` over rows and positions; of maps member by member, as convolutions are."""
+    if x.ndim == 3:
+        variance, mean = torch.var_mean(x, dim=1, correction=0)
+        return mean, variance
+    found = [torch.var_mean(own, dim=(0, 2, 3), correction=0) for own in x]
+    return torch.stack([mean for _, mean in found]), torch.stack([variance for variance, _ in found])
 
 
 def _transform(spec: LayerSpec, x: Tensor, values: Mapping[str, Tensor]) -> Tensor:

@@ -10,6 +10,9 @@ a convolution have one mean and variance each.
 CrossQ has no targets, and normalises an update's rows and the next ones together. Agents here have targets, which go by
 the running means, as does everything but the rows that are trained on; penalties go by the statistics of their rows.
 
+Behind a unit that is active on all rows of a batch nothing of its bias is left, so that its gradient is rounding, of
+which Adam makes whole steps: there a member agrees less closely with itself in other company.
+
 What probes measure: units are looked at before the normalisation; features after it. Running statistics start anew with
 the gains, in a reset that concerns them.
 """
