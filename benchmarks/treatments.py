@@ -97,7 +97,7 @@ def event_ms(kind: str, task: str, repeats: int) -> float | None:
 
 def _updating(agent: dqn.DQN) -> Callable[[], Any]:
     clock = itertools.count(1)
-    return lambda: agent.update(next(clock))
+    return lambda: agent.train(next(clock))
 
 
 def is_exception(kind: str) -> bool:

@@ -35,8 +35,8 @@ TAXONOMY_WORDS = """\
 ## The survey's taxonomy
 
 Klein et al., *Plasticity Loss in Deep Reinforcement Learning: A Survey* (arXiv 2411.04832), sort what was proposed by
-how it acts. Categories and papers are those of the list that its authors publish beside it. Here: which kinds do
-it, or why there is none.
+how it acts. Categories and papers are those of the list that its authors publish beside it, the last category aside,
+which holds what it does not list. Here: which kinds do it, or why there is none.
 """
 
 
@@ -121,7 +121,7 @@ TAXONOMY: dict[str, list[Strategy]] = {
             why_not="no structure normalises what an output layer reads and nothing else",
         ),
         Strategy("Optimizer resets", "2306.17833", ["optimizer_reset"]),
-        Strategy("Adaptive replay ratio", "2310.07418", why_not="a matter of agents, whose replay ratio is fixed"),
+        Strategy("Adaptive replay ratio", "2310.07418", note="`adaptive_ratio`, a setting of `dqn` and `sac`"),
         Strategy("Sharpness-aware minimisation", "2010.01412", why_not="needs a second gradient at other weights"),
         Strategy(
             "Discrete representations", "2312.01203", why_not="needs a codebook that is trained by a loss of its own"
@@ -141,6 +141,33 @@ TAXONOMY: dict[str, list[Strategy]] = {
         Strategy(
             "LayerNorm, weight decay, categorical loss", "2303.01486", ["layer_norm", "adamw"], "without that loss"
         ),
+    ],
+    "Not in the list": [
+        Strategy("Selective weight reinitialisation", "2508.00212", ["selective_weight_reinit"]),
+        Strategy("FIRE", "2602.08040", ["fire"]),
+        Strategy("AltNet", "2512.01034", ["altnet"]),
+        Strategy("AdamO", "2606.09762", ["adamo"]),
+        Strategy("Interval-wise dropout", "2502.01342", ["aid"]),
+        Strategy("Adaptive linearity", "2505.09486", ["adalin"]),
+        Strategy(
+            "CrossQ with weight normalisation",
+            "2502.07523",
+            ["batch_norm", "weight_projection"],
+            "preset `crossq_wn`; with targets, and without passes of two batches at once",
+        ),
+        Strategy("SimBa v2", "2502.15280", ["simbav2"], "a network; without its categorical critic and scaled rewards"),
+        Strategy("Truncated geometric replay", "2605.10236", note="`replay: {kind: recency}` of `dqn` and `sac`"),
+        Strategy(
+            "Sample weight decay",
+            "2604.01913",
+            note="`replay: {kind: age_weighted}` of `dqn` and `sac`, by a formula of ours, as theirs could not be read",
+        ),
+        Strategy("Module-specific training", "2510.12096", why_not="no mask over weights lasts between updates"),
+        Strategy("SPHERE", "2605.04712", why_not="no network has experts"),
+        Strategy(
+            "Fast and slow successor features", "2605.26357", why_not="agents learn values, no successor features"
+        ),
+        Strategy("FlashSAC", "2604.04539", why_not="its formulas could not be looked up"),
     ],
 }
 
@@ -180,7 +207,7 @@ def _taxonomy() -> Iterator[str]:
             yield f"| {category} | {strategy.name} | {_paper(strategy.paper)} | {_here(strategy, known)} |"
     named = {kind for strategies in TAXONOMY.values() for strategy in strategies for kind in strategy.kinds}
     others = ", ".join(f"`{kind.name}`" for kind in explain.kinds() if kind.name not in named | {"none"})
-    yield f"\nKinds that the list does not have: {others}."
+    yield f"\nKinds that no row has: {others}."
 
 
 def _paper(paper: str) -> str:
@@ -190,7 +217,7 @@ def _paper(paper: str) -> str:
 def _here(strategy: Strategy, known: set[str]) -> str:
     if found := [f"`{kind}`" for kind in strategy.kinds if kind in known]:
         return ", ".join(found) + (f" ({strategy.note})" if strategy.note else "")
-    return f"none: {strategy.why_not}"
+    return f"none: {strategy.why_not}" if strategy.kinds or not strategy.note else strategy.note
 
 
 def main() -> None:

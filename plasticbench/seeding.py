@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import zlib
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from copy import deepcopy
 from typing import Any
 
@@ -36,6 +36,10 @@ class Streams:
         if name not in self._generators:
             self._generators[name] = derive_generator(self.seed, name)
         return self._generators[name]
+
+    def seeds(self, name: str) -> Callable[[], int]:
+        """Seeds in [0, 2^63) from a stream, which is looked up anew each time."""
+        return lambda: int(self[name].integers(2**63))
 
     def state_dict(self) -> dict[str, Any]:
         """Plain data that round-trips through JSON."""

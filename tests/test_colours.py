@@ -59,6 +59,15 @@ def test_any_two_colours_of_the_palette_are_told_apart_with_any_colour_vision(co
     assert min(difference(a, b) for i, a in enumerate(seen) for b in seen[:i]) > 12.9
 
 
+def test_no_two_of_seventy_two_methods_have_the_same_colour_and_any_two_of_forty_eight_can_be_seen_to_differ():
+    methods = [f"method {i}" for i in range(72)]
+    styles = method_styles(["none", *methods], {"none"})
+    for colours in ([style.colour for style in styles.values()], [style.on_dark for style in styles.values()]):
+        assert len(set(colours)) == 73
+        seen = [lab(linear(colour)) for colour in colours[:49]]
+        assert min(difference(a, b) for i, a in enumerate(seen) for b in seen[:i]) > 2
+
+
 def test_twenty_four_methods_have_looks_of_their_own():
     methods = [f"method {i}" for i in range(24)]
     styles = method_styles(["none", *methods], {"none"})

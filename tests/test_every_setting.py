@@ -130,6 +130,7 @@ BASES: dict[tuple[str, str], tuple[dict[str, Any], str, dict[str, Any]]] = {
     **{("replays", kind): (DQN, "agent.replay", {}) for kind in plugins.names("replays")},
     ("networks", "mlp"): (DQN, "agent.network", {}),
     ("networks", "simba"): (DQN, "agent.network", {}),
+    ("networks", "simbav2"): (DQN, "agent.network", {"width": 4}),
     ("networks", "minatar_cnn"): (MINATAR, "agent.network", {}),
     ("networks", "impala_cnn"): (MINATAR, "agent.network", {"channels": [4], "hidden_units": 8}),
     ("networks", "nature_cnn"): (ATARI, "agent.network", {"hidden_units": 8}),

@@ -145,7 +145,7 @@ def test_the_taxonomy_names_the_kinds_on_disk_or_says_why_there_is_none() -> Non
     assert METHODS._here(row, {"redo"}) == "none: too dear"
     rows = METHODS.page().partition("| category |")[2]
     named = {kind for kinds in METHODS.TAXONOMY.values() for it in kinds for kind in it.kinds}
-    others = rows.partition("Kinds that the list does not have:")[2]
+    others = rows.partition("Kinds that no row has:")[2]
     assert all((kind in named) != (f"`{kind}`" in others) for _, kind in KINDS if kind != "none")
 
 

@@ -94,7 +94,7 @@ def test_treatments_are_listed_without_torch() -> None:
     + [
         pytest.param(kind, "clean", "residual maps", marks=pytest.mark.slow)
         for kind in KINDS
-        if (kind, "residual maps") not in UNFIT
+        if (kind, "residual maps") not in UNFIT and kind != "batch_norm"  # a unit there is active on all rows
     ],
 )
 def test_members_in_company_train_as_they_do_alone(kind: str, preset: str, task: str) -> None:
@@ -200,7 +200,7 @@ def test_events_of_all_and_of_one_after_the_other_agree_and_concern_nobody_else(
         assert_close(tensors_of(together, member), after)
 
 
-@pytest.mark.parametrize("kind", plugins.names("structures"))
+@pytest.mark.parametrize("kind", [kind for kind in plugins.names("structures") if kind != "aid"])  # of two masks each
 def test_probes_get_the_gradient_that_training_has(kind: str) -> None:
     network = trained([[part(kind)]] * 2)
     inputs, targets = batch([0, 1], 1)

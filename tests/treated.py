@@ -14,6 +14,7 @@ from plasticbench.learning.look import Sample
 from plasticbench.learning.networks import mlp
 from plasticbench.learning.optimizers import adam
 from plasticbench.learning.trained import TrainedNetwork
+from plasticbench.learning.turns import are_due, turn
 from plasticbench.learning.views import activations_of
 from plasticbench.seeding import Streams, derive_generator
 
@@ -78,13 +79,27 @@ def batch(seeds: Sequence[int], step: int, shape: tuple[int, ...] = (INPUTS,)) -
     return torch.from_numpy(inputs), torch.from_numpy(targets.reshape(len(rngs), ROWS, OUTPUTS).astype(np.float32))
 
 
+def next_inputs(seeds: Sequence[int], step: int, shape: tuple[int, ...] = (INPUTS,)) -> Tensor:
+    """What follows the inputs of a step."""
+    return batch(seeds, step + 10_000, shape)[0]
+
+
 def update(network: TrainedNetwork, step: int, shape: tuple[int, ...] = (INPUTS,)) -> Tensor:
     """One update of every member at clock ``step``; returns the losses ``[M]``."""
-    inputs, targets = batch([streams.seed for streams in network.streams], step, shape)
-    network.begin(step)
-    loss = (network.forward(inputs) - targets).square().mean(dim=(1, 2))
-    network.descend(loss, step)
-    return loss.detach()
+    seeds = [streams.seed for streams in network.streams]
+    (inputs, targets), following = batch(seeds, step, shape), next_inputs(seeds, step, shape)
+
+    def descend() -> Tensor:
+        network.begin(step)
+        loss = (network.forward(inputs, following) - targets).square().mean(dim=(1, 2))
+        network.descend(loss, step)
+        return loss.detach()
+
+    losses = descend()
+    if are_due(network, step):
+        with turn(network, step):
+            descend()
+    return losses
 
 
 def train(network: TrainedNetwork, updates: int, first: int = 1, shape: tuple[int, ...] = (INPUTS,)) -> None:

@@ -48,6 +48,7 @@ class Clock:
 
     def __init__(self, settings: ClockSettings, num_envs: int) -> None:
         self._settings, self._num_envs = settings, num_envs
+        self.replay_ratio = settings.replay_ratio
         self._delay_steps = num_envs if settings.update_clock == "before_step" else 0
 
     def updates(self, step: int, replay: PopulationReplay) -> int:
@@ -58,7 +59,8 @@ class Clock:
         now = step - self._delay_steps
         if not self._has_begun(now, replay):
             return 0
-        return updates_until(self._settings, now) - updates_until(self._settings, now - self._num_envs)
+        before = updates_until(self._settings, now - self._num_envs, self.replay_ratio)
+        return updates_until(self._settings, now, self.replay_ratio) - before
 
     def primed_updates(self, step: int, replay: PopulationReplay) -> int:
         """How many more are made before them."""

@@ -9,9 +9,10 @@ _USUAL = {"update_period_steps": 1, "n_step": 1, "learning_starts_steps": 1, "re
 """Settings that can keep an agent from every update, with values that do not."""
 
 
-def updates_until(settings: Any, step: int) -> int:
+def updates_until(settings: Any, step: int, replay_ratio: float | None = None) -> int:
     """Updates that are due up to a clock, were learning not to start late."""
-    return int((step - step % settings.update_period_steps) * settings.replay_ratio)
+    ratio = settings.replay_ratio if replay_ratio is None else replay_ratio
+    return int((step - step % settings.update_period_steps) * ratio)
 
 
 def last_clock(settings: Any, num_envs: int, budget_steps: int) -> int:
@@ -55,6 +56,27 @@ def inert_updates(settings: Any, num_envs: int, budget_steps: int) -> dict[str, 
     if period > 1 and num_envs % period == 0:
         return {"update_period_steps": f"the environments take {num_envs} steps at once"}
     return {}
+
+
+def inert_ratio(settings: Any) -> dict[str, str]:
+    """Settings of a replay ratio that adapts without effect, and why."""
+    if settings.adaptive_ratio is None:
+        return dict.fromkeys(("adaptive_ratio_gap", "adaptive_ratio_episodes"), "there is no adaptive_ratio")
+    same = settings.adaptive_ratio == settings.replay_ratio
+    return {"adaptive_ratio": "it is the replay_ratio from the start"} if same else {}
+
+
+def inert_dqn_settings(settings: Any) -> dict[str, str]:
+    """DQN's settings without effect under its others, and why."""
+    inert = {"huber_threshold": "the loss is squared"} if settings.loss == "squared" else {}
+    if settings.optimizer.eps is not None:
+        inert["adam_eps"] = "the optimizer has an eps of its own"
+    if settings.target_period_updates is not None:
+        counted = "the target moves at updates that target_period_updates counts"
+        inert |= {"target_period_steps": counted, "target_moves": counted}
+    if settings.epsilon_start == 1.0 and settings.epsilon_decay_begins == "learning_starts":
+        inert["warm_up_actions"] = "epsilon is 1 until learning starts"
+    return inert | inert_ratio(settings)
 
 
 def inert_dqn(settings: Any) -> dict[str, str]:

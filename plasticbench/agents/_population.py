@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from abc import abstractmethod
 from collections.abc import Callable, Iterator, Sequence
-from functools import partial
+from functools import cached_property, partial
 from typing import Any, Protocol
 
 import numpy as np
+import torch
 from torch import Tensor
 
+from plasticbench.agents._adaptive_ratio import AdaptiveRatio
 from plasticbench.agents._clock import Clock
 from plasticbench.agents._earned import claimed_and_earned
 from plasticbench.agents._learner import BatchT, PopulationLearner
@@ -17,6 +19,8 @@ from plasticbench.agents._replay import Batch, PopulationReplay
 from plasticbench.agents._running_norm import RunningNorm
 from plasticbench.agents._silence import faults
 from plasticbench.agents._temperature import Temperature
+from plasticbench.agents._twins import Twins
+from plasticbench.agents._uniforms import MemberUniforms
 from plasticbench.agents._value_bound import ValueBound
 from plasticbench.contracts.learner import SavedReplay
 from plasticbench.contracts.task import EnvStep, World
@@ -65,7 +69,11 @@ class PopulationAgent(PopulationLearner[BatchT]):
         if found := faults({"reward": followed.reward, "observation": followed.obs}):
             self.silence(found)
         self.observe(action, self.silent.followed(followed))
+        self.episodes_ended(int((followed.terminated | followed.truncated).sum()))
         yield from self.learn(step + self.num_envs)
+
+    def episodes_ended(self, count: int) -> None:
+        """Nothing follows, unless an agent says so."""
 
     def _met(self, obs: np.ndarray) -> np.ndarray:
         """The first observations of a course, looked at."""
@@ -116,6 +124,9 @@ class ReplayAgent(PopulationAgent[Batch]):
 
     replay: PopulationReplay
     clock: Clock
+    config: Any  # based on ``ReplaySettings``
+    num_members: int
+    update_draws: Sequence[MemberUniforms]  # one draw of each is what an update needs
     _captured: CapturedUpdate | None = None
 
     @abstractmethod
@@ -133,11 +144,15 @@ class ReplayAgent(PopulationAgent[Batch]):
 
     def capture_obstacle(self) -> str | None:
         """Why an update cannot be recorded, if it cannot."""
+        if self._adaptive is not None:
+            return "the replay ratio adapts to what networks pass on"
         for trained in self.trained:
             if isinstance(trained.online, ModuleNetwork):
                 return f"{trained.name} is made of modules"
-            if trained.parts.look_at_activations:
+            if trained.parts.look_at_activations or trained.parts.take_turns:
                 return f"a treatment acts at updates of {trained.name}"
+            if trained.online.buffers:
+                return f"{trained.name} keeps running statistics"
             if not getattr(trained.optimizer, "is_capturable", False):
                 return f"the optimizer of {trained.name} decides on the host"
         return None
@@ -158,17 +173,21 @@ class ReplayAgent(PopulationAgent[Batch]):
     def learn(self, step: int) -> Iterator[dict[str, Tensor]]:
         """Makes the updates that are due when the clock reaches ``step``; yields each one's metrics ``[M]``."""
         for number in range(1, self.clock.primed_updates(step, self.replay) + 1):
-            yield self._held_update(step)
-            self.follow_primed(number)
+            yield self.train(step)
+            self.follow_primed(number, step)
         for _ in range(self.clock.updates(step, self.replay)):
-            yield self._held_update(step)
+            yield self.train(step)
 
-    def _held_update(self, step: int) -> dict[str, Tensor]:
-        metrics = self.update(step)
+    def train(self, step: int) -> dict[str, Tensor]:
+        """One update of every member and of their twins; returns the metrics ``[M]`` of those who act."""
+        metrics = self._metrics_of_ratio() | self.update(step)
         self._hold()
+        if self._adaptive is not None:
+            self._adaptive.after_update()
+        self._for_twins(step, partial(self._update_again, step))
         return metrics
 
-    def follow_primed(self, number: int) -> None:
+    def follow_primed(self, number: int, step: int) -> None:
         """What the clock would do by itself had it gone on with the ``number`` updates of a priming so far."""
 
     @abstractmethod
@@ -200,6 +219,73 @@ class ReplayAgent(PopulationAgent[Batch]):
         if "action_values" in self.meaning(network):
             values = values.gather(-1, batch.action[..., None])
         return values.squeeze(-1)
+
+    # -- a replay ratio that adapts ------------------------------------------------------------------------------
+
+    @cached_property
+    def _adaptive(self) -> AdaptiveRatio | None:
+        if self.config.adaptive_ratio is None:
+            return None
+        return AdaptiveRatio(self.config, [own for own in self.trained if own.name != "actor"])
+
+    def _metrics_of_ratio(self) -> dict[str, Tensor]:
+        if self._adaptive is None:
+            return {}
+        return {"data/replay_ratio": torch.full((self.num_members,), self.clock.replay_ratio)}
+
+    def episodes_ended(self, count: int) -> None:
+        """The replay ratio may rise."""
+        if self._adaptive is None:
+            return
+        for _ in range(count):
+            self._adaptive.after_episode()
+        self._follow_ratio()
+
+    def _follow_ratio(self) -> None:
+        if self._adaptive is not None and self._adaptive.has_settled:
+            self.clock.replay_ratio = self.config.adaptive_ratio
+
+    # -- twins ---------------------------------------------------------------------------------------------------
+
+    @cached_property
+    def _twins(self) -> Twins:
+        return Twins()
+
+    def treat(self, members: Sequence[int], index: int, step: int, batch: Batch | None) -> dict[str, Report]:
+        """The event, in which twins take over with all that they have."""
+        reports = super().treat(members, index, step, batch)
+        if getattr(self.parts[members[0]][index].config, "is_for_agents", False):
+            self._twins.take_over(self, members)
+            self._hold()
+        return reports
+
+    def state_dict(self) -> tuple[dict[str, Tensor], dict[str, Any]]:
+        """That of all population agents, what twins have besides networks, and what a replay ratio depends on."""
+        tensors, plain = super().state_dict()
+        own = {} if self._adaptive is None else {"adaptive_ratio": self._adaptive.state_dict()}
+        return tensors | self._twins.state_dict(), plain | own
+
+    def load_state_dict(self, tensors: dict[str, Tensor], plain: dict[str, Any], parents: Sequence[int]) -> None:
+        """Member i continues as the saved member ``parents[i]``, twin and all."""
+        super().load_state_dict(tensors, plain, parents)
+        self._twins.load_state_dict(self.temperature, tensors, parents)
+        if self._adaptive is not None:
+            self._adaptive.load_state_dict(plain["adaptive_ratio"])
+            self._follow_ratio()
+
+    def _for_twins(self, step: int, act: Callable[[], Any]) -> None:
+        """Does the same for the twins of networks whose members have any."""
+        if self._twins.are_due(self, step):
+            with self._twins.turn(self, step):
+                act()
+            self._hold()
+
+    def _update_again(self, step: int) -> None:
+        """The update just made, of whoever is in the networks' place, on the same rows."""
+        for draws in self.update_draws:
+            draws.rewind()
+        self.updates_made -= 1
+        self.update(step)
 
     def probe_batch(self, uniforms: np.ndarray) -> Batch | None:
         """A replay sample chosen by uniforms ``[M, N]``; ``None`` before there is any."""

@@ -34,11 +34,11 @@ class RandomShifts:
 
     def __init__(self, streams: Sequence[Streams], pixels: int, batch_rows: int) -> None:
         self._pixels = pixels
-        self._draws = MemberUniforms(streams, "random_shift", (2, batch_rows, 2))
+        self.draws = MemberUniforms(streams, "random_shift", (2, batch_rows, 2))
 
     def draw(self, device: torch.device) -> Tensor:
         """The next corners ``[M, 2, B, 2]``, of an observation and of the next one."""
-        corners = (self._draws.draw() * (2 * self._pixels + 1)).astype(np.int64)
+        corners = (self.draws.draw() * (2 * self._pixels + 1)).astype(np.int64)
         return torch.from_numpy(corners).to(device)
 
     def shifted(self, pair: tuple[Tensor, Tensor], corners: Tensor) -> tuple[Tensor, Tensor]:
@@ -60,8 +60,8 @@ class RandomShifts:
 
     def state_dict(self) -> dict[str, Any]:
         """Plain data."""
-        return self._draws.state_dict()
+        return self.draws.state_dict()
 
     def load_state_dict(self, state: dict[str, Any], parents: Sequence[int]) -> None:
         """Member i goes on where member ``parents[i]`` was saved."""
-        self._draws.load_state_dict(state, parents)
+        self.draws.load_state_dict(state, parents)

@@ -16,7 +16,7 @@ from plasticbench.contracts.task import Demands, EnvSpec
 from plasticbench.contracts.treatment import Hook
 from plasticbench.learning.replays import uniform
 from plasticbench.plugins import PluginField
-from plasticbench.settings import UNHASHED_DEFAULT, PositiveFloat, PositiveInt, Settings
+from plasticbench.settings import UNHASHED_DEFAULT, Ge, NonNegativeFloat, PositiveFloat, PositiveInt, Settings
 
 _COMPRESSED_FROM_BYTES = 256 << 20
 """What a member's frames may take raw: opening blocks takes time where networks are small, and so are their replays."""
@@ -32,8 +32,13 @@ class AgentSettings(Settings):
     __slots__ = ()
     hooks: ClassVar[tuple[Hook, ...]] = ("event", "pass", "backward", "gradient", "update")
     has_temperature: ClassVar[bool] = False
-    demands: ClassVar[Demands] = Demands()
     shows: ClassVar[frozenset[Shown]] = frozenset({"losses", "policy"})
+    unseen: ClassVar[tuple[str, ...]] = ("next_inputs",)  # of what treatments may look at
+
+    @property
+    def demands(self) -> Demands:
+        """What it asks of those who run it."""
+        return Demands()
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -57,6 +62,7 @@ class ReplaySettings(AgentSettings):
     ``replay``: which transitions are likely in a batch. ``update_clock``: which clock says when learning starts,
     updates are due and the target moves. ``priming: {at_step: ..., updates: ...}``: so many more updates at one step,
     during which a target moves after as many updates as usual.
+    of active units differs by at most ``adaptive_ratio_gap`` from that of ``adaptive_ratio_episodes`` before.
     """
 
     can_capture: ClassVar[bool] = True
@@ -68,6 +74,16 @@ class ReplaySettings(AgentSettings):
     max_gradient_norm: PositiveFloat | None = field(default=None, metadata=UNHASHED_DEFAULT)
     replay: Annotated[Any, PluginField("replays")] = field(default=uniform.Config(), metadata=UNHASHED_DEFAULT)
     priming: Priming | None = field(default=None, metadata=UNHASHED_DEFAULT)
+    adaptive_ratio: PositiveFloat | None = field(default=None, metadata=UNHASHED_DEFAULT)
+    adaptive_ratio_gap: NonNegativeFloat = field(default=0.001, metadata=UNHASHED_DEFAULT)
+    adaptive_ratio_episodes: Annotated[int, Ge(2)] = field(default=50, metadata=UNHASHED_DEFAULT)
+    hooks: ClassVar[tuple[Hook, ...]] = (*AgentSettings.hooks, "turn")
+    unseen: ClassVar[tuple[str, ...]] = ()
+
+    @property
+    def demands(self) -> Demands:
+        """A ratio that adapts is a member's own, and all members of a population are updated together."""
+        return Demands(max_members=None if self.adaptive_ratio is None else 1)
 
     def inert_within(self, num_envs: int, budget_steps: int) -> dict[str, str]:
         """Settings without effect with so many environments and steps, and why."""

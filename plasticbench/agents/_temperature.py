@@ -35,6 +35,7 @@ class Temperature:
         objective: TemperatureObjective = "alpha",
     ) -> None:
         self.num_members, self._objective = num_members, objective
+        self._settings = (start, learning_rate, num_members, device, objective)
         self.slots = [ParameterSlot("log_alpha", 0, num_members, (num_members,))]
         self._log_start = math.log(start)
         self.flat = torch.full((num_members,), self._log_start, device=device)
@@ -56,6 +57,16 @@ class Temperature:
             self.flat_grad.copy_(temperature_loss(torch.ones_like(self.flat), log_prob, target_entropy))
         self.optimizer.step()
         return loss
+
+    def another(self) -> Temperature:
+        """A new one with the same settings."""
+        return Temperature(*self._settings)
+
+    def take(self, other: Temperature, members: Sequence[int]) -> None:
+        """These members go on with the value and the optimizer's state that they have in another one."""
+        for ours, theirs in zip(self._parts().values(), other._parts().values(), strict=True):
+            ours[list(members)] = theirs[list(members)]
+        self.optimizer.rebuild()
 
     def reset(self, members: Sequence[int]) -> None:
         """These members return to the starting value with a new optimizer state."""

@@ -31,6 +31,10 @@ class MemberUniforms:
         drawn: np.ndarray = self._block[self._cursor - 1]
         return drawn
 
+    def rewind(self) -> None:
+        """The next draw will be the last one again."""
+        self._cursor -= 1
+
     def _refill(self) -> None:
         generators = [streams[self._name] for streams in self._streams]
         self._states = [generator.bit_generator.state for generator in generators]

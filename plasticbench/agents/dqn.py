@@ -86,15 +86,7 @@ class Config(ReplaySettings):
 
     def inert(self) -> dict[str, str]:
         """Settings without effect under the current values, and why."""
-        inert = {"huber_threshold": "the loss is squared"} if self.loss == "squared" else {}
-        if self.optimizer.eps is not None:
-            inert["adam_eps"] = "the optimizer has an eps of its own"
-        if self.target_period_updates is not None:
-            counted = "the target moves at updates that target_period_updates counts"
-            inert |= {"target_period_steps": counted, "target_moves": counted}
-        if self.epsilon_start == 1.0 and self.epsilon_decay_begins == "learning_starts":
-            inert["warm_up_actions"] = "epsilon is 1 until learning starts"
-        return inert
+        return _effects.inert_dqn_settings(self)
 
     def inert_but_hashed(self) -> dict[str, str]:
         """The same, of settings that stand in trial ids all the same."""
@@ -270,6 +262,7 @@ class DQN(ReplayAgent):
         self._batches = MemberUniforms(streams, "replay", (config.batch_rows,))
         pixels = config.random_shift_pixels
         self._shifts = RandomShifts(streams, pixels, config.batch_rows) if pixels is not None else None
+        self.update_draws = [self._batches, *([] if self._shifts is None else [self._shifts.draws])]
         self.clock, self.silent = Clock(config, num_envs), Silence(spec)
         self._epsilon = LinearSchedule(
             start=config.epsilon_start,
@@ -326,36 +319,36 @@ class DQN(ReplayAgent):
 
     def learn(self, step: int) -> Iterator[dict[str, Tensor]]:
         """Makes the updates that are due when the clock reaches ``step``, and moves the target."""
-        config = self.config
-        moves = config.target_period_updates is None and self.clock.passes(step, config.target_period_steps)
-        if moves and config.target_moves == "before_updates":
-            self.q.move_target(config.target_tau)
+        moves = self.config.target_period_updates is None and self.clock.passes(step, self.config.target_period_steps)
+        if moves and self.config.target_moves == "before_updates":
+            self._move_targets(step)
         yield from super().learn(step)
-        if moves and config.target_moves == "after_updates":
-            self.q.move_target(config.target_tau)
+        if moves and self.config.target_moves == "after_updates":
+            self._move_targets(step)
 
-    def follow_primed(self, number: int) -> None:
+    def _move_targets(self, step: int) -> None:
+        self.q.move_target(self.config.target_tau)
+        self._for_twins(step, lambda: self.q.move_target(self.config.target_tau))
+
+    def follow_primed(self, number: int, step: int) -> None:
         """Moves the target after as many updates as usual."""
         period_updates = max(1, round(self.config.target_period_steps * self.config.replay_ratio))
         if self.config.target_period_updates is None and number % period_updates == 0:
-            self.q.move_target(self.config.target_tau)
+            self._move_targets(step)
 
     def update(self, step: int = 1) -> dict[str, Tensor]:
         """One gradient step of every member on a batch of its own, at clock ``step``."""
         batch = self.replay.sample(self._batches.draw(), self.config.replay)
         self.updates_made += 1
-        shows_ratio = self.updates_made % _RATIO_PERIOD_UPDATES == 1
-        metrics = self._made(
-            shows_ratio, batch, () if self._shifts is None else (self._shifts.draw(self.device),), step
-        )
+        drawn = () if self._shifts is None else (self._shifts.draw(self.device),)
+        metrics = self._made(self.updates_made % _RATIO_PERIOD_UPDATES == 1, batch, drawn, step)
         if self.config.target_period_updates and self.updates_made % self.config.target_period_updates == 0:
             self.q.move_target(self.config.target_tau)
         return metrics
 
     def _arithmetic(self, variant: bool, batch: Batch, drawn: Sequence[Tensor], step: int) -> dict[str, Tensor]:
         self.q.begin(step)
-        shifted = None if self._shifts is None else self._shifts.shifted(self._observations(batch), drawn[0])
-        loss, q = self._loss(batch, shifted)
+        loss, q = self._loss(batch, self._shifts and self._shifts.shifted(self._observations(batch), drawn[0]))
         self.q.descend(loss, step)
         q = q.detach()
         metrics = {"loss/td": loss.detach(), "q/mean": q.mean(dim=(1, 2))}
@@ -370,7 +363,7 @@ class DQN(ReplayAgent):
             else:
                 chosen = self.q.online.forward(next_obs)
                 target = double_target(batch.reward, batch.terminated, chosen, next_q, batch.discount)
-        q = self.q.forward(obs)
+        q = self.q.forward(obs, next_obs)
         return q_learning_loss(q, batch.action, target, self.config.loss, self.config.huber_threshold), q
 
     def _observations(self, batch: Batch) -> tuple[Tensor, Tensor]:

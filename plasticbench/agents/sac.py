@@ -84,7 +84,8 @@ class Config(ReplaySettings):
     def inert(self) -> dict[str, str]:
         """Settings without effect under the current values, and why."""
         always = "the actor is trained in every update unless update_order is cleanrl"
-        return {} if self.update_order == "cleanrl" else {"policy_period_updates": always}
+        own = {} if self.update_order == "cleanrl" else {"policy_period_updates": always}
+        return own | _effects.inert_ratio(self)
 
     def inert_within(self, num_envs: int, budget_steps: int) -> dict[str, str]:
         """Settings without effect with so many environments and steps, and why."""
@@ -239,6 +240,7 @@ class SAC(ReplayAgent):
             "batches": MemberUniforms(streams, "replay", (config.batch_rows,)),
             "policy": MemberNormals(streams, "policy", (noises(config), config.batch_rows, len(low))),
         }
+        self.update_draws = (self._draws["batches"], self._draws["policy"])
 
     @property
     def trained(self) -> tuple[TrainedNetwork, ...]:
@@ -356,7 +358,7 @@ class SAC(ReplayAgent):
             next_q = smallest([critic.forward_target(next_inputs) for critic in self.critics])
             target = entropy_target(batch.reward, batch.terminated, next_q, next_log_prob, temperature, batch.discount)
         inputs = joined(obs, batch.action)
-        return [squared_loss(critic.forward(inputs).squeeze(-1), target) for critic in self.critics]
+        return [squared_loss(critic.forward(inputs, next_inputs).squeeze(-1), target) for critic in self.critics]
 
     def _observations(self, batch: Batch) -> tuple[Tensor, Tensor]:
         obs, next_obs = observations(batch.frames, self.spec.frame_stack)

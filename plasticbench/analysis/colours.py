@@ -2,7 +2,8 @@
 
 Eight colours that are told apart with any colour vision: pairs differ by 13 (CIEDE2000) and more, grey included, as
 seen with normal vision, protanopia, deuteranopia and tritanopia (Machado et al. 2009). From the ninth method on they
-come again, lighter and then darker, with other dashes and markers.
+come again, lighter and then darker, with other dashes and markers; from the twenty-fifth on in a neighbouring hue, so
+that no two of 72 methods have the same colour. So many are told apart by dash and marker.
 """
 
 from __future__ import annotations
@@ -17,6 +18,7 @@ DARK = ("#6796fa", "#ef3b0c", "#12c169", "#ca009a", "#ffe635", "#88e1ff", "#a068
 """The same hues on a dark page."""
 DASHES: tuple[tuple[float, ...], ...] = ((), (6.0, 2.0), (2.0, 1.5), (7.0, 2.0, 1.5, 2.0))
 """Lengths of line and gap in points."""
+_LIGHTER, _HUE = (0.0, 0.16, -0.16), 0.03
 MARKERS = ("o", "s", "^", "D")
 
 
@@ -40,7 +42,7 @@ def method_styles(methods: Sequence[str], controls: Collection[str]) -> dict[str
             turn, index = divmod(treated, len(LIGHT))
             light, dark = _varied(LIGHT[index], turn), _varied(DARK[index], turn)
             treated += 1
-        dash, marker = DASHES[turn % len(DASHES)], MARKERS[turn % len(MARKERS)]
+        dash, marker = DASHES[turn % len(DASHES)], MARKERS[(turn + turn // len(MARKERS)) % len(MARKERS)]
         styles[method] = MethodStyle(f"m{position}", light, dark, dash, marker)
     return styles
 
@@ -51,12 +53,12 @@ def palette(methods: Sequence[str], controls: Collection[str]) -> dict[str, str]
 
 
 def _varied(colour: str, turn: int) -> str:
-    """The colour itself, then lighter and darker ones."""
+    """The colour itself, then a lighter and a darker one, then all three of a neighbouring hue."""
     if turn == 0:
         return colour
+    round_, step = divmod(turn, len(_LIGHTER))
     red, green, blue = (int(colour[i : i + 2], 16) / 255 for i in (1, 3, 5))
     hue, lightness, saturation = colorsys.rgb_to_hls(red, green, blue)
-    shift = (1 + turn) // 2 * (0.16 if turn % 2 else -0.16)
-    lightness = min(max(lightness + shift, 0.12), 0.88)
-    varied = colorsys.hls_to_rgb(hue, lightness, saturation * 0.85)
+    lightness = min(max(lightness + _LIGHTER[step], 0.12), 0.88)
+    varied = colorsys.hls_to_rgb((hue + _HUE * round_) % 1, lightness, saturation * (0.85 if step else 1.0))
     return "#" + "".join(f"{round(255 * part):02x}" for part in varied)

@@ -69,7 +69,7 @@ class LayerState:
     and never mixed, so that it is no matrix. ``also`` are names of other layers that use the same weight.
     ``initial_bound`` is how large a weight can be drawn, where the initialiser is known, as ``weight_bound`` in
     ``learning/layers.py`` says; normalisations have none. ``is_statistic``: running statistics of a normalisation,
-    which are measured and not trained.
+    which are measured and not trained. ``initial_gain`` is that of each unit of a normalisation.
     """
 
     name: str
@@ -85,6 +85,7 @@ class LayerState:
     is_table: bool = False
     also: tuple[str, ...] = ()
     is_statistic: bool = False
+    initial_gain: float = 1.0
 
     @property
     def parameters(self) -> dict[str, ParameterState]:
@@ -102,13 +103,15 @@ class NetworkState:
     Normalisations, and other parameters that are no weights of units, stand apart in ``norms``, so that a treatment
     that is about weight matrices need not know of them. ``second_moments`` names those
     of the optimizer's moments that are means of squares. After ``renew`` the parameters' ``fresh`` values are another
-    draw.
+    draw. ``whole`` gives all that these members' network is while it is trained, ``[m, ...]``: ``<part>/<parameter>``
+    for the parts ``online``, ``target``, ``original`` and each moment, and its counts of updates as ``steps``.
     """
 
     layers: list[LayerState]
     norms: list[LayerState] = field(default_factory=list)
     second_moments: frozenset[str] = frozenset()
     renew: Callable[[], None] = lambda: None
+    whole: Callable[[], Mapping[str, Tensor]] = dict
 
     @property
     def parameters(self) -> dict[str, ParameterState]:

@@ -1,4 +1,4 @@
-"""What keeps a network plastic: treatments with their six hooks, and the rules that a reset event carries out.
+"""What keeps a network plastic: treatments with their seven hooks, and the rules that a reset event carries out.
 
 Shape legend: ``m`` members that a treatment concerns, ``N`` rows of a batch.
 """
@@ -16,7 +16,7 @@ from plasticbench.contracts.network import NetworkState
 if TYPE_CHECKING:  # treatments are listed without torch
     from torch import Tensor
 
-Hook = Literal["event", "pass", "backward", "gradient", "update"]
+Hook = Literal["event", "pass", "backward", "gradient", "update", "turn"]
 Family = Literal["treatments", "structures", "optimizers"]
 FAMILIES: tuple[Family, ...] = ("treatments", "structures", "optimizers")
 """Groups of plug-ins that a method's parts come from; a kind is unique across them."""
@@ -64,6 +64,14 @@ class Look(Protocol):
         ...
 
     @property
+    def next_inputs(self) -> Tensor | None:
+        """What a target network reads ``[m, N, ...]`` for the rows of the latest update; ``None`` where there is none.
+
+        Agents with a replay show it. A treatment that needs it names it in ``looks_at``.
+        """
+        ...
+
+    @property
     def activations(self) -> Mapping[str, Tensor]:
         """What the units of hidden layers pass on ``[m, N, units]`` or ``[m, N, units, h, w]``, by layer."""
         ...
@@ -86,7 +94,7 @@ class Look(Protocol):
 
 
 class Treatment(Protocol):
-    """``learning/treatments/<kind>.py``. A class has those of the six hooks that it needs, as named here.
+    """``learning/treatments/<kind>.py``. A class has those of the seven hooks that it needs, as named here.
 
     Each concerns m members by views ``[m, ...]`` and writes in place. ``init`` is asked for the state when the
     treatment first acts. A ``Config`` builds the treatment; its settings marked ``PerMember`` then are tensors ``[m]``.
@@ -120,10 +128,17 @@ class Treatment(Protocol):
         """After the optimizer's step."""
         ...
 
+    def on_turn(self, net: NetworkState, state: State, look: Look) -> None:
+        """Before and after a turn of what it keeps beside the network: an update that the agent makes for it alone.
+
+        Nothing else acts in such a turn.
+        """
+        ...
+
 
 def hooks_of(treatment: object) -> tuple[Hook, ...]:
     """At which moments a treatment acts."""
-    hooks: tuple[Hook, ...] = ("event", "pass", "backward", "gradient", "update")
+    hooks: tuple[Hook, ...] = ("event", "pass", "backward", "gradient", "update", "turn")
     return tuple(hook for hook in hooks if hasattr(treatment, f"on_{hook}"))
 
 

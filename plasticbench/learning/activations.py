@@ -70,6 +70,7 @@ ACTIVATIONS = {
     "relu": Activation(_relu, 1, lambda x: x <= 0),
     "leaky_relu": Activation(functional.leaky_relu, 1, lambda x: x < 0),
     "sloped_relu": Activation(_identity, 1, lambda x: x <= 0),  # the layer that holds the slopes applies them
+    "aid": Activation(_identity, 1, lambda x: x <= 0),  # the network applies it, who knows whether it is trained
     "tanh": Activation(torch.tanh, 1, _still),
     "gelu": Activation(functional.gelu, 1, _never),
     "silu": Activation(functional.silu, 1, _never),

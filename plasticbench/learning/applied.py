@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from functools import cached_property
 from typing import Any, Literal, Protocol
 
@@ -16,6 +17,7 @@ from plasticbench.learning.look import MemberLook, Sample
 from plasticbench.learning.members import members_of, regular_slices, shared_settings, stacked
 from plasticbench.learning.module_network import ModuleNetwork
 from plasticbench.learning.network import PopulationNetwork
+from plasticbench.learning.optimizer import PopulationOptimizer
 from plasticbench.learning.views import LazyDraw
 from plasticbench.seeding import Streams
 
@@ -30,6 +32,15 @@ class Treated(Protocol):
     streams: Sequence[Streams]
     online: Network
     target: Network | None
+
+    @property
+    def optimizer(self) -> PopulationOptimizer:
+        """What makes its steps."""
+        ...
+
+    def saved_parts(self) -> Mapping[str, Mapping[str, Tensor]]:
+        """All that is trained or follows training, ``[M, ...]`` by part and name; counts of updates aside."""
+        ...
 
     def fresh(self, members: slice) -> LazyDraw:
         """New initial values of some members, drawn when they are read."""
@@ -80,7 +91,7 @@ class _PopulationSubject:
 
     @cached_property
     def online(self) -> NetworkState:
-        return self._trained.state_of(self._members, fresh=self._fresh, section=self._section)
+        return _state_of(self._trained, self._members, self._fresh, self._section)
 
     @cached_property
     def target(self) -> NetworkState | None:
@@ -120,6 +131,7 @@ class Application:
         self._hooks = hooks_of(self._treatment)
         self.acts_at_passes, self.acts_at_pass_back = "pass" in self._hooks, "backward" in self._hooks
         self.acts_at_updates = self._hooks not in ((), ("event",))
+        self.takes_turns = "turn" in self._hooks
         self.state: State | None = None
         self.last_step = parts[0].begin_step
 
@@ -129,7 +141,7 @@ class Application:
 
     @cached_property
     def _net(self) -> NetworkState:
-        return self._trained.state_of(self.members, section=self._section)
+        return _state_of(self._trained, self.members, None, self._section)
 
     def _begun(self) -> State:
         """The state, made when the treatment first acts: what it starts from are the weights of that moment."""
@@ -178,6 +190,12 @@ class Application:
             self._treatment.on_update(self._net, self._begun(), look)
         self._net.renew()
 
+    @torch.no_grad()
+    def on_turn(self, step: int) -> None:
+        """Before and after a turn of what it keeps."""
+        self._treatment.on_turn(self._net, self._begun(), self._look(step, self.members, None))
+        self._trained.optimizer.rebuild()
+
     def _look(self, step: int, members: slice, sample: Sample | None) -> MemberLook:
         stream = f"treatment/{self._trained.name}/{self.parts[0].kind}"
         return MemberLook(self._trained.streams, stream, members, step, sample, self._trained.online)
@@ -191,7 +209,20 @@ class Application:
         subject = _PopulationSubject(self._trained, members, self._section)
         report = apply_event(treatment, config, subject, state, self._look(step, members, sample))
         self._trained.renew_buffers(members, report)
+        if self.takes_turns:
+            self._trained.optimizer.rebuild()
         return report
+
+
+def _state_of(trained: Treated, members: slice, fresh: LazyDraw | None, section: str | None) -> NetworkState:
+    """The network of some members as treatments see it, the whole of it included."""
+
+    def whole() -> dict[str, Tensor]:
+        parts = trained.saved_parts().items()
+        named = {f"{part}/{name}": tensor[members] for part, own in parts for name, tensor in own.items()}
+        return named | {"steps": trained.optimizer.steps.T[members]}
+
+    return replace(trained.state_of(members, fresh=fresh, section=section), whole=whole)
 
 
 class AppliedParts:
@@ -205,6 +236,7 @@ class AppliedParts:
             for members in regular_slices(together)
         ]
         self._at_updates = [application for application in self.applications if application.acts_at_updates]
+        self.is_turn = False  # of what one of them keeps, in which nothing else acts
 
     @property
     def look_at_activations(self) -> bool:
@@ -213,7 +245,16 @@ class AppliedParts:
 
     def due(self, step: int) -> list[Application]:
         """Those that act in an update at this clock."""
-        return [application for application in self._at_updates if application.is_due(step)]
+        return [] if self.is_turn else [application for application in self._at_updates if application.is_due(step)]
+
+    @property
+    def take_turns(self) -> bool:
+        """Whether any of them keeps what is trained after updates."""
+        return any(application.takes_turns for application in self.applications)
+
+    def taking_turns(self, step: int) -> list[Application]:
+        """Those whose turn follows an update at this clock."""
+        return [one for one in self.applications if one.takes_turns and step > one.parts[0].begin_step]
 
     def event(self, index: int, members: Sequence[int], step: int, sample: Sample | None) -> Report:
         """The event of the members' part number ``index``; measurements ``[m]`` in the order of ``members``."""

@@ -15,11 +15,14 @@ Wiring = Literal["chain", "opens_residual", "closes_residual", "sibling"]
 its values are added to the input last kept; or, for a further output, what the layer before reads, side by side."""
 Over = Literal["map", "channels"]
 """What one mean and variance are of: all channels and positions of a row, or the channels at each position."""
-Norm = Literal["layer", "rms", "slope", "constant", "gamma"]
+Norm = Literal["layer", "rms", "batch", "slope", "constant", "gamma", "shift", "unit", "scale", "lerp"]
 """Mean and variance, with a gain and a shift; or the mean of squares alone, with a gain: its bias is unused. ``slope``
 normalises nothing: it is a ReLU whose bias is each unit's slope below 0; its weight is unused. ``constant`` is an
 output that is its bias, whatever is read; its weight is unused. ``gamma`` divides what the layer before it made of its
-input by that layer's largest singular value and has one number as its gain."""
+input by that layer's largest singular value and has one number as its gain. ``batch``: mean and variance of each unit
+over the rows that are trained on, and their running means in all other passes. Of SimBa v2: ``shift`` appends a
+constant, and as ``unit`` scales to length 1, with neither gain nor shift; ``scale`` has gains alone; ``lerp`` closes a
+residual connection with the share of the way from the kept values to its input that its gains say."""
 
 _CUT_DEVIATION = 0.87962566  # what a cut at two standard deviations leaves of a normal's 1
 
@@ -32,7 +35,9 @@ class LayerSpec(NamedTuple):
     alone, ``norm`` normalisations. A convolution may have zeros as ``padding``, and with ``pool`` the largest of 3x3
     windows at every other position behind it. ``reads`` names the nonlinearity through which a layer takes its input;
     a residual connection keeps what is before it. The last ``spare_units`` units and ``spare_inputs`` inputs start as
-    zeros, and count in no initialiser.
+    zeros, and count in no initialiser. ``constant``: how likely the activation ``aid`` lets what is positive through,
+    what ``shift`` appends, and what gains of ``scale`` and ``lerp`` are multiplied by. A normalisation's gains start at
+    ``gain``. ``has_unit_rows``: each unit's incoming weights have length 1, from the start and after each update.
     """
 
     name: str
@@ -50,6 +55,9 @@ class LayerSpec(NamedTuple):
     reads: str = "identity"
     spare_units: int = 0
     spare_inputs: int = 0
+    constant: float = 1.0
+    has_bias: bool = True
+    has_unit_rows: bool = False
 
     @property
     def is_norm(self) -> bool:
@@ -77,10 +85,14 @@ def draw_weight(spec: LayerSpec, rng: np.random.Generator) -> np.ndarray:
     ``xavier_uniform``: U(-a, a), a = gain sqrt(6 / (fan_in + fan_out)) (Glorot & Bengio 2010). ``torch_default``:
     U(-a, a), a = 1 / sqrt(fan_in). ``orthogonal``: gain times a random semi-orthogonal matrix (Saxe et al. 2014).
     ``he_normal``: standard deviation sqrt(2 / fan_in), cut off at two of the uncut normal's (He et al. 2015, as in
-    Flax). A normalisation starts with ones.
+    Flax). A normalisation starts with its gain.
     """
     if spec.is_norm:
-        return np.ones(spec.weight_shape, dtype=np.float32)
+        return np.full(spec.weight_shape, spec.gain, dtype=np.float32)
+    if spec.has_unit_rows:
+        drawn = draw_weight(spec._replace(has_unit_rows=False), rng)
+        scaled: np.ndarray = drawn / np.linalg.norm(drawn, axis=1, keepdims=True)
+        return scaled
     if spec.core is not spec:
         kernel = [(0, 0)] * (len(spec.weight_shape) - 2)
         return np.pad(draw_weight(spec.core, rng), [(0, spec.spare_units), (0, spec.spare_inputs), *kernel])
@@ -100,9 +112,12 @@ def weight_bound(spec: LayerSpec) -> float:
     """How large a weight of a layer that is no normalisation can be drawn.
 
     Exact for all initialisers but ``orthogonal``. That one is given the bound of the uniform distribution with the same
-    standard deviation, sqrt(3) gain / sqrt(max(out, fan_in)); about a twelfth of its weights start beyond.
+    standard deviation, sqrt(3) gain / sqrt(max(out, fan_in)); about a twelfth of its weights start beyond. So are
+    rows of length 1.
     """
     spec = spec.core
+    if spec.has_unit_rows:
+        return math.sqrt(3 / spec.fan_in)
     fan_in, fan_out = spec.fan_in, math.prod((spec.weight_shape[0], *spec.weight_shape[2:]))
     match spec.initializer:
         case "xavier_uniform":
@@ -126,7 +141,7 @@ def _cut_normal(shape: tuple[int, ...], rng: np.random.Generator) -> np.ndarray:
 
 def draw_bias(spec: LayerSpec, rng: np.random.Generator) -> np.ndarray:
     """A new bias of one member: uniform like the weight for ``torch_default``, else zero."""
-    if spec.is_norm or spec.initializer != "torch_default":
+    if spec.is_norm or not spec.has_bias or spec.initializer != "torch_default":
         return np.zeros(spec.weight_shape[0], dtype=np.float32)
     core = spec.core
     bound = 1 / math.sqrt(core.fan_in)

@@ -23,8 +23,10 @@ class Sample:
         inputs: Tensor,
         activations: Callable[[], Mapping[str, Tensor]],
         gradients: Callable[[], Mapping[str, Tensor]],
+        next_inputs: Tensor | None = None,
     ) -> None:
         self.inputs, self._activations, self._gradients = inputs, activations, gradients
+        self.next_inputs = next_inputs
 
     @cached_property
     def activations(self) -> Mapping[str, Tensor]:
@@ -65,6 +67,12 @@ class MemberLook:
     def inputs(self) -> Tensor:
         """What this network reads ``[m, N, ...]``."""
         return self._sample.inputs[self._members]
+
+    @property
+    def next_inputs(self) -> Tensor | None:
+        """What its target reads ``[m, N, ...]`` for these rows."""
+        found = self._sample.next_inputs
+        return None if found is None else found[self._members]
 
     @property
     def activations(self) -> Mapping[str, Tensor]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import fields
 from typing import Any
 
@@ -54,6 +54,15 @@ def stacked(configs: Sequence[Any], device: torch.device) -> Any:
         if None not in values:
             object.__setattr__(together, name, torch.tensor(values, dtype=torch.float32, device=device))
     return together
+
+
+def not_finite_members(views: Mapping[str, Tensor], name: str) -> dict[int, str]:
+    """Members of whom one of the tensors ``[M, ...]`` holds what is not finite, and the name of the first."""
+    found: dict[int, str] = {}
+    for own, values in views.items():
+        for member in (~values.flatten(1).isfinite().all(1)).nonzero().flatten().tolist():
+            found.setdefault(member, f"{name}.{own}")
+    return found
 
 
 def column(setting: Any, like: Tensor) -> Any:

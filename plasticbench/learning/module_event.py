@@ -120,6 +120,11 @@ class ModuleLook:
         return self._inputs
 
     @property
+    def next_inputs(self) -> Tensor | None:
+        """There is no update."""
+        return None
+
+    @property
     def activations(self) -> Mapping[str, Tensor]:
         """Unknown."""
         raise self._missing("activations")

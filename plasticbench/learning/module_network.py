@@ -123,7 +123,7 @@ class ModuleNetwork:
             for name, own in (*self.parameters.items(), *self.buffers.items()):
                 own.copy_(values[name])
 
-    def copy_buffers(self, other: ModuleNetwork) -> None:
+    def copy_buffers(self, other: Any) -> None:
         """Takes over another population's buffers."""
         for name, own in self.buffers.items():
             own.copy_(other.buffers[name])
@@ -164,6 +164,12 @@ class ModuleNetwork:
         if activations is not None:
             activations += [torch.stack(together) for together in zip(*received, strict=True)]
         return torch.stack(outputs)
+
+    def settle(self) -> None:
+        """Nothing holds a module's weights."""
+
+    trained_forward = forward
+    """Passes with gradients are in training mode."""
 
     @contextmanager
     def _chance(self, member: int) -> Iterator[None]:

@@ -9,9 +9,10 @@ layouts was measured to cost a fifth of an update.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Mapping, Sequence
-from contextlib import AbstractContextManager, nullcontext
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import torch
@@ -24,6 +25,9 @@ from plasticbench.learning.layers import LayerSpec, Over, draw_bias, draw_weight
 from plasticbench.learning.wiring import wiring
 
 _POWER_STEPS = 10
+BATCH_NORM_MOMENTUM = 0.99  # how much of themselves running statistics keep; CrossQ's
+BATCH_NORM_EPSILON = 1e-5  # Flax's default for those, with which CrossQ was published
+UNIT_EPSILON = 1e-8  # the least length that SimBa v2 divides by
 NORM_EPSILON = 1e-6  # Flax's default, with which the residual networks of SimBa were published
 
 
@@ -84,6 +88,21 @@ def population_rms_norm(x: Tensor, weight: Tensor, over: Over = "map") -> Tensor
     return normalized * weight.view(x.shape[0], 1, -1, *(1,) * (x.ndim - 3))
 
 
+def population_batch_norm(x: Tensor, weight: Tensor, bias: Tensor, mean: Tensor, variance: Tensor) -> Tensor:
+    """Normalises ``[M, B, units]`` or ``[M, B, c, h, w]`` by these means and variances, all others ``[M, units]``."""
+    by_unit = (x.shape[0], 1, -1, *(1,) * (x.ndim - 3))
+    normalized = (x - mean.view(by_unit)) * (variance + BATCH_NORM_EPSILON).rsqrt().view(by_unit)
+    return torch.addcmul(bias.view(by_unit), normalized, weight.view(by_unit))
+
+
+def population_aid(x: Tensor, keep: float, masks: Tensor | None) -> Tensor:
+    """Where a mask is set what is positive, elsewhere what is negative; without masks their mean for ``keep``."""
+    positive = x.relu()
+    if masks is None:
+        return keep * positive + (1 - keep) * (x - positive)
+    return torch.where(masks, positive, x - positive)
+
+
 def population_sloped_relu(x: Tensor, slope: Tensor) -> Tensor:
     """ReLU with each member's slopes ``[M, units]`` below 0, of ``[M, B, units]`` or ``[M, B, c, h, w]``."""
     positive = x.relu()
@@ -116,7 +135,7 @@ class PopulationNetwork:
         last = max(i for i, spec in enumerate(self.specs) if spec.wiring != "sibling")
         self.hidden, self.outputs = self.specs[:last], self.specs[last:]
         self.wires = wiring(self.specs)
-        self._functions = [ACTIVATIONS[spec.activation].function for spec in self.hidden]
+        self._functions = [self._function(spec) for spec in self.hidden]
         self.num_members = num_members
         self.slots = _layout(self.specs, num_members)
         self.flat = torch.zeros(self.slots[-1].stop, device=device)
@@ -128,6 +147,29 @@ class PopulationNetwork:
             self.parameters[slot.name] = parameter
         is_plain = is_chain(self.specs)
         self.chain = Chain(self.specs, self.views(self.flat), self.views(self.flat_grad)) if is_plain else None
+        self.buffers = self._new_buffers(num_members)
+        self._held_rows = [f"{spec.name}.weight" for spec in self.specs if spec.has_unit_rows]
+        self._trains, self._is_disturbed = False, True
+        self._seeds: Sequence[Callable[[], int]] = ()
+
+    def _new_buffers(self, num_members: int) -> dict[str, Tensor]:
+        """Running statistics of batch normalisations."""
+        statistics = {"running_mean": 0.0, "running_var": 1.0}
+        return {
+            f"{spec.name}.{name}": torch.full((num_members, *spec.weight_shape), start, device=self.flat.device)
+            for spec in self.specs
+            if spec.is_norm and spec.norm == "batch"
+            for name, start in statistics.items()
+        }
+
+    def copy_buffers(self, other: Any) -> None:
+        """Takes over another population's buffers."""
+        for name, own in self.buffers.items():
+            own.copy_(other.buffers[name])
+
+    def draw_from(self, seeds: Sequence[Callable[[], int]]) -> None:
+        """Where the chance of each member's passes in training comes from."""
+        self._seeds = seeds
 
     @property
     def leaves(self) -> list[nn.Parameter]:
@@ -153,9 +195,14 @@ class PopulationNetwork:
         """A flat buffer as what belongs to each of the leaves; shares its memory."""
         return list(self.views(flat).values())
 
-    def undisturbed(self) -> AbstractContextManager[None]:
-        """Batched layers do the same in training and evaluation."""
-        return nullcontext()
+    @contextmanager
+    def undisturbed(self) -> Iterator[None]:
+        """Inside, all passes are as in evaluation."""
+        before, self._is_disturbed = self._is_disturbed, False
+        try:
+            yield
+        finally:
+            self._is_disturbed = before
 
     def views(self, flat: Tensor) -> dict[str, Tensor]:
         """A flat buffer as named tensors ``[M, ...]`` that share its memory."""
@@ -175,13 +222,29 @@ class PopulationNetwork:
             for spec in self.specs:
                 drawn[f"{spec.name}.weight"].append(draw_weight(spec, rng))
                 drawn[f"{spec.name}.bias"].append(draw_bias(spec, rng))
-        return {name: torch.from_numpy(np.stack(values)).to(self.flat.device) for name, values in drawn.items()}
+        weights = {name: torch.from_numpy(np.stack(values)).to(self.flat.device) for name, values in drawn.items()}
+        return weights | self._new_buffers(len(streams))
 
     def load(self, values: dict[str, Tensor]) -> None:
-        """Copies named tensors ``[M, ...]`` into the weights."""
+        """Copies named tensors ``[M, ...]`` into weights and buffers."""
         with torch.no_grad():
-            for name, parameter in self.parameters.items():
-                parameter.copy_(values[name])
+            for name, own in (*self.parameters.items(), *self.buffers.items()):
+                own.copy_(values[name])
+
+    @torch.no_grad()
+    def settle(self) -> None:
+        """Brings back what weights are held to, after a step of the optimizer."""
+        for name in self._held_rows:
+            rows = self.parameters[name]
+            rows.div_(rows.norm(dim=2, keepdim=True).clamp_min(UNIT_EPSILON))
+
+    def trained_forward(self, x: Tensor, activations: list[Tensor] | None = None) -> Tensor:
+        """``forward`` for rows that are about to be trained on: with masks and with statistics of their own."""
+        self._trains = self._is_disturbed
+        try:
+            return self.forward(x, activations)
+        finally:
+            self._trains = False
 
     def forward(
         self, x: Tensor, activations: list[Tensor] | None = None, parameters: Mapping[str, Tensor] | None = None
@@ -198,14 +261,51 @@ class PopulationNetwork:
         for spec, function in zip(self.hidden, self._functions, strict=True):
             if spec.wiring == "opens_residual":
                 kept = x
-            x = _transform(spec, x, values)
+            x = self._normalised(spec, x, values) if spec.norm == "batch" else _transform(spec, x, values)
             if spec.wiring == "closes_residual":
-                x = x + kept
+                x = _lerp(spec, kept, x, values) if spec.norm == "lerp" else x + kept
             x = function(x)
             if activations is not None:
                 activations.append(x)
         outputs = [_transform(spec, x, values) for spec in self.outputs]
         return torch.cat(outputs, dim=-1) if len(outputs) > 1 else outputs[0]
+
+    def _function(self, spec: LayerSpec) -> Callable[[Tensor], Tensor]:
+        if spec.activation == "aid":
+            return lambda x: population_aid(x, spec.constant, self._masks(x, spec.constant) if self._trains else None)
+        return ACTIVATIONS[spec.activation].function
+
+    def _masks(self, x: Tensor, keep: float) -> Tensor:
+        """Each member's from a seed of its own stream."""
+        drawn = []
+        for seed in self._seeds:
+            generator = torch.Generator().manual_seed(seed())
+            drawn.append(torch.rand(x.shape[1:], generator=generator) < keep)
+        return torch.stack(drawn).to(x.device)
+
+    def _normalised(self, spec: LayerSpec, x: Tensor, values: Mapping[str, Tensor]) -> Tensor:
+        """By the rows' own statistics in training, and with weights that are not the network's own."""
+        x = x.flatten(2) if x.shape[2] != spec.weight_shape[0] else x
+        own, weight = values is self.parameters, values[f"{spec.name}.weight"]
+        names = (f"{spec.name}.running_mean", f"{spec.name}.running_var")
+        if own and not self._trains:
+            mean, variance = (self.buffers[name] for name in names)
+        else:
+            mean, variance = _moments(x)
+        if own and self._trains:
+            with torch.no_grad():
+                for name, found in zip(names, (mean, variance), strict=True):
+                    self.buffers[name].lerp_(found, 1 - BATCH_NORM_MOMENTUM)
+        return population_batch_norm(x, weight, values[f"{spec.name}.bias"], mean, variance)
+
+
+def _moments(x: Tensor) -> tuple[Tensor, Tensor]:
+    """Mean and variance ``[M, units]`` over rows and positions; of maps member by member, as convolutions are."""
+    if x.ndim == 3:
+        variance, mean = torch.var_mean(x, dim=1, correction=0)
+        return mean, variance
+    found = [torch.var_mean(own, dim=(0, 2, 3), correction=0) for own in x]
+    return torch.stack([mean for _, mean in found]), torch.stack([variance for variance, _ in found])
 
 
 def _transform(spec: LayerSpec, x: Tensor, values: Mapping[str, Tensor]) -> Tensor:
@@ -216,6 +316,8 @@ def _transform(spec: LayerSpec, x: Tensor, values: Mapping[str, Tensor]) -> Tens
         case 4:
             maps = population_conv2d(x, weight, bias, spec.stride, spec.padding)
             return population_pool(maps) if spec.pool else maps
+        case 1 if spec.norm in ("shift", "unit", "scale", "lerp"):
+            return _hyperspherical(spec, x, weight)
         case 1 if spec.norm == "rms":
             return population_rms_norm(x, weight, spec.over)
         case 1 if spec.norm == "gamma":
@@ -227,7 +329,21 @@ def _transform(spec: LayerSpec, x: Tensor, values: Mapping[str, Tensor]) -> Tens
             return bias.unsqueeze(1).expand(-1, x.shape[1], -1)
         case 1:
             return population_layer_norm(x, weight, bias, spec.over)
-    return population_linear(x.flatten(2), weight, bias)
+    return population_linear(x.flatten(2), weight, bias) if spec.has_bias else x.flatten(2) @ weight.transpose(1, 2)
+
+
+def _hyperspherical(spec: LayerSpec, x: Tensor, weight: Tensor) -> Tensor:
+    """SimBa v2's parts: what ``lerp`` does to its input waits for the values that are kept."""
+    if spec.norm == "scale":
+        return x * (weight * spec.constant).unsqueeze(1)
+    if spec.norm == "shift":
+        x = nn.functional.pad(x.flatten(2), (0, 1), value=spec.constant)
+    return x if spec.norm == "lerp" else nn.functional.normalize(x, dim=2, eps=UNIT_EPSILON)
+
+
+def _lerp(spec: LayerSpec, kept: Tensor, x: Tensor, values: Mapping[str, Tensor]) -> Tensor:
+    share = values[f"{spec.name}.weight"] * spec.constant
+    return torch.addcmul(kept, x - kept, share.unsqueeze(1))
 
 
 def _layout(specs: Sequence[LayerSpec], num_members: int) -> list[ParameterSlot]:

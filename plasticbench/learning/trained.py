@@ -17,7 +17,7 @@ from plasticbench.learning.clipping import MemberClipping
 from plasticbench.learning.descent import descend_through, descend_together
 from plasticbench.learning.layers import LayerSpec
 from plasticbench.learning.look import Sample
-from plasticbench.learning.members import members_of, stacked
+from plasticbench.learning.members import members_of, not_finite_members, stacked
 from plasticbench.learning.module_network import ModuleNetwork
 from plasticbench.learning.module_population import module_state, shown_activations, shown_view
 from plasticbench.learning.network import PopulationNetwork
@@ -41,6 +41,7 @@ class _Pass(NamedTuple):
 
     inputs: Tensor
     hidden: list[Tensor] | None
+    next_inputs: Tensor | None
 
 
 class TrainedNetwork:
@@ -61,6 +62,7 @@ class TrainedNetwork:
         self._last: _Pass | None = None
         self._acting: list[Application] | None = None
         self.cut: Tensor | None = None  # outputs at which the graph of the pass that is trained on begins
+        self.watch: Callable[[Sample], None] | None = None  # sees the rows of each update
         self._held: list[Tensor] = []  # what is zero of members that are silent
 
     @classmethod
@@ -104,9 +106,8 @@ class TrainedNetwork:
             trained._clip = MemberClipping(online.slots, max_gradient_norm)
         online.load(trained._draw(range(len(streams))))
         trained.original.copy_(online.flat)
-        if isinstance(online, ModuleNetwork):
-            trained.original_buffers = {name: value.clone() for name, value in online.buffers.items()}
-            online.draw_from([_seeds(own, f"forward/{name}") for own in streams])
+        trained.original_buffers = {name: value.clone() for name, value in online.buffers.items()}
+        online.draw_from([own.seeds(f"forward/{name}") for own in streams])
         trained.sync_target()
         trained.parts = AppliedParts(trained, parts)
         return trained
@@ -130,15 +131,12 @@ class TrainedNetwork:
         """Every member's target <- tau online + (1 - tau) target, where there is one."""
         if self.target is not None:
             self.target.flat.lerp_(self.online.flat, tau)
-            if isinstance(self.target, ModuleNetwork) and isinstance(self.online, ModuleNetwork):
-                self.target.copy_buffers(self.online)
+            self.target.copy_buffers(self.online)
 
     def forward_target(self, x: Tensor) -> Tensor:
         """Outputs of the target network, which must exist."""
         assert self.target is not None
         return self.target.forward(x)
-
-    # -- training ------------------------------------------------------------------------------------------------
 
     def begin(self, step: int) -> None:
         """What comes before ``forward`` in an update at clock ``step``, which ``descend`` ends."""
@@ -146,15 +144,15 @@ class TrainedNetwork:
         for part in self._acting:
             part.on_pass(step)
 
-    def forward(self, x: Tensor) -> Tensor:
-        """Outputs of the online network for the rows that it is about to be trained on; treatments may look at them."""
-        looks = self.parts.look_at_activations
+    def forward(self, x: Tensor, next_inputs: Tensor | None = None) -> Tensor:
+        """Outputs of the online network for the rows that it is about to be trained on: treatments may look at them."""
+        looks = self.parts.look_at_activations or self.watch is not None
         if self.online.chain is not None and self._acting is not None and not looks:
             self.cut = self.online.chain.forward(x, keeps=True).requires_grad_()
             return self.cut
         hidden: list[Tensor] | None = [] if looks else None
-        self._last = _Pass(x, hidden)
-        return self.online.forward(x, hidden)
+        self._last = _Pass(x, hidden, next_inputs)
+        return self.online.trained_forward(x, hidden)
 
     def descend(self, loss: Tensor, step: int, share: float = 1.0) -> None:
         """One step of every member down ``loss`` ``[M]`` at clock ``step``, and what its treatments do around it.
@@ -188,12 +186,15 @@ class TrainedNetwork:
 
     def follow_gradient(self, acting: Sequence[Application], step: int, share: float) -> None:
         """What follows once ``online.flat_grad`` holds each member's gradient."""
+        if self.watch is not None and not self.parts.is_turn:
+            self.watch(self.last_sample())
         for part in acting:
             part.on_gradient(step)
         before = self.online.flat.clone() if share != 1.0 else None
         self.optimizer.step()
         if before is not None:
             self.online.flat.lerp_(before, 1 - share)
+        self.online.settle()
         for part in acting:
             part.on_update(step)
         self._last = None
@@ -211,11 +212,12 @@ class TrainedNetwork:
     def last_sample(self) -> Sample:
         """The rows of the update under way, as treatments look at them."""
         assert self._last is not None
-        inputs, hidden = self._last
+        inputs, hidden, next_inputs = self._last
         return Sample(
             inputs,
             lambda: shown_activations(self.online, [passed_on.detach() for passed_on in hidden or ()]),
             lambda: self.online.views(self.online.flat_grad),
+            next_inputs,
         )
 
     # -- resets --------------------------------------------------------------------------------------------------
@@ -238,9 +240,8 @@ class TrainedNetwork:
         whole = self._whole_state(members, of, fresh or self.fresh(members))
         if section is None:
             return whole
-        layers, norms = (
-            [layer for layer in found if layer.name in self.sections[section]] for found in (whole.layers, whole.norms)
-        )
+        own = self.sections[section]
+        layers, norms = ([layer for layer in found if layer.name in own] for found in (whole.layers, whole.norms))
         return replace(whole, layers=layers, norms=norms)
 
     def _whole_state(self, members: slice, of: Literal["online", "target"], fresh: LazyDraw) -> NetworkState:
@@ -276,11 +277,13 @@ class TrainedNetwork:
 
     def renew_buffers(self, members: slice, report: Report) -> None:
         """What counts beside rewritten statistics starts anew, and in a network that is as new all other buffers do."""
-        buffers = self.online.buffers if isinstance(self.online, ModuleNetwork) else {}
-        for name, value in buffers.items():
+        is_batched = isinstance(self.online, PopulationNetwork)
+        for name, value in self.online.buffers.items():
             layer, _, kind = name.rpartition(".")
             is_count = kind == "num_batches_tracked" and f"{layer}.running.weight".lstrip(".") in report.touched
-            if is_count or (report.is_new and kind not in ("running_mean", "running_var")):
+            is_statistic = kind in ("running_mean", "running_var")
+            follows = is_batched and is_statistic and f"{layer}.weight" in report.touched
+            if is_count or follows or (report.is_new and not is_statistic):
                 value[members] = self.original_buffers[name][members]
 
     def clear_moments(self, members: slice, names: set[str] | None, section: str | None = None) -> None:
@@ -310,21 +313,17 @@ class TrainedNetwork:
     def not_finite(self) -> dict[int, str]:
         """Members with weights that are not finite, and the first such parameter of each; waits for the device."""
         found: dict[int, str] = {}
-        for prefix, network in (("", self.online), ("target ", self.target)):
-            if network is None or bool(network.flat.isfinite().all()):
-                continue
-            for name, values in network.views(network.flat).items():
-                for member in (~values.flatten(1).isfinite().all(1)).nonzero().flatten().tolist():
-                    found.setdefault(member, f"parameter {prefix}{self.name}.{name}")
+        for prefix, network in (("target ", self.target), ("", self.online)):
+            if network is not None and not bool(network.flat.isfinite().all()):
+                found |= not_finite_members(network.views(network.flat), f"parameter {prefix}{self.name}")
         return found
 
     def silence(self, members: Sequence[int]) -> None:
         """Weights, moments and treatments' states of these members become zeros; ``hold`` brings the first two back."""
         networks = [network.flat for network in (self.online, self.target) if network is not None]
         named = [self.online.views(flat) for flat in (*networks, *self.optimizer.moments.values())]
-        for network in (self.online, self.target):
-            if isinstance(network, ModuleNetwork):
-                named.append({name: value for name, value in network.buffers.items() if value.is_floating_point()})
+        kept = [network.buffers for network in (self.online, self.target) if network is not None]
+        named += [{name: value for name, value in own.items() if value.is_floating_point()} for own in kept]
         if isinstance(self.optimizer, KeepsMemberState):
             named.append(dict(self.optimizer.member_state))
         self._held = [value[member] for views in named for value in views.values() for member in members]
@@ -337,23 +336,22 @@ class TrainedNetwork:
 
     # -- saving, and what probes see -----------------------------------------------------------------------------
 
-    def _saved_parts(self) -> dict[str, dict[str, Tensor]]:
+    def saved_parts(self) -> dict[str, dict[str, Tensor]]:
+        """All that is trained or follows training, ``[M, ...]`` by part and name; counts of updates aside."""
         views = self.online.views
         saved = {"online": views(self.online.flat), "original": views(self.original)}
         saved |= {name: views(moment) for name, moment in self.optimizer.moments.items()}
-        if isinstance(self.online, ModuleNetwork):
-            saved |= {"buffers": self.online.buffers, "original_buffers": self.original_buffers}
-        if isinstance(self.target, ModuleNetwork):
-            saved["target_buffers"] = self.target.buffers
+        saved |= {"buffers": self.online.buffers, "original_buffers": self.original_buffers}
         if isinstance(self.optimizer, KeepsMemberState):
             saved["optimizer"] = dict(self.optimizer.member_state)
-        return saved if self.target is None else saved | {"target": views(self.target.flat)}
+        twin = self.target
+        return saved if twin is None else saved | {"target": views(twin.flat), "target_buffers": twin.buffers}
 
     def state_dict(self) -> dict[str, Tensor]:
         """Named tensors, each ``[M, ...]``, and the states of treatments."""
         tensors = {
             f"{self.name}/{part}/{name}": tensor
-            for part, named in self._saved_parts().items()
+            for part, named in self.saved_parts().items()
             for name, tensor in named.items()
         }
         return tensors | {f"{self.name}/adam_steps": self.optimizer.steps.T.contiguous()} | self.parts.state_dict()
@@ -364,7 +362,7 @@ class TrainedNetwork:
         """Member i becomes a copy of the saved member ``parents[i]``; ``plain`` is what ``parts.plain_state`` gave."""
         members = torch.tensor(list(parents))
         with torch.no_grad():
-            for part, named in self._saved_parts().items():
+            for part, named in self.saved_parts().items():
                 for name, tensor in named.items():
                     tensor.copy_(state[f"{self.name}/{part}/{name}"].index_select(0, members))
         self.optimizer.steps.copy_(state[f"{self.name}/adam_steps"].index_select(0, members).T)
@@ -400,8 +398,3 @@ class TrainedNetwork:
         """The target network, which must exist; it has no gradients."""
         assert self.target is not None
         return shown_view(name, self.target, obs, {"initial": self.online.views(self.original)})
-
-
-def _seeds(streams: Streams, stream: str) -> Callable[[], int]:
-    """Seeds for torch from a member's stream, which is looked up anew each time."""
-    return lambda: int(streams[stream].integers(2**63))

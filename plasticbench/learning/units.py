@@ -70,7 +70,7 @@ def recycle(
 ) -> None:
     """Exchanges chosen units, ``[m, units]`` bool by layer of ``net.unit_layers``, in place; nothing else changes.
 
-    Layer normalisations on the way to the readers give a new unit the scale 1 and the shift 0. Each member that has
+    Layer normalisations on the way to the readers give a new unit its first scale and the shift 0. Each member that has
     any draws from its own ``rng(member)``, whole layers in the network's order.
     """
     for member, own in _by_member(units):
@@ -151,7 +151,7 @@ class _Exchange:
                 fresh = bias if self._rules.bias == "fresh" else None
                 self._value(layer.bias)[chosen] = fresh[chosen] if fresh is not None else 0.0
             for norm in layer.norms:
-                self._value(norm.weight)[chosen] = 1.0
+                self._value(norm.weight)[chosen] = norm.initial_gain
                 if norm.bias is not None:
                     self._value(norm.bias)[chosen] = 0.0
 

@@ -62,6 +62,7 @@ def network_state(
             bias=parameter(f"{spec.name}.bias"),
             redraw=partial(_redraw, spec, network.flat.device),
             initial_bound=None if spec.is_norm else weight_bound(spec),
+            initial_gain=spec.gain if spec.is_norm else 1.0,
         )
         for spec in network.specs
     }

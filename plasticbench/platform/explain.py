@@ -153,7 +153,8 @@ def _costs(module: Any) -> Iterator[str]:
 
 def _excludes(kind: Kind, config: Any) -> list[str]:
     """Of each pair that excludes each other, either may say so."""
-    reasons = dict(getattr(config, "excludes", {}))
+    families = getattr(config, "excludes_families", {})
+    reasons = {**{f"other {family}": why for family, why in families.items()}, **getattr(config, "excludes", {})}
     for family in FAMILIES:
         for name in plugins.names(family):
             theirs = getattr(plugins.load(family, name).Config(), "excludes", {})
@@ -169,8 +170,9 @@ def _works(kind: Kind, config: Any) -> Iterator[tuple[str, str]]:
 
     for group in ("agents", "learners"):
         for trained in plugins.names(group):
-            offered = plugins.load(group, trained).Config.hooks
-            why_not = why_not_offered(kind.family, kind.name, config, trained, offered)
+            own = plugins.load(group, trained).Config
+            unseen = getattr(own, "unseen", ())
+            why_not = why_not_offered(kind.family, kind.name, config, trained, own.hooks, unseen)
             yield f"{group.removesuffix('s')} {trained}", _answer(why_not)
     yield "modules, Stable-Baselines3 and RLlib scripts", _answer(_why_not_on_modules(kind, config))
 

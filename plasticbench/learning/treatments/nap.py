@@ -40,6 +40,8 @@ class Config(Settings):
         from plasticbench.learning.structures._hidden import num_hidden
 
         hidden = layers[: num_hidden(layers)]
+        if any(layer.has_unit_rows for layer in layers):
+            raise ValueError("'nap' would scale weights whose rows the network itself holds at length 1. Leave it out")
         if bare := [layer.name for layer in hidden if layer.activation != "identity" and not layer.is_norm]:
             raise ValueError(
                 f"'nap' needs a normalisation before every nonlinearity, but {', '.join(bare)} has none. "

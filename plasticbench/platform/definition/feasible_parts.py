@@ -81,19 +81,23 @@ def _concerned(method: Method, part: Part) -> set[str]:
 
 
 def _check_agent_offers(method: Method, problems: Problems) -> None:
-    offered = method.agent_config.hooks
+    offered, unseen = method.agent_config.hooks, getattr(method.agent_config, "unseen", ())
     for part, key in _keyed(method):
-        if reason := why_not_offered(part.family, part.kind, part.chosen.config, method.agent.kind, offered):
+        if reason := why_not_offered(part.family, part.kind, part.chosen.config, method.agent.kind, offered, unseen):
             problems.add(f"{key}.kind", reason)
 
 
-def why_not_offered(family: Family, kind: str, config: Any, agent: str, offered: Sequence[Hook]) -> str | None:
+def why_not_offered(
+    family: Family, kind: str, config: Any, agent: str, offered: Sequence[Hook], unseen: Sequence[str]
+) -> str | None:
     """What a part needs that agents of a kind do not offer, or ``None``."""
     needed = hooks_of(config.build()) if family == "treatments" else ("gradient", "update")
     if missing := [hook for hook in needed if hook not in offered]:
-        what = f"acts at each {missing[0]}" if family == "treatments" else "changes how networks are built"
+        when = "turn of a twin" if missing[0] == "turn" else missing[0]
+        what = f"acts at each {when}" if family == "treatments" else "changes how networks are built"
         return f"{kind!r} {what}, which agent kind {agent!r} does not offer (it offers: {', '.join(offered)})"
-    if "update" not in offered and (looks_at := getattr(config, "looks_at", ())):
+    looks_at = getattr(config, "looks_at", ())
+    if looks_at and ("update" not in offered or set(looks_at) & set(unseen)):
         return f"{kind!r} looks at {' and '.join(looks_at)}, which agent kind {agent!r} does not show"
     return None
 
@@ -113,12 +117,23 @@ def _check_exclusions(method: Method, problems: Problems) -> None:
 def _why_not_both(part: Part, other: Part) -> str | None:
     if part.family == other.family == "optimizers":
         return "a network has one optimizer"
-    reasons = {**getattr(part.chosen.config, "excludes", {}), "": None}
-    others = getattr(other.chosen.config, "excludes", {})
-    return reasons.get(other.kind) or others.get(part.kind)
+    return _excluded(part, other) or _excluded(other, part)
+
+
+def _excluded(part: Part, other: Part) -> str | None:
+    config = part.chosen.config
+    by_kind, by_family = getattr(config, "excludes", {}), getattr(config, "excludes_families", {})
+    reason: str | None = by_kind.get(other.kind) or by_family.get(other.family)
+    return reason
 
 
 def _check_networks(method: Method, part: Part, key: str, problems: Problems) -> None:
+    if part.networks != "all" and getattr(part.chosen.config, "is_for_agents", False):
+        problems.add(f"{key}.networks", f"{part.kind!r} acts on all networks of an agent, got {part.networks!r}")
+        return
+    if part.networks == "actor" and "next_inputs" in getattr(part.chosen.config, "looks_at", ()):
+        problems.add(f"{key}.networks", f"{part.kind!r} is about values, which an actor does not have, got 'actor'")
+        return
     if not _concerned(method, part):
         known = method.agent_config.trained_networks
         groups = ["critics"] if any(name.startswith("critic") for name in known) else []

@@ -220,8 +220,8 @@ class Method:
 
     @cached_property
     def population_key(self) -> str:
-        """What must be equal for members of one population: agent, structures, and the kind of optimizer."""
-        built = [part.shared_settings() for part in self.parts if part.family != "treatments"]
+        """What must be equal for members of one population: agent, structures, the kind of optimizer, and twins."""
+        built = [part.shared_settings() for part in self.parts if part.family != "treatments" or "turn" in part.hooks]
         return canonical([self.agent.settings(), built])
 
 
