@@ -348,11 +348,11 @@ class DQN(ReplayAgent):
 
     def _arithmetic(self, variant: bool, batch: Batch, drawn: Sequence[Tensor], step: int) -> dict[str, Tensor]:
         self.q.begin(step)
-        loss, q = self._loss(batch, self._shifts and self._shifts.shifted(self._observations(batch), drawn[0]))
+        shifted = None if self._shifts is None else self._shifts.shifted(self._observations(batch), drawn[0])
+        loss, q = self._loss(batch, shifted)
         self.q.descend(loss, step)
-        q = q.detach()
-        metrics = {"loss/td": loss.detach(), "q/mean": q.mean(dim=(1, 2))}
-        return metrics | {"q/bound_ratio": self.value_bound.ratio(q)} if variant else metrics
+        metrics = {"loss/td": loss.detach(), "q/mean": q.detach().mean(dim=(1, 2))}
+        return metrics | {"q/bound_ratio": self.value_bound.ratio(q.detach())} if variant else metrics
 
     def _loss(self, batch: Batch, pair: tuple[Tensor, Tensor] | None = None) -> tuple[Tensor, Tensor]:
         obs, next_obs = pair or self._observations(batch)
