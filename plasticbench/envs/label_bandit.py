@@ -93,8 +93,8 @@ class _LabelBandit:
             self._next()
         reward = (answers & (actions == self._classes[self._current])).astype(np.float32)
         self._ended = answers
-        never = np.zeros(self.num_envs, bool)
-        return EnvStep(self._observe(), reward, reward, never | answers, never)
+        ended = np.full(self.num_envs, answers)
+        return EnvStep(self._observe(), reward, reward, ended, np.zeros(self.num_envs, bool))
 
     def close(self) -> None:
         """Nothing to free."""

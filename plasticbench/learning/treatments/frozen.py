@@ -1,6 +1,6 @@
 """A reference, never ranked: networks stop learning at the first change of the task, and stay as they are.
 
-As in Forager (arXiv 2605.01131): a method that does no better has learnt nothing of the tasks that came later. Running
+Source: Forager, arXiv 2605.01131: a method that does no better has learnt nothing of the tasks that came later. Running
 statistics of observations, an entropy temperature and targets go on.
 """
 

@@ -1,8 +1,8 @@
 """A reference, never ranked: at each change of the task a fresh agent takes over, which knows nothing of earlier tasks.
 
-The "oracle" of TRAC (Muppidi et al., NeurIPS 2024, arXiv 2405.16642) and C-CHAIN (Tang et al., ICML 2025): what a
-network that never lost anything learns of each task in the time that there is. Networks, optimizers, targets and a
-temperature are new; the scenario empties the replay. Exploration and running statistics of observations go on.
+Source: TRAC, Muppidi et al., NeurIPS 2024, arXiv 2405.16642, and C-CHAIN, Tang et al., ICML 2025: what a network that
+never lost anything learns of each task in the time that there is. Networks, optimizers, targets and a temperature are
+new; the scenario empties the replay. Exploration and running statistics of observations go on.
 """
 
 from __future__ import annotations
