@@ -37,8 +37,8 @@ CONTROL = "none"
 class Standings:
     """One table: rows of tuned methods in the order of their ranks, then references; beside them, by method, the rest.
 
-    ``against_control`` is the mean score minus the control's with its simultaneous interval over all pairs, ``ahead_of``
-    what the same test finds a method ahead of.
+    ``against_control`` is the mean score minus the control's with its simultaneous interval over all pairs,
+    ``ahead_of`` what the same test finds a method ahead of.
     """
 
     task: str
