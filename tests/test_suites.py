@@ -265,6 +265,9 @@ def changed(name):
     def better_tuning(entry):
         entry["tuning"]["candidates"][0]["iqm"] = 1.0
 
+    def lose_tuning(entry):
+        del entry["tuning"]["candidates"]
+
     def other_version(entry):
         entry["suite_version"] = 2
 
@@ -280,6 +283,7 @@ def changed(name):
         ("other_definition", "none on stream: is not the none of tiny-v1, whose settings are others"),
         ("other_choice", "which is not the candidate with the highest IQM"),
         ("better_tuning", "is not that of its trials"),
+        ("lose_tuning", "none on stream: is no entry as `plasticbench suite run` writes it: KeyError('candidates')"),
         ("other_version", "mixes tiny-v1 and tiny-v2"),
     ],
 )

@@ -68,7 +68,10 @@ def check(suite: Suite, entry: Entry) -> list[str]:
     """What is wrong with an entry, one line each. Raises ``BenchmarkError`` where it is of another suite."""
     require_of(suite, entry)
     where = f"{entry['method']} on {entry['task']}"
-    return [f"{where}: {problem}" for problem in _problems(suite, entry)]
+    try:
+        return [f"{where}: {problem}" for problem in _problems(suite, entry)]
+    except (KeyError, TypeError, AttributeError) as error:  # somebody wrote it by hand
+        return [f"{where}: is no entry as `plasticbench suite run` writes it: {error!r}"]
 
 
 def _problems(suite: Suite, entry: Entry) -> Iterator[str]:

@@ -81,7 +81,9 @@ class SuiteRun:
         return TrainedRun(place)
 
     def _origin(self, method: SuiteMethod) -> dict[str, Any]:
-        return {"command": f"plasticbench suite run {self.suite.label} --again {method.name}", "commit": commit()}
+        is_own = method not in self.suite.methods
+        option = "--method FILE" if is_own else f"--again {method.name}"
+        return {"command": f"plasticbench suite run {self.suite.label} {option}", "commit": commit()}
 
 
 def is_default(suite: Suite, task: Task, method: SuiteMethod, candidate: Candidate) -> bool:
