@@ -198,6 +198,22 @@ def test_an_interrupted_run_goes_on_without_training_anything_twice(made, tmp_pa
     }
 
 
+def test_an_entry_stays_as_it_is_when_others_are_run_beside_it(made, tmp_path):
+    suite, out = made
+    shutil.copytree(out, tmp_path / "out")
+    path = tmp_path / "out" / "records" / "stream" / "none.json"
+    before = path.read_bytes()
+    (tmp_path / "mine.yaml").write_text(
+        yaml.safe_dump({"mine": {"kind": "l2", "tune": {"strength": [1.0e-3, 1.0e-4]}}})
+    )
+    mine = read_methods(tmp_path / "mine.yaml", suite)
+    SuiteRun(suite, tmp_path / "out", train).run([*suite.methods, *mine])
+    assert path.read_bytes() == before
+    entry = read_entries(tmp_path / "out" / "records")["stream", "mine"]
+    assert entry["made"]["num_trials"] == 5 * (1 + (entry["tuned"] is not None))
+    assert entry["tuning"]["made"]["num_trials"] == 4
+
+
 def test_a_method_of_ones_own_is_all_that_is_trained_beside_published_results(made, tmp_path):
     suite, out = made
     path = tmp_path / "mine.yaml"
@@ -249,6 +265,9 @@ def changed(name):
     def better_tuning(entry):
         entry["tuning"]["candidates"][0]["iqm"] = 1.0
 
+    def lose_tuning(entry):
+        del entry["tuning"]["candidates"]
+
     def other_version(entry):
         entry["suite_version"] = 2
 
@@ -264,6 +283,7 @@ def changed(name):
         ("other_definition", "none on stream: is not the none of tiny-v1, whose settings are others"),
         ("other_choice", "which is not the candidate with the highest IQM"),
         ("better_tuning", "is not that of its trials"),
+        ("lose_tuning", "none on stream: is no entry as `plasticbench suite run` writes it: KeyError('candidates')"),
         ("other_version", "mixes tiny-v1 and tiny-v2"),
     ],
 )

@@ -20,6 +20,7 @@ from plasticbench.platform.suites.entries import (
     best,
     entry_file,
     iqm_of,
+    is_same,
     read_entries,
     score,
     to_text,
@@ -43,7 +44,7 @@ def add(result: Path, folder: Path) -> tuple[Suite, list[tuple[str, str]]]:
         raise BenchmarkError(f"{result}: mixes {' and '.join(labels)}: add the results of one version of a suite")
     suite = find_suite(labels[0])
     known = publishing.published(suite, folder)
-    new = {key: entry for key, entry in found.items() if known.get(key) != entry}
+    new = {key: entry for key, entry in found.items() if not is_same(entry, known.get(key))}
     problems = [problem for key, entry in new.items() if key in known for problem in [_is_there(suite, entry)]]
     problems += [problem for entry in new.values() for problem in check(suite, entry)]
     if problems:
@@ -67,7 +68,10 @@ def check(suite: Suite, entry: Entry) -> list[str]:
     """What is wrong with an entry, one line each. Raises ``BenchmarkError`` where it is of another suite."""
     require_of(suite, entry)
     where = f"{entry['method']} on {entry['task']}"
-    return [f"{where}: {problem}" for problem in _problems(suite, entry)]
+    try:
+        return [f"{where}: {problem}" for problem in _problems(suite, entry)]
+    except (KeyError, TypeError, AttributeError) as error:  # somebody wrote it by hand
+        return [f"{where}: is no entry as `plasticbench suite run` writes it: {error!r}"]
 
 
 def _problems(suite: Suite, entry: Entry) -> Iterator[str]:
@@ -87,11 +91,11 @@ def _problems(suite: Suite, entry: Entry) -> Iterator[str]:
         return
     yield from _tuning_problems(suite, entry, candidates)
     chosen = next((one for one in candidates if one.name == entry["tuning"]["chosen"]), None) if candidates else None
-    is_same = chosen is None or is_default(suite, task, method, chosen)
-    if is_same != (entry["tuned"] is None):
+    is_untuned = chosen is None or is_default(suite, task, method, chosen)
+    if is_untuned != (entry["tuned"] is None):
         yield "the result with the chosen settings is missing, or is there although they are the default ones"
         return
-    groups = [("default", method.default), *([] if chosen is None or is_same else [("tuned", chosen)])]
+    groups = [("default", method.default), *([] if chosen is None or is_untuned else [("tuned", chosen)])]
     for group, one in groups:
         trials = entry[group]["trials"]
         yield from _trial_problems(suite, entry, one, suite.seeds, trials)

@@ -12,6 +12,8 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
+import numpy as np
+
 from plasticbench.analysis.aggregate import Runs
 from plasticbench.analysis.claims import compare_methods, is_testable
 from plasticbench.analysis.curves import window_mean
@@ -35,13 +37,15 @@ CONTROL = "none"
 class Standings:
     """One table: rows of tuned methods in the order of their ranks, then references; beside them, by method, the rest.
 
-    ``against_control`` is the mean score minus the control's with its simultaneous interval over all pairs.
+    ``against_control`` is the mean score minus the control's with its simultaneous interval over all pairs,
+    ``ahead_of`` what the same test finds a method ahead of.
     """
 
     task: str
     rows: list[Row]
     defaults: Mapping[str, Row]
     against_control: Mapping[str, Estimate]
+    ahead_of: Mapping[str, Sequence[str]]
     chosen: Mapping[str, str]
 
 
@@ -102,12 +106,13 @@ def _table(suite: Suite, tasks: Sequence[Task], entries: Entries) -> Standings:
     ranked = {key: entry for key, entry in own.items() if not entry["is_reference"]}
     found = [one for task, entry in _by_task(tasks, own) for one in _outcomes(task, entry, is_tuned=True)]
     defaults = [one for task, entry in _by_task(tasks, ranked) for one in _outcomes(task, entry, is_tuned=False)]
-    names = [task.name for task in tasks]
+    against, ahead = _claims(complete_scores([task.name for task in tasks], found))
     return Standings(
         task=label,
         rows=_rows(label, found),
         defaults={row.method: row for row in _rows(label, defaults)},
-        against_control=_against(CONTROL, complete_scores(names, found)),
+        against_control=against,
+        ahead_of=ahead,
         chosen={method: chosen_text(entry) for (task, method), entry in ranked.items() if label == task},
     )
 
@@ -121,13 +126,17 @@ def _rows(label: str, found: Sequence[Outcome]) -> list[Row]:
     return [row for row in rank(found) if row.task == label]
 
 
-def _against(control: str, scores: Mapping[str, Sequence[Runs]]) -> dict[str, Estimate]:
-    if control not in scores or not is_testable(scores):
-        return {}
+def _claims(scores: Mapping[str, Sequence[Runs]]) -> tuple[dict[str, Estimate], dict[str, list[str]]]:
+    """By method, the difference from the control, and those that it is separated from and ahead of."""
+    if not is_testable(scores):
+        return {}, {}
     names, found = list(scores), compare_methods(scores)
-    column = names.index(control)
+    ahead = {name: [names[i] for i in np.flatnonzero(row)] for name, row in zip(names, found.is_ahead, strict=True)}
+    if CONTROL not in scores:
+        return {}, ahead
+    column = names.index(CONTROL)
     differences = zip(names, found.difference[:, column], found.bound[:, column], strict=True)
-    return {name: Estimate(float(d), float(d - b), float(d + b)) for name, d, b in differences if name != control}
+    return {n: Estimate(float(d), float(d - b), float(d + b)) for n, d, b in differences if n != CONTROL}, ahead
 
 
 def _outcomes(task: Task, entry: Entry, *, is_tuned: bool) -> Iterator[Outcome]:
@@ -196,6 +205,7 @@ def _json_rows(table: Standings) -> Iterator[dict[str, Any]]:
                 "against_none": against.value,
                 "against_none_low": against.low,
                 "against_none_high": against.high,
+                "ahead_of": list(table.ahead_of.get(flat["method"], ())) if setting == "tuned" else None,
                 "chosen": table.chosen.get(flat["method"]) if setting == "tuned" else None,
             }
 

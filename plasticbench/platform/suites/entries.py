@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -30,6 +31,7 @@ SCHEMA_VERSION = 1
 Entry = Mapping[str, Any]
 Entries = Mapping[tuple[str, str], Entry]
 """By task and method."""
+_ORIGIN = ("command", "commit")
 _MADE = ("versions", "machines", "first_record", "last_record", "wall_s", "num_trials")
 
 
@@ -43,8 +45,15 @@ class TrainedRun:
         self.change_steps = list(run.trials[0].change_steps)
         self.steps = sorted({int(step) for step in table.loc[table["name"] == "eval/score", "step"]})
         self.agents = {trial.method: trial.agent for trial in run.trials}
-        self.made = {name: provenance([run], [table])["runs"][0][name] for name in _MADE}
         self.trials = _trials(run, table)
+        self._run, self._table = run, table
+
+    def made(self, methods: Collection[str]) -> dict[str, Any]:
+        """What the trials of some methods were trained with, on and when; nothing of others in the same run."""
+        own = replace(self._run, trials=tuple(one for one in self._run.trials if one.method in methods))
+        table = self._table[self._table["method"].isin(methods)]
+        found = provenance([own], [table])["runs"][0]
+        return {name: found[name] for name in _MADE}
 
 
 def _trials(run: Run, table: Any) -> dict[str, list[dict[str, Any]]]:
@@ -100,7 +109,8 @@ def tuned(method: SuiteMethod, run: TrainedRun, task: Task) -> dict[str, Any]:
             for trial in run.trials.get(one.name, ())
         ]
         found.append({"name": one.name, "values": dict(one.values), "iqm": iqm_of(trials), "trials": trials})
-    return {"candidates": found, "chosen": best(found), "budget_steps": run.budget_steps, "made": run.made}
+    made = run.made([one.name for one in method.candidates])
+    return {"candidates": found, "chosen": best(found), "budget_steps": run.budget_steps, "made": made}
 
 
 def _number(value: float) -> float | None:
@@ -146,8 +156,18 @@ def entry(
         "default": {"trials": default},
         "tuned": None if chosen is None else {"trials": run.trials.get(chosen.name, [])},
         "tuning": tuning,
-        "made": {**origin, **run.made},
+        "made": {**origin, **run.made([method.name, *([] if chosen is None else [chosen.name])])},
     }
+
+
+def is_same(one: Entry, other: Entry | None) -> bool:
+    """Whether two entries are of the same trials, whoever read them from their run and when."""
+    return other is not None and _without_origin(one) == _without_origin(other)
+
+
+def _without_origin(entry: Entry) -> dict[str, Any]:
+    made = {name: value for name, value in entry["made"].items() if name not in _ORIGIN}
+    return {**entry, "made": made}
 
 
 def is_whole(entry: Entry, suite: Suite) -> bool:

@@ -51,10 +51,16 @@ class SuiteRun:
             own = entries.entry(
                 self.suite, task, method, tuning.get(method.name), chosen[method.name], run, self._origin(method)
             )
-            path = entries.entry_file(self.out / RECORDS, task.name, method.name)
-            path.parent.mkdir(parents=True, exist_ok=True)
-            storage.write_atomically(path, entries.to_text(own).encode())
-            made.append(own)
+            made.append(self._kept(own))
+        return made
+
+    def _kept(self, made: Entry) -> Entry:
+        """The entry on disk: one that is there already stays, as it names the commit that trained its trials."""
+        path = entries.entry_file(self.out / RECORDS, made["task"], made["method"])
+        if path.exists() and entries.is_same(made, known := entries.read_entry(path)):
+            return known
+        path.parent.mkdir(parents=True, exist_ok=True)
+        storage.write_atomically(path, entries.to_text(made).encode())
         return made
 
     def _tune(self, task: Task, methods: Sequence[SuiteMethod]) -> dict[str, dict[str, Any]]:
@@ -75,7 +81,9 @@ class SuiteRun:
         return TrainedRun(place)
 
     def _origin(self, method: SuiteMethod) -> dict[str, Any]:
-        return {"command": f"plasticbench suite run {self.suite.label} --again {method.name}", "commit": commit()}
+        is_own = method not in self.suite.methods
+        option = "--method FILE" if is_own else f"--again {method.name}"
+        return {"command": f"plasticbench suite run {self.suite.label} {option}", "commit": commit()}
 
 
 def is_default(suite: Suite, task: Task, method: SuiteMethod, candidate: Candidate) -> bool:
