@@ -34,7 +34,7 @@ from plasticbench.platform.training.segment import SegmentRun
 
 _STEPS = {
     "continual_gym": 20_000,
-    "fire_atari": 2_000,
+    "fire_atari": 4_000,
     "fire_atari with backend ale": 1_000,
     "fire_humanoid": 1_000,
     "method_zoo": 4_000,
