@@ -35,8 +35,8 @@ from plasticbench.platform.training.segment import SegmentRun
 _STEPS = {
     "continual_gym": 20_000,
     "fire_atari": 4_000,
-    "fire_atari with backend ale": 4_000,
-    "fire_humanoid": 4_000,
+    "fire_atari with backend ale": 1_000,
+    "fire_humanoid": 1_000,
     "method_zoo": 4_000,
     "pendulum": 4_000,
     "quickstart": 10_000,

@@ -3,16 +3,21 @@
 import itertools
 import json
 
+import mlflow
 import pytest
 import torch
 from small_runs import die_behind_the_last_commit, facts, prepare, run_all, small
 
+from plasticbench.analysis.report import write_report
 from plasticbench.analysis.restarts import RESTARTED
 from plasticbench.envs import _journal
 from plasticbench.envs._journal import ReplayRefused
 from plasticbench.platform.definition.parsing import BenchmarkError
 from plasticbench.platform.definition.reading import from_dict
+from plasticbench.platform.planning.going_on import going_on_text, longest_replay
+from plasticbench.platform.planning.plan import make_plan
 from plasticbench.platform.rundir import RunDirectory
+from plasticbench.platform.tracking.mirror import Mirror
 from plasticbench.platform.training.checkpoint import CheckpointStore
 from plasticbench.platform.training.segment import SegmentRun
 from plasticbench.records import read_records
@@ -97,7 +102,7 @@ def test_a_damaged_journal_falls_back_to_the_commit_before(tmp_path):
     assert facts(tmp_path / "run", plan) == facts(tmp_path / "whole", whole)
 
 
-def test_a_restart_marks_every_trial_at_the_step_where_it_went_on(tmp_path):
+def test_a_restart_marks_every_trial_in_records_report_and_mlflow(tmp_path):
     benchmark = small(checkpoint={"environments": "restart"})
     plan = prepare(tmp_path / "run", benchmark)
     first = plan.segments[0]
@@ -109,6 +114,14 @@ def test_a_restart_marks_every_trial_at_the_step_where_it_went_on(tmp_path):
     for trial in plan.trials:
         marks = [(r.step, r.value) for r in read_records(directory.record_file(trial.id)) if r.name == RESTARTED]
         assert marks == [(60, 1.0)]  # and none at the fork, where environments begin anew anyway
+    page = write_report(tmp_path / "run").read_text()
+    assert "4 of the trials cannot be made again from their seeds" in page
+    assert "CartPole-v1, fire, seed 1: step 60" in page
+    Mirror(tmp_path / "run", None).pump({t.id: directory.record_file(t.id).stat().st_size for t in plan.trials})
+    client = mlflow.MlflowClient(f"sqlite:///{tmp_path / 'run' / 'mlflow.db'}")
+    [experiment] = [e for e in client.search_experiments() if e.name == "small"]
+    tags = [r.data.tags.get("restarted") for r in client.search_runs([experiment.experiment_id])]
+    assert tags.count("at step 60") == 4
 
 
 def test_a_run_that_is_never_interrupted_has_no_mark(tmp_path):
@@ -130,6 +143,34 @@ def test_settings_of_going_on_stand_in_no_file_while_they_are_what_they_were():
     assert from_dict(small()).resolved()["checkpoint"] == {"every_s": 1000.0}
     restarting = from_dict(small(checkpoint={"environments": "restart"}))
     assert restarting.resolved()["checkpoint"] == {"every_s": 30.0, "environments": "restart"}
+
+
+def _told(**changes):
+    benchmark = from_dict(small(**changes))
+    plan = make_plan(benchmark)
+    return longest_replay(benchmark, plan), going_on_text(benchmark, plan)
+
+
+def test_a_plan_tells_how_long_the_longest_replay_takes():
+    # 200 steps from the fork to the end of each of 4 members, or to the fork of 2: 800 / 200,000 s on one CPU.
+    replay, text = _told()
+    assert (replay.steps, replay.num_members, replay.seconds) == (200, 4, pytest.approx(0.004))
+    assert "up to 200 steps of 4 members on 'CartPole-v1' again, about 0 s" in text
+    assert "is refused" not in text
+
+
+def test_a_plan_tells_that_a_replay_will_be_refused_and_what_helps():
+    game = {"kind": "atari", "task": "Asterix", "num_envs": 2}
+    agent = {"kind": "dqn", "network": {"kind": "nature_cnn"}, "learning_starts_steps": 50, "capacity_transitions": 300}
+    _, text = _told(environments=[game], agent=agent, checkpoint={"max_replay_s": 0.01})
+    assert "more than checkpoint.max_replay_s (0.01 s) is refused then. Use environments whose state is saved" in text
+    assert "backend: ale" in text
+    assert _told(environments=[game | {"backend": "ale"}], agent=agent) == (
+        None,
+        "going on: the state of all environments is saved",
+    )
+    replay, _ = _told(environments=[game | {"backend": "ale"}], agent=agent, checkpoint={"environments": "replay"})
+    assert replay.seconds == pytest.approx(800 / 1_250)
 
 
 @pytest.mark.parametrize(

@@ -11,13 +11,14 @@ from plasticbench.platform.planning.plan import Plan
 
 _STEPS_PER_S = {
     "atari": 2_300,
-    "classic": 50_000,
+    "classic": 200_000,
     "humanoid": 3_000,
     "minatar": 150_000,
     "mujoco": 4_500,
 }
 """Agent steps that one CPU replays in a second, of the slowest task that was measured (``python -m benchmarks.resumes
 --speeds``)."""
+_BOX2D_STEPS_PER_S = 50_000
 _ALE_STEPS_PER_S = 1_250
 
 
@@ -61,6 +62,8 @@ def _replay(benchmark: Benchmark, plan: Plan, segment: Segment) -> Replay:
 def _speed(environment: Environment, num_cpus: int) -> float | None:
     """Agent steps per second; games that are stepped in Python are stepped by one thread."""
     kind, config = environment.family.kind, environment.config
+    if kind == "classic" and config.task.startswith("LunarLander"):
+        return _BOX2D_STEPS_PER_S * num_cpus
     if kind == "atari" and getattr(config, "backend", "") == "ale":
         return _ALE_STEPS_PER_S
     if kind == "minatar" or kind not in _STEPS_PER_S:
