@@ -120,7 +120,7 @@ def test_the_atari_figure_takes_25_gb_of_disk_at_the_worst_moment_and_8_of_memor
     raw = raw_bytes(benchmark, benchmark.environments[0], agent, 10)
     assert raw == 10 * 1_000_000 * 84 * 84
     assert agent.memory_bytes(spec, 10) - saved_bytes(raw) < 8e9
-    assert note(benchmark) == "replays are compressed (execution.replay_store), by assumption to a 15th"
+    assert note(benchmark) == "replays are compressed (execution.replay_store), by assumption to a 20th"
     assert note(load(CONFIGS / "quickstart.yaml")) == ""
 
 

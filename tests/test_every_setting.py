@@ -220,6 +220,8 @@ IN_OTHER_FILES = {
 }
 ELSEWHERE = {
     ("Execution", "max_concurrent"): "a limit of the driver: test_runner.py",
+    ("Execution", "replay_store"): "equal results, by its purpose: test_compressed_replay.py",
+    ("Checkpoint", "ends"): "what the driver removes: test_queue.py, test_disk.py",
     ("Probes", "probes"): "read from 'kinds'",
 }
 

@@ -6,8 +6,8 @@ from typing import Any
 
 from plasticbench.platform.definition.benchmark import Benchmark, Environment
 
-COMPRESSION = 15
-"""How many bytes of frames become one: `python -m benchmarks.replay_store` measures it."""
+COMPRESSION = 20
+"""How many bytes of frames become one: less than `python -m benchmarks.replay_store` finds, as good play shows more."""
 
 
 def raw_bytes(benchmark: Benchmark, environment: Environment, agent: Any, num_members: int) -> int:

@@ -102,15 +102,28 @@ class CheckpointStore:
 
     def __init__(self, folder: Location) -> None:
         self.folder = folder
+        self._unwritten: dict[str, bytes] = {}  # by path
 
     def save_tensors(self, segment: str, name: str, tensors: Mapping[str, Tensor]) -> StoredFile:
         """Writes tensors to ``<segment>/<name>.safetensors`` and returns what a manifest needs to know."""
+        file = self.hold_tensors(segment, name, tensors)
+        self.write_held()
+        return file
+
+    def hold_tensors(self, segment: str, name: str, tensors: Mapping[str, Tensor]) -> StoredFile:
+        """The same, of which ``write_held`` or the next ``save`` does the writing; tensors may change meanwhile."""
         import safetensors.torch
 
         data = safetensors.torch.save({key: tensor.contiguous() for key, tensor in tensors.items()})
         path = f"{segment}/{name}.safetensors"
-        storage.write_atomically(self.folder / path, data)
+        self._unwritten[path] = data
         return StoredFile(path=path, crc32=zlib.crc32(data), num_bytes=len(data))
+
+    def write_held(self) -> None:
+        """Writes what is held; after an ``OSError`` it can be repeated."""
+        for path in list(self._unwritten):
+            storage.write_atomically(self.folder / path, self._unwritten[path])
+            del self._unwritten[path]
 
     def load_tensors(self, file: StoredFile) -> dict[str, Tensor]:
         """Reads tensors back. Raises ``CheckpointError`` for a missing, truncated or altered file, else ``OSError``."""
@@ -139,6 +152,7 @@ class CheckpointStore:
 
     def save(self, commit: Commit) -> None:
         """Makes the commit the segment's newest, then drops what only older ones needed."""
+        self.write_held()
         path = self._manifest(commit.segment, commit.number)
         storage.write_atomically(path, json.dumps(asdict(commit), separators=(",", ":")).encode())
         self._drop_old(commit.segment)

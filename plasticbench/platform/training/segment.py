@@ -2,14 +2,18 @@
 
 Records go to the files of all trials that a member stands for. A commit first forces those files to disk, then names
 their lengths, so that whatever a death left behind the last commit is cut off when the segment goes on.
+
+Training waits while the bytes of a commit are put together, and goes on while they are written. Until its manifest is
+there, the one before is the newest, and no other is begun.
 """
 
 from __future__ import annotations
 
+import copy
 import json
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
@@ -101,10 +105,11 @@ class SegmentRun:
             self.record_bytes = self._end.record_bytes
             return
         self._claim = self._store.claim(self.segment.id)  # before loading: from here on nobody else commits
-        self._number = 0
+        self._number = 0  # of the next commit
         self._chunks: tuple[ReplayChunk, ...] = ()
         self._saved_rows = 0
         self._journal = ActionJournal(self._store.folder, self.segment.id)
+        self._writing: Future[None] | None = None
         trials = [trial for member in self.segment.members for trial in member.trials]
         self._writers = self._open_records(trials, self._load())
         self._began = (time.monotonic(), self._trainer.step)
@@ -181,13 +186,14 @@ class SegmentRun:
         if self._end is not None:
             return True
         last_commit = time.monotonic()
-        for records in self._trainer.advance():
-            self._write(records)
-            if should_stop():
-                break
-            if time.monotonic() - last_commit >= self.benchmark.checkpoint.every_s:
-                self._commit()
-                last_commit = time.monotonic()
+        with ThreadPoolExecutor(1) as beside:  # its end waits for what is being written, whatever was raised
+            for records in self._trainer.advance():
+                self._write(records)
+                if should_stop():
+                    break
+                if time.monotonic() - last_commit >= self.benchmark.checkpoint.every_s:
+                    self._commit(beside)
+                    last_commit = time.monotonic()
         self.is_complete = self._trainer.step >= self.segment.to_step
         if self.benchmark.tracking.weights == "final" and self._trainer.step >= self.benchmark.budget_steps:
             save_weights(self._trainer, self._directory)  # first, as nobody comes back to a complete segment
@@ -204,36 +210,48 @@ class SegmentRun:
         for trial, own in by_trial.items():
             self._writers[trial].write(own)
 
-    def _commit(self) -> None:
+    def _commit(self, beside: ThreadPoolExecutor | None = None) -> None:
+        """Durable when it returns, or written ``beside`` the training; what fails there is raised by the next call."""
         try:
+            writing, self._writing = self._writing, None
+            if writing is not None:
+                writing.result()
             self._store.require_claim(self.segment.id, self._claim)
-            self._write_commit()
+            commit = self._captured()
+            if beside is None:
+                self._publish(commit)
+            else:
+                self._writing = beside.submit(self._publish, commit)
         except OSError as error:
             raise StorageError(
                 f"{self._directory.path}: what was trained since the last commit could not be saved: {error}. That "
                 "commit is intact: mend this, and `plasticbench resume` goes on from it"
             ) from error
 
-    def _write_commit(self) -> None:
-        trainer, name = self._trainer, self.segment.id
+    def _publish(self, commit: Commit) -> None:
+        self._store.write_held()
+        self._store.require_claim(self.segment.id, self._claim)  # writing may have taken long
+        self._store.save(commit)
+        self.record_bytes = commit.record_bytes
+
+    def _captured(self) -> Commit:
+        trainer, name, number = self._trainer, self.segment.id, self._number
+        self._number += 1  # even if nothing comes of it: files that later commits need have it in their names
         record_bytes = dict(zip(self._writers, _at_once(RecordWriter.sync, self._writers.values()), strict=True))
         tensors, plain = trainer.state_dict()
         actions = self._save_actions(tensors)
-        commit = Commit(
+        return Commit(
             segment=name,
-            number=self._number,
+            number=number,
             step=trainer.step,
             complete=trainer.step >= self.segment.to_step,
             record_bytes=record_bytes,
             record_crc32={trial: writer.crc32 for trial, writer in self._writers.items()},
-            plain=plain,
-            tensors=self._store.save_tensors(name, f"state-{self._number:08d}", tensors),
-            chunks=self._live_chunks(),
+            plain=copy.deepcopy(plain),
+            tensors=self._store.hold_tensors(name, f"state-{number:08d}", tensors),
+            chunks=self._live_chunks(number),
             actions=actions,
         )
-        self._store.save(commit)
-        self._number += 1
-        self.record_bytes = record_bytes
 
     def _save_actions(self, tensors: dict[str, Tensor]) -> StoredActions | None:
         """Takes the environments' past actions out of the tensors, if there are any, and saves those that are new."""
@@ -243,23 +261,25 @@ class SegmentRun:
         num_envs = actions.shape[1] // len(self.segment.members)
         return self._journal.save(self._trainer.step - len(actions) * num_envs, actions)
 
-    def _live_chunks(self) -> tuple[ReplayChunk, ...]:
+    def _live_chunks(self, number: int) -> tuple[ReplayChunk, ...]:
         """Saves the rows since the last commit and leaves out chunks of which no row is alive."""
         replay = self._trainer.agent.replay
         # The newest saved row was still open then, so it is saved again.
         first_row = max(self._saved_rows - 1, replay.oldest_row, 0)
-        new = [self._save_rows(*bounds) for bounds in _pieces(replay, first_row)]
+        pieces = _pieces(replay, first_row)
+        new = [self._save_rows(*bounds, number, at_once=len(pieces) > 1) for bounds in pieces]
         self._saved_rows = replay.rows
         old = (chunk for chunk in self._chunks if chunk.first_row + chunk.num_rows > replay.oldest_row)
         self._chunks = (*old, *new)
         return self._chunks
 
-    def _save_rows(self, first_row: int, until_row: int) -> ReplayChunk:
-        replay, name = self._trainer.agent.replay, f"replay-{first_row:012d}-{self._number:08d}"
+    def _save_rows(self, first_row: int, until_row: int, number: int, *, at_once: bool) -> ReplayChunk:
+        replay, name = self._trainer.agent.replay, f"replay-{first_row:012d}-{number:08d}"
         is_rest = until_row == replay.rows
         rows: Any = replay.export(first_row) if is_rest else replay.export(first_row, until_row)  # type: ignore[call-arg]
+        save = self._store.save_tensors if at_once else self._store.hold_tensors  # what is held takes memory
         return ReplayChunk(
-            file=self._store.save_tensors(self.segment.id, name, rows),
+            file=save(self.segment.id, name, rows),
             first_row=first_row,
             num_rows=until_row - first_row,
             parents=tuple(range(len(self.segment.members))),
