@@ -123,7 +123,7 @@ class TrainedNetwork:
         return self.online.draw([self.streams[member][f"init/{self.name}"] for member in members])
 
     def sync_target(self) -> None:
-        """Copies the online network of every member into its target."""
+        """Copies online networks into targets."""
         self.move_target(1.0)
 
     def move_target(self, tau: float) -> None:
@@ -148,11 +148,10 @@ class TrainedNetwork:
 
     def forward(self, x: Tensor) -> Tensor:
         """Outputs of the online network for the rows that it is about to be trained on; treatments may look at them."""
-        looks = self.parts.look_at_activations
-        if self.online.chain is not None and self._acting is not None and not looks:
+        hidden: list[Tensor] | None = [] if self.parts.look_at_activations else None
+        if self.online.chain is not None and self._acting is not None and hidden is None:
             self.cut = self.online.chain.forward(x, keeps=True).requires_grad_()
             return self.cut
-        hidden: list[Tensor] | None = [] if looks else None
         self._last = _Pass(x, hidden)
         return self.online.forward(x, hidden)
 
@@ -179,12 +178,9 @@ class TrainedNetwork:
 
     def pass_back(self) -> None:
         """Finishes the pass back where the graph did not reach the weights."""
-        if self.cut is None:
-            return
-        assert self.online.chain is not None
-        assert self.cut.grad is not None, "the loss depends on what was passed forth"
-        self.online.chain.backward(self.cut.grad)
-        self.cut = None
+        if self.cut is not None and self.online.chain is not None:
+            self.online.chain.backward(self.cut.grad)
+            self.cut = None
 
     def follow_gradient(self, acting: Sequence[Application], step: int, share: float) -> None:
         """What follows once ``online.flat_grad`` holds each member's gradient."""
@@ -232,7 +228,7 @@ class TrainedNetwork:
         fresh: LazyDraw | None = None,
         section: str | None = None,
     ) -> NetworkState:
-        """The network of some members, or a ``section`` of it, as treatments see it, with ``fresh`` values or new ones."""
+        """The network, or a ``section``, of some members as treatments see it, with ``fresh`` values or new ones."""
         if isinstance(self.online, ModuleNetwork):
             return self._module_state(members, fresh or self.fresh(members), of == "target", fresh is not None)
         whole = self._whole_state(members, of, fresh or self.fresh(members))
