@@ -129,13 +129,13 @@ def main() -> None:
     parser.add_argument("--dry", action="store_true", help="on a CPU, with few updates and members")
     parser.add_argument("--seconds", type=float, help="per measurement; by default 1.5, and 0.05 with --dry")
     parser.add_argument("--members", type=int, nargs="*", help=f"by default {MEMBERS}, and (1, 2) with --dry")
-    parser.add_argument("--updates", type=int, help="of each comparison; by default 200, and 6 with --dry")
+    parser.add_argument("--updates", type=int, help="of each comparison; by default 200, and 5 with --dry")
     parser.add_argument("--limit-s", type=float, help="begin no measurement after so many seconds; 400, 60 with --dry")
     parser.add_argument("--out", type=Path, help="a file for the JSON object")
     args = parser.parse_args()
     if not args.dry and not torch.cuda.is_available():
         sys.exit(f"benchmarks.device: {NEEDS_CUDA}")
-    usual = {"seconds": (1.5, 0.05), "members": (MEMBERS, (1, 2)), "updates": (200, 6), "limit_s": (400, 60)}
+    usual = {"seconds": (1.5, 0.05), "members": (MEMBERS, (1, 2)), "updates": (200, 5), "limit_s": (400, 60)}
     for name, values in usual.items():
         if not getattr(args, name):
             setattr(args, name, values[args.dry])

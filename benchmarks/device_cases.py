@@ -53,7 +53,7 @@ def recorder_for(device: torch.device) -> Recorder:
     return CudaGraphs() if device.type == "cuda" else Tape()
 
 
-def filled(case: Case, members: int, device: torch.device, rows: int = 300) -> Any:
+def filled(case: Case, members: int, device: torch.device, rows: int = 200) -> Any:
     """A population whose replay holds ``rows`` rows of chance, the same on every device."""
     config = case.config.fitted(2 * rows)
     streams = [Streams(seed) for seed in range(members)]

@@ -1,11 +1,14 @@
-"""DQN updates per second: populations of small networks, and Nature-CNN populations against a plain PyTorch loop.
+"""Updates per second: populations of small networks, and Nature-CNN populations against a plain PyTorch loop.
 
-    python benchmarks/updates.py mlp      # MLP 2x128, batch 32, one thread: M = 1 and M = 20, in turn
-    python benchmarks/updates.py nature   # two one-thread populations side by side, against an eager loop
-    python benchmarks/updates.py treated  # eight treated methods x 3 seeds as one population, against `none` x 24
+    python -m benchmarks.updates mlp      # MLP 2x128, batch 32, one thread: M = 1 and M = 20, in turn
+    python -m benchmarks.updates jax      # the same, and SAC, beside plain JAX programs; needs `pip install jax`
+    python -m benchmarks.updates acting   # what acting and observing take of a step with one update
+    python -m benchmarks.updates nature   # two one-thread populations side by side, against an eager loop
+    python -m benchmarks.updates treated  # eight treated methods x 3 seeds as one population, against `none` x 24
 
 Prints one JSON object. Rates are member-updates per second, best of the rounds: of CPU time for the MLPs, which
-use one thread, and of wall-clock time for the Nature CNNs. Compare ratios of one run only.
+use one thread, and of wall-clock time for the Nature CNNs. Compare ratios of one run only. ``stable_baselines3`` as a
+peer of SAC: ``python -m benchmarks.sac stable_baselines3``.
 """
 
 from __future__ import annotations
@@ -22,6 +25,7 @@ from typing import Any
 import numpy as np
 import torch
 from torch import nn
+from torch.utils.flop_counter import FlopCounterMode
 
 from plasticbench import plugins
 from plasticbench.agents import dqn
@@ -103,6 +107,50 @@ def bench_mlp(rounds: int, seconds: float) -> dict[str, float]:
         "ratio_m20_to_m1": round(best[20] / best[1], 2),
         "ratio_m1_to_eager_loop": round(best[1] / plain, 2),
     }
+
+
+def bench_jax(rounds: int, seconds: float) -> dict[str, Any]:
+    os.sched_setaffinity(0, sorted(os.sched_getaffinity(0))[:1])  # JAX would take threads of its own
+    torch.set_num_threads(1)
+    from benchmarks import jax_peer, sac
+
+    config = dqn.Config(network=mlp.Config(hidden=(128, 128)), batch_rows=32, capacity_transitions=2_000)
+    calls: dict[str, tuple[int, Callable[[], Any]]] = {}
+    for members in (1, 20):
+        calls[f"dqn_m{members}"] = members, filled_agent(config, VECTOR, members, 1_000).update
+        calls[f"jax_dqn_m{members}"] = members * jax_peer.UPDATES_PER_CALL, jax_peer.dqn(members)
+    calls["sac"] = 1, sac.filled_agent(256, 256, 1).update
+    calls["jax_sac"] = jax_peer.UPDATES_PER_CALL, jax_peer.sac(1)
+    best = dict.fromkeys(calls, 0.0)
+    for _, call in calls.values():
+        rate(call, seconds / 4, time.process_time)
+    for _ in range(rounds):
+        for name, (updates, call) in calls.items():
+            best[name] = max(best[name], updates * rate(call, seconds, time.process_time))
+    ratios = {name: round(best[name] / best[f"jax_{name}"], 2) for name in ("dqn_m1", "dqn_m20", "sac")}
+    return {"member_updates_per_cpu_s": {name: round(value) for name, value in best.items()}, "over_jax": ratios}
+
+
+def bench_acting(rounds: int, seconds: float) -> dict[str, float]:
+    """A step of the environments without them: forward, epsilon, observe; then the one update that is due."""
+    torch.set_num_threads(1)
+    config = dqn.Config(
+        network=mlp.Config(hidden=(128, 128)), batch_rows=32, capacity_transitions=2_000, epsilon_start=0.05
+    )
+    shares = {}
+    for members in (1, 20):
+        agent, no = filled_agent(config, VECTOR, members, 1_000), np.zeros((members, 1), dtype=bool)
+        obs, reward = np.zeros((members, 1, 4), np.float32), np.zeros((members, 1), np.float32)
+
+        def acting(agent: Any = agent, step: EnvStep = EnvStep(obs, reward, reward, no, no)) -> None:  # noqa: B008
+            agent.observe(agent.act(step.obs, 2_000), step)
+
+        best = {"acting": 0.0, "update": 0.0}
+        for _ in range(rounds):
+            for name, call in (("acting", acting), ("update", agent.update)):
+                best[name] = max(best[name], rate(call, seconds, time.process_time))
+        shares[f"share_of_acting_m{members}"] = round(best["update"] / (best["update"] + best["acting"]), 3)
+    return shares
 
 
 def treated_parts(seeds: int) -> list[list[Part]]:
@@ -196,7 +244,10 @@ def _population_worker(members: int, commands: Any, results: Any) -> None:
     )
     agent = filled_agent(config, PIXELS, members, 500)
     rate(agent.update, 1.0)
-    results.put(0.0)
+    with FlopCounterMode(display=False) as counter:
+        agent.update()
+    square = torch.rand(1024, 1024)
+    results.put((counter.get_total_flops() / members, 2 * 1024**3 * rate(lambda: square @ square, 1.0)))
     while (seconds := commands.get()) is not None:
         results.put(members * rate(agent.update, seconds))
 
@@ -207,8 +258,7 @@ def bench_nature(rounds: int, seconds: float, members: int) -> dict[str, float]:
     workers = [context.Process(target=_population_worker, args=(members, *pair)) for pair in queues]
     for worker in workers:
         worker.start()
-    for _, results in queues:
-        results.get()
+    limits = [results.get() for _, results in queues]  # operations per update, and per second of large products
     eager = EagerLoop(EagerLoop.nature, PIXELS)
     rate(eager.update, 1.0)
     ours, plain = 0.0, 0.0
@@ -227,22 +277,24 @@ def bench_nature(rounds: int, seconds: float, members: int) -> dict[str, float]:
         "member_updates_per_s_two_populations": round(ours, 1),
         "updates_per_s_eager_loop": round(plain, 1),
         "ratio": round(ours / plain, 2),
+        "gflops_per_update": round(limits[0][0] / 1e9, 2),
+        "gflops_per_s_of_large_products_both_cores": round(sum(limit for _, limit in limits) / 1e9, 1),
+        "share_of_that_limit": round(ours * limits[0][0] / sum(limit for _, limit in limits), 2),
     }
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("what", choices=("mlp", "nature", "treated"))
+    parser.add_argument("what", choices=("mlp", "jax", "acting", "nature", "treated"))
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--seconds", type=float, default=2.0, help="per measurement")
     parser.add_argument("--members", type=int, default=3, help="per Nature-CNN population")
     args = parser.parse_args()
-    if args.what == "mlp":
-        result = bench_mlp(args.rounds, args.seconds)
-    elif args.what == "treated":
-        result = bench_treated(args.rounds, args.seconds)
+    if args.what == "nature":
+        result: dict[str, Any] = bench_nature(args.rounds, args.seconds, args.members)
     else:
-        result = bench_nature(args.rounds, args.seconds, args.members)
+        benches = {"mlp": bench_mlp, "jax": bench_jax, "acting": bench_acting, "treated": bench_treated}
+        result = benches[args.what](args.rounds, args.seconds)
     print(json.dumps({"benchmark": f"updates {args.what}", "cores": os.cpu_count(), **result}))
 
 

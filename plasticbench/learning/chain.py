@@ -73,8 +73,9 @@ class Chain:
         return torch.cat(outputs, dim=-1) if len(outputs) > 1 else outputs[0]
 
     @torch.no_grad()
-    def backward(self, pull: Tensor) -> None:
-        """Writes all gradients for one of the outputs, ``[M, B, outputs]``."""
+    def backward(self, pull: Tensor | None) -> None:
+        """Writes all gradients for one of the outputs, ``[M, B, outputs]``, which a loss has left there."""
+        assert pull is not None, "the loss depends on the outputs"
         read, self._read = self._read, []
         pulls = torch.split_with_sizes(pull, [layer.weight_MIO.shape[2] for layer in self._outputs], dim=-1)
         pulled: Tensor | None = None

@@ -124,7 +124,7 @@ class TrainedNetwork:
         return self.online.draw([self.streams[member][f"init/{self.name}"] for member in members])
 
     def sync_target(self) -> None:
-        """Copies the online network of every member into its target."""
+        """Copies online networks into targets."""
         self.move_target(1.0)
 
     def move_target(self, tau: float) -> None:
@@ -177,12 +177,9 @@ class TrainedNetwork:
 
     def pass_back(self) -> None:
         """Finishes the pass back where the graph did not reach the weights."""
-        if self.cut is None:
-            return
-        assert self.online.chain is not None
-        assert self.cut.grad is not None, "the loss depends on what was passed forth"
-        self.online.chain.backward(self.cut.grad)
-        self.cut = None
+        if self.cut is not None and self.online.chain is not None:
+            self.online.chain.backward(self.cut.grad)
+            self.cut = None
 
     def follow_gradient(self, acting: Sequence[Application], step: int, share: float) -> None:
         """What follows once ``online.flat_grad`` holds each member's gradient."""
