@@ -9,7 +9,6 @@ from typing import Any
 import numpy as np
 
 from plasticbench import storage
-from plasticbench.platform.definition.benchmark import Benchmark
 from plasticbench.platform.definition.parsing import BenchmarkError
 from plasticbench.platform.planning.plan import make_plan
 from plasticbench.platform.suites import publishing
@@ -27,6 +26,9 @@ from plasticbench.platform.suites.entries import (
 )
 from plasticbench.platform.suites.grid import MAX_CANDIDATES, Candidate
 from plasticbench.platform.suites.running import RECORDS, is_default
+
+Ids = Mapping[tuple[str, int], str]
+"""Of trials, by variant of a method and seed."""
 
 
 def add(result: Path, folder: Path) -> tuple[Suite, list[tuple[str, str]]]:
@@ -89,7 +91,16 @@ def _problems(suite: Suite, entry: Entry) -> Iterator[str]:
     if len(candidates) != expected or expected > MAX_CANDIDATES:
         yield f"must be tuned over {expected} candidates, as every method of {suite.label}, got {len(candidates)}"
         return
-    yield from _tuning_problems(suite, entry, candidates)
+    try:
+        whole = suite.benchmark(task, [method.default, *candidates], (*suite.seeds, *suite.tuning_seeds), "check")
+    except BenchmarkError as error:
+        yield f"cannot be checked here, where its kinds must be installed: {error}"
+        return
+    if whole.budget_steps != entry["budget_steps"]:
+        yield f"has a budget of {entry['budget_steps']}, and {suite.label} one of {whole.budget_steps}"
+    ids = {(trial.method, trial.seed): trial.id for trial in make_plan(whole).trials}
+    if candidates:
+        yield from _tuning_problems(suite, entry, candidates, ids)
     chosen = next((one for one in candidates if one.name == entry["tuning"]["chosen"]), None) if candidates else None
     is_untuned = chosen is None or is_default(suite, task, method, chosen)
     if is_untuned != (entry["tuned"] is None):
@@ -98,50 +109,37 @@ def _problems(suite: Suite, entry: Entry) -> Iterator[str]:
     groups = [("default", method.default), *([] if chosen is None or is_untuned else [("tuned", chosen)])]
     for group, one in groups:
         trials = entry[group]["trials"]
-        yield from _trial_problems(suite, entry, one, suite.seeds, trials)
+        yield from _trial_problems(suite, one.name, suite.seeds, trials, ids)
         scores = [score(trial, entry["steps"], task, entry["budget_steps"]) for trial in trials]
         if lost := [trial["seed"] for trial, value in zip(trials, scores, strict=True) if not np.isfinite(value)]:
             yield f"seeds {', '.join(map(str, lost))} of {one.name} have no evaluation at the end"
 
 
-def _tuning_problems(suite: Suite, entry: Entry, candidates: Sequence[Candidate]) -> Iterator[str]:
-    if not candidates:
-        return
+def _tuning_problems(suite: Suite, entry: Entry, candidates: Sequence[Candidate], ids: Ids) -> Iterator[str]:
     found = {one["name"]: one for one in entry["tuning"]["candidates"]}
     if found.keys() != {one.name for one in candidates}:
         yield f"the candidates of tuning are not those of its grid: {', '.join(found)}"
         return
-    for one in candidates:
-        trials = found[one.name]["trials"]
-        yield from _trial_problems(suite, entry, one, suite.tuning_seeds, trials)
-        if found[one.name]["iqm"] != iqm_of(trials):
-            yield f"the IQM of {one.name} is not that of its trials"
+    for name, one in found.items():
+        yield from _trial_problems(suite, name, suite.tuning_seeds, one["trials"], ids)
+        if one["iqm"] != iqm_of(one["trials"]):
+            yield f"the IQM of {name} is not that of its trials"
     if best(entry["tuning"]["candidates"]) != entry["tuning"]["chosen"]:
         yield f"{entry['tuning']['chosen']!r} was chosen, which is not the candidate with the highest IQM"
 
 
 def _trial_problems(
-    suite: Suite, entry: Entry, one: Candidate, seeds: tuple[int, ...], trials: Sequence[Mapping[str, Any]]
+    suite: Suite, name: str, seeds: tuple[int, ...], trials: Sequence[Mapping[str, Any]], ids: Ids
 ) -> Iterator[str]:
     """Seeds that are missing, and trials whose ids, which hash all settings, are not those of the suite's."""
     if absent := sorted(set(seeds) - {trial["seed"] for trial in trials}):
-        yield f"seeds {', '.join(map(str, absent))} of {one.name} are missing"
+        yield f"seeds {', '.join(map(str, absent))} of {name} are missing"
     if strange := sorted({trial["seed"] for trial in trials} - set(seeds)):
-        yield f"seeds {', '.join(map(str, strange))} of {one.name} are none of {suite.label}'s"
-    try:
-        benchmark = suite.benchmark(suite.task(entry["task"]), [one], seeds, "check")
-    except BenchmarkError as error:
-        yield f"cannot be checked here, where its kinds must be installed: {error}"
-        return
-    if benchmark.budget_steps != entry["budget_steps"]:
-        yield f"has a budget of {entry['budget_steps']}, and {suite.label} one of {benchmark.budget_steps}"
-    ids = _ids(benchmark)
-    if wrong := [trial["seed"] for trial in trials if ids.get(trial["seed"], trial["id"]) != trial["id"]]:
+        yield f"seeds {', '.join(map(str, strange))} of {name} are none of {suite.label}'s"
+    if len(trials) > len({trial["seed"] for trial in trials}):
+        yield f"a seed of {name} is there twice"
+    if wrong := [one["seed"] for one in trials if ids.get((name, one["seed"]), one["id"]) != one["id"]]:
         yield (
-            f"seeds {', '.join(map(str, wrong))} of {one.name} were trained with other settings than {suite.label} "
+            f"seeds {', '.join(map(str, wrong))} of {name} were trained with other settings than {suite.label} "
             "has (the hashes in their trial ids differ), or with another version of plasticbench"
         )
-
-
-def _ids(benchmark: Benchmark) -> dict[int, str]:
-    return {trial.seed: trial.id for trial in make_plan(benchmark).trials}
