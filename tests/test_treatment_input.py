@@ -62,7 +62,7 @@ def test_what_exchanges_hidden_units_is_refused_on_the_outputs_of_a_shared_netwo
         if getattr(plugins.load("treatments", kind).Config, "exchanges_units", False)
     }  # fmt: skip
     assert {"redo", "continual_backprop", "self_normalized_resets", "regrama", "drm", "partial_reset"} <= kinds
-    shared = {"kind": "ppo", "trunk": "shared"}
+    shared = {"kind": "ppo", "trunk": "shared", "rollout_steps": 16, "minibatches": 2}
     text = problem({kind: {"kind": kind, "networks": "critic", "agent": shared} for kind in kinds})
     for kind in kinds:
         assert f"methods.{kind}.networks: {kind!r} exchanges hidden units, and what it is placed on (value)" in text
