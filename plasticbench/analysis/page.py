@@ -31,6 +31,7 @@ from plasticbench.analysis.leaderboard_text import (
 from plasticbench.analysis.machines import mixture
 from plasticbench.analysis.outcomes import Outcome
 from plasticbench.analysis.panels import MAX_DETAILED_TASKS, Panels
+from plasticbench.analysis.phases import phase_tables
 from plasticbench.analysis.plasticity import ProbesAtEnd
 from plasticbench.analysis.plasticity_text import plasticity_answer, probe_tables
 from plasticbench.analysis.recoveries import MAX_RESETS, recoveries
@@ -103,6 +104,7 @@ def report_page(
         "seed_counts": _span(_seed_counts(run)),
         "speed": speed,
         "recoveries": recoveries(run, table),
+        "phases": phase_tables(run, table, [row.method for row in own]),
         "films": films_by_task(run),
         "curves": panels.learning_curves(),
         "max_faint_lines": panels.max_faint_lines,
