@@ -55,7 +55,7 @@ def _table(run: Run, task: str, scores: pd.DataFrame, ends: Sequence[int], best_
         phases=shown,
         num_phases=len(ends),
         scores={m: [_iqm([s[p - 1] for s in at_ends[m].values()]) for p in shown] for m in best_first if m in at_ends},
-        behind=_behind(at_ends, fresh) if fresh in at_ends else {},
+        behind=_behind(at_ends, fresh) if fresh is not None and fresh in at_ends else {},
         fresh=fresh,
     )
 
