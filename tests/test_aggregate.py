@@ -103,14 +103,14 @@ def test_methods_with_the_same_seeds_are_resampled_together():
 def test_improvement_distribution_centres_on_the_estimate_and_its_mirror():
     x, y = generator().normal(0.5, 1, size=20), generator().normal(size=20)
     scores = {"x": [Runs(x, tuple(range(20)))], "y": [Runs(y, tuple(range(20, 40)))]}
-    samples = aggregate.bootstrap_improvement(scores, generator(), resamples=4_000)
+    samples = dict(aggregate.bootstrap_improvement(scores, generator(), resamples=4_000))
     assert samples["x", "y"].mean() == pytest.approx(aggregate.probability_of_improvement([x], [y]), abs=0.01)
     assert samples["y", "x"] == pytest.approx(1 - samples["x", "y"])
 
 
 def test_improvement_distribution_of_paired_single_draws_by_hand():
     scores = {"x": [Runs(np.array([1.0, 0.0]), (0, 1))], "y": [Runs(np.array([0.0, 1.0]), (0, 1))]}
-    samples = aggregate.bootstrap_improvement(scores, generator(), resamples=400)["x", "y"]
+    samples = dict(aggregate.bootstrap_improvement(scores, generator(), resamples=400))["x", "y"]
     # Both draw the same seeds: seed 0 twice gives 1, seed 1 twice gives 0, one of each (1 + 0 + 2 ties) / 4.
     assert set(samples) == {0.0, 0.5, 1.0}
 

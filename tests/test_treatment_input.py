@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Annotated, Any, get_args, get_origin, get_type_hints
 
 import pytest
+from small_runs import small
 
 from plasticbench import plugins
 from plasticbench.contracts.treatment import FAMILIES
@@ -53,6 +54,20 @@ def problem(methods: dict[str, Any]) -> str:
     with pytest.raises(BenchmarkError) as caught:
         from_dict(data, source="bench.yaml")
     return str(caught.value)
+
+
+def test_what_exchanges_hidden_units_is_refused_on_the_outputs_of_a_shared_network() -> None:
+    kinds = {
+        kind for kind in plugins.names("treatments")
+        if getattr(plugins.load("treatments", kind).Config, "exchanges_units", False)
+    }  # fmt: skip
+    assert {"redo", "continual_backprop", "self_normalized_resets", "regrama", "drm", "partial_reset"} <= kinds
+    shared = {"kind": "ppo", "trunk": "shared", "rollout_steps": 16, "minibatches": 2}
+    text = problem({kind: {"kind": kind, "networks": "critic", "agent": shared} for kind in kinds})
+    for kind in kinds:
+        assert f"methods.{kind}.networks: {kind!r} exchanges hidden units, and what it is placed on (value)" in text
+    for whole in ("all", "shared"):
+        assert from_dict(small(methods={"x": {"kind": "redo", "networks": whole}}, agent=shared))
 
 
 @pytest.mark.parametrize(("kind", "name", "value"), list(outside()))

@@ -8,6 +8,7 @@ Scores are normalised: 0 is the reference low, 1 the reference high.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from itertools import combinations
 from typing import NamedTuple
 
 import numpy as np
@@ -84,17 +85,23 @@ def bootstrap(
 
 def bootstrap_improvement(
     scores: Mapping[str, Sequence[Runs]], rng: np.random.Generator, resamples: int = RESAMPLES
-) -> dict[tuple[str, str], np.ndarray]:
-    """Distribution ``[resamples]`` of ``probability_of_improvement`` for each ordered pair of methods."""
-    pairs = [(a, b) for i, a in enumerate(scores) for b in list(scores)[i + 1 :]]
-    parts: dict[tuple[str, str], list[np.ndarray]] = {pair: [] for pair in pairs}
-    for draws in _draws(scores, rng, resamples):
-        shares = {m: [_shares(i, len(runs.seeds)) for i, runs in zip(draws[m], scores[m], strict=True)] for m in scores}
-        for a, b in pairs:
+) -> Iterator[tuple[tuple[str, str], np.ndarray]]:
+    """Distribution ``[resamples]`` of ``probability_of_improvement`` for each ordered pair of methods.
+
+    One after the other: those of hundreds of methods together would take gigabytes.
+    """
+    drawn = [
+        {m: [_shares(i, len(runs.seeds)) for i, runs in zip(draws[m], scores[m], strict=True)] for m in scores}
+        for draws in _draws(scores, rng, resamples)
+    ]
+    for a, b in combinations(scores, 2):
+        parts = []
+        for shares in drawn:
             tasks = zip(scores[a], scores[b], shares[a], shares[b], strict=True)
-            parts[a, b].append(np.mean([_win_share(x.values, y.values, p, q) for x, y, p, q in tasks], axis=0))
-    joined = {pair: np.concatenate(chunks) for pair, chunks in parts.items()}
-    return joined | {(b, a): 1.0 - values for (a, b), values in joined.items()}
+            parts.append(np.mean([_win_share(x.values, y.values, p, q) for x, y, p, q in tasks], axis=0))
+        values = np.concatenate(parts)
+        yield (a, b), values
+        yield (b, a), 1.0 - values
 
 
 def has_interval(tasks: Sequence[Runs]) -> bool:

@@ -36,7 +36,7 @@ def improvements(scores: Mapping[str, Sequence[Runs]]) -> list[Improvement]:
     if scores and all(aggregate.has_interval(tasks) for tasks in scores.values()):
         rng = np.random.Generator(np.random.PCG64(BOOTSTRAP_SEED))
         samples = aggregate.bootstrap_improvement(scores, rng, resamples=_RESAMPLES)
-        bounds = {pair: aggregate.interval(values) for pair, values in samples.items()}
+        bounds = {pair: aggregate.interval(values) for pair, values in samples}
     found = []
     for a, b in ((a, b) for a in scores for b in scores if a != b):
         x, y = ([runs.values for runs in scores[method]] for method in (a, b))

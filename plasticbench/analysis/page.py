@@ -32,6 +32,7 @@ from plasticbench.analysis.machines import mixture
 from plasticbench.analysis.measure_tables import heads_of, measure_tables
 from plasticbench.analysis.outcomes import Outcome
 from plasticbench.analysis.panels import MAX_DETAILED_TASKS, Panels
+from plasticbench.analysis.phases import phase_tables
 from plasticbench.analysis.plasticity import ProbesAtEnd
 from plasticbench.analysis.plasticity_text import plasticity_answer, probe_tables
 from plasticbench.analysis.predictors import predictors
@@ -109,6 +110,7 @@ def report_page(
         "measure_tables": measure_tables(board.measures, [row.method for row in own]),
         "shown_measures": heads_of(board.measures),
         "predictors": predictors(run, table, probes, found),
+        "phases": phase_tables(run, table, [row.method for row in own]),
         "films": films_by_task(run),
         "curves": panels.learning_curves(),
         "max_faint_lines": panels.max_faint_lines,

@@ -275,12 +275,16 @@ def standings(rows: Sequence[Row]) -> Iterator[Table]:
             table.add_row(*(Text(cell) for cell in cells))
         remark = left_out(rows) if task == ALL else by_raw_return(own)
         agents = {row.agent for row in own}
-        trained = f"{own[0].trained} {visible(own[0].agent)}, {own[0].n_seeds} seeds" if len(agents) == 1 else ""
+        trained = f"{own[0].trained} {visible(own[0].agent)}, {_seeds(own[0].n_seeds)}" if len(agents) == 1 else ""
         notes = sorted({row.note for row in own if row.note}) + [remark] * bool(remark) + [trained] * bool(trained)
         table.caption = Text(
             visible("; ".join([f"IQM of {own[0].measure}s [95% interval]", *notes])), style="table.caption"
         )
         yield table
+
+
+def _seeds(count: int) -> str:
+    return f"{count} seed{'s' * (count != 1)}"
 
 
 def _columns(own: Sequence[Row]) -> dict[str, list[str]]:

@@ -1,7 +1,9 @@
 """Norm of the optimizer's next change over the norm of the parameters: the effective step.
 
 Source: the effective learning rate of Lyle et al., "Normalization and effective learning rates in RL", NeurIPS 2024,
-arXiv 2407.01800, measured on the step that the optimizer would take, because under Adam the gradient misleads.
+arXiv 2407.01800, measured on the step that the optimizer would take, because under Adam the gradient misleads. It is
+the step at the optimizer's own learning rate: what a schedule multiplies that with (PPO's linear one, a learner's
+warm-up and cosine) is left out, so that phases of training can be compared.
 """
 
 from __future__ import annotations

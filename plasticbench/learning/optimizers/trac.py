@@ -10,6 +10,12 @@ The way is kept, and not the reference, so that what is too small to show in a w
 others do to weights moves the reference with them, and a parameter whose moments are cleared starts at its weights of
 then. Only a whole network that starts anew gets a new S. The argument of erfi is held within 6, whose scale no training
 reaches, where the published code overflows.
+
+S is 0 while the sum of the s_j is not above it. Then the weights are the reference, d and h are 0, and a network stays
+there until its sigma_j have faded: for good, as training goes. That is the published algorithm: in its authors' own log
+of LunarLander (logs/trac_LunarLander-v2.text there) the sum is below 0 from update 20,419 to the last, 78,970. There
+one tuner has policy and value together; here each network has its own, so with PPO an actor may stop while its critic
+goes on, and ``trunk: shared`` has one for both.
 """
 
 from __future__ import annotations

@@ -22,7 +22,7 @@ import operator
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import reduce
-from typing import TYPE_CHECKING, Annotated, Literal, NamedTuple
+from typing import TYPE_CHECKING, Annotated, ClassVar, Literal, NamedTuple
 
 from plasticbench.contracts.network import LayerState, NetworkState
 from plasticbench.contracts.treatment import Look, State
@@ -71,6 +71,8 @@ class Config(Settings):
     and a larger one is rounded down. ``compensation``: mean adds what a unit passed on in the mean to its readers'
     biases when it is replaced. ``moments``: what the optimizer remembers of a new unit, see ``learning.units``.
     """
+
+    exchanges_units: ClassVar[bool] = True
 
     replacement_rate: Annotated[float, Ge(0), Le(1), PerMember] = 1e-4
     maturity_updates: Annotated[int, Ge(0)] = 10_000

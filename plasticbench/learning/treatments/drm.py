@@ -25,6 +25,7 @@ class Config(Settings):
     ``tau``: up to which share of its layer's mean a unit counts as dormant. Normalisations are left alone.
     """
 
+    exchanges_units: ClassVar[bool] = True
     looks_at: ClassVar[tuple[str, ...]] = ("activations",)
 
     rate: Annotated[float, Ge(0), PerMember] = 2.0

@@ -8,7 +8,7 @@ new incoming weights, silent outgoing ones.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar
 
 from plasticbench.contracts.network import LayerState, NetworkState
 from plasticbench.contracts.treatment import Look, OptimizerRule, Report, State, TargetRule
@@ -22,6 +22,8 @@ if TYPE_CHECKING:
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Config(Settings):
     """``share`` of each layer's units, rounded to whole units; ``outgoing`` and ``moments``: see ``redo``."""
+
+    exchanges_units: ClassVar[bool] = True
 
     share: Annotated[Fraction, PerMember] = 0.2
     outgoing: Start = "zero"

@@ -39,6 +39,7 @@ class Config(Settings):
     ``target: same_operation`` recycles the same units of the target, from another draw.
     """
 
+    exchanges_units: ClassVar[bool] = True
     looks_at: ClassVar[tuple[str, ...]] = ("activations",)
 
     tau: Annotated[float, Ge(0), PerMember] = 0.1

@@ -22,6 +22,7 @@ from plasticbench.settings import Ge, PerMember, Settings
 class Config(Settings):
     """Units with a score of at most ``tau`` are recycled; ``outgoing`` and ``moments``: see ``redo``."""
 
+    exchanges_units: ClassVar[bool] = True
     looks_at: ClassVar[tuple[str, ...]] = ("gradients",)
 
     tau: Annotated[float, Ge(0), PerMember] = 0.025

@@ -13,7 +13,7 @@ and 0.99 (CIFAR-10, CIFAR-100, Tiny ImageNet) where data grow. What recycling me
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar
 
 from plasticbench.contracts.network import LayerState, NetworkState
 from plasticbench.contracts.treatment import Look, State
@@ -31,6 +31,8 @@ class Config(Settings):
     ``longest_gap_updates``: the largest threshold, with which all begin; ``recompute_updates``: how often thresholds
     are found anew. ``moments``: what the optimizer remembers of a recycled unit, see ``learning.units``.
     """
+
+    exchanges_units: ClassVar[bool] = True
 
     eta: Annotated[float, Gt(0), Le(1), PerMember] = 0.98
     longest_gap_updates: PositiveInt = 200

@@ -50,6 +50,18 @@ def check_structures(environment: Environment, method: Method, problems: Problem
                     getattr(part.chosen.config, "fits", lambda layers: None)(layers)
                     if isinstance(selector := getattr(part.chosen.config, "layers", None), str):
                         require_selection(layers, selector)
+                    _require_units(part, layers)
+
+
+def _require_units(part: Part, layers: Sequence[Any]) -> None:
+    """Of a module's units more is known once it is built."""
+    exchanges = getattr(part.chosen.config, "exchanges_units", False) and not isinstance(layers, Blueprint)
+    if exchanges and all(layer.role == "head" for layer in layers):
+        named = ", ".join(layer.name for layer in layers)
+        raise ValueError(
+            f"networks: {part.kind!r} exchanges hidden units, and what it is placed on ({named}) has none. Place it on "
+            "the whole network"
+        )
 
 
 def sections(method: Method, environment: Environment) -> Mapping[str, Sequence[Any]]:
