@@ -1,8 +1,8 @@
 """Time of every probe on trained agents, a line of JSON for each agent: ``python -m benchmarks.probes [CASE ...]``.
 
-Milliseconds on one core, the best of several rounds, with the default settings and a probe batch of 512 rows (of the
-convolutional network 64, and one round); beside them what one update of the whole population takes. Probes that ask for
-what an agent cannot show are left out.
+CPU milliseconds of one thread, the best of several rounds, with the default settings and a probe batch of 512 rows (of
+the convolutional network 64, and one round); beside them what one update of the whole population takes. Probes that ask
+for what an agent cannot show are left out.
 """
 
 from __future__ import annotations
@@ -55,19 +55,19 @@ def trained(config: Any, spec: EnvSpec, num_members: int) -> tuple[Any, float]:
         answer = EnvStep(obs, reward, reward, ends[0], ends[1] & ~ends[0])
         agent.observe(agent.act(obs, step), answer)
         step += NUM_ENVS
-        start = time.perf_counter()
+        start = time.process_time()
         for _ in agent.learn(step):
-            durations_s.append(time.perf_counter() - start)
-            start = time.perf_counter()
+            durations_s.append(time.process_time() - start)
+            start = time.process_time()
     return agent, 1e3 * min(durations_s)
 
 
 def milliseconds(work: Callable[[], object], num_rounds: int) -> float:
     durations_s = []
     for _ in range(num_rounds):
-        start = time.perf_counter()
+        start = time.process_time()
         work()
-        durations_s.append(time.perf_counter() - start)
+        durations_s.append(time.process_time() - start)
     return round(1e3 * min(durations_s), 3)
 
 
