@@ -1,7 +1,8 @@
-"""Time of every probe on trained agents, printed as JSON: ``python -m benchmarks.probes [--quick]``.
+"""Time of every probe on trained agents, a line of JSON for each agent: ``python -m benchmarks.probes [CASE ...]``.
 
-Milliseconds on one core, the best of several rounds, with the default settings and a probe batch of 512 rows; beside
-them what one update of the whole population takes. Probes that ask for what an agent cannot show are left out.
+CPU milliseconds of one thread, the best of several rounds, with the default settings and a probe batch of 512 rows (of
+the convolutional network 64, and one round); beside them what one update of the whole population takes. Probes that ask
+for what an agent cannot show are left out.
 """
 
 from __future__ import annotations
@@ -23,17 +24,18 @@ from plasticbench.contracts.task import BoxActions, DiscreteActions, EnvSpec, En
 from plasticbench.learning.networks import mlp, nature_cnn
 from plasticbench.seeding import Streams, derive_generator
 
-NUM_ROWS, NUM_ENVS, STARTS = 512, 4, 600
+NUM_ENVS, STARTS = 4, 600
 MLP = mlp.Config(hidden=(64, 64))
 VECTORS = EnvSpec(obs_shape=(8,), obs_dtype="float32", actions=DiscreteActions(count=4))
 BOXES = EnvSpec(obs_shape=(8,), obs_dtype="float32", actions=BoxActions(low=(-1.0,) * 2, high=(1.0,) * 2))
 FRAMES = EnvSpec(obs_shape=(4, 84, 84), obs_dtype="float32", actions=DiscreteActions(count=18))
 REPLAY: dict[str, Any] = {"capacity_transitions": 2_000, "learning_starts_steps": STARTS}
-CASES: Mapping[str, tuple[Any, EnvSpec, int]] = {
-    "dqn_mlp_64_members_20_ms": (dqn.Config(network=MLP, **REPLAY), VECTORS, 20),
-    "sac_mlp_64_members_20_ms": (sac.Config(actor_network=MLP, critic_network=MLP, **REPLAY), BOXES, 20),
-    "ppo_mlp_64_members_20_ms": (ppo.Config(network=MLP, critic_network=MLP), VECTORS, 20),
-    "dqn_nature_cnn_members_1_ms": (dqn.Config(network=nature_cnn.Config(), **REPLAY), FRAMES, 1),
+CASES: Mapping[str, tuple[Any, EnvSpec, int, int]] = {
+    # settings, what it acts in, members, rows of the probe batch
+    "dqn_mlp_64_members_20_ms": (dqn.Config(network=MLP, **REPLAY), VECTORS, 20, 512),
+    "sac_mlp_64_members_20_ms": (sac.Config(actor_network=MLP, critic_network=MLP, **REPLAY), BOXES, 20, 512),
+    "ppo_mlp_64_members_20_ms": (ppo.Config(network=MLP, critic_network=MLP), VECTORS, 20, 512),
+    "dqn_nature_cnn_members_1_ms": (dqn.Config(network=nature_cnn.Config(), **REPLAY), FRAMES, 1, 64),
 }
 
 
@@ -53,25 +55,26 @@ def trained(config: Any, spec: EnvSpec, num_members: int) -> tuple[Any, float]:
         answer = EnvStep(obs, reward, reward, ends[0], ends[1] & ~ends[0])
         agent.observe(agent.act(obs, step), answer)
         step += NUM_ENVS
-        start = time.perf_counter()
+        start = time.process_time()
         for _ in agent.learn(step):
-            durations_s.append(time.perf_counter() - start)
-            start = time.perf_counter()
+            durations_s.append(time.process_time() - start)
+            start = time.process_time()
     return agent, 1e3 * min(durations_s)
 
 
 def milliseconds(work: Callable[[], object], num_rounds: int) -> float:
     durations_s = []
     for _ in range(num_rounds):
-        start = time.perf_counter()
+        start = time.process_time()
         work()
-        durations_s.append(time.perf_counter() - start)
+        durations_s.append(time.process_time() - start)
     return round(1e3 * min(durations_s), 3)
 
 
-def measure_all(config: Any, spec: EnvSpec, num_members: int, num_rounds: int) -> dict[str, float]:
+def measure_all(config: Any, spec: EnvSpec, num_members: int, rows: int) -> dict[str, float]:
+    num_rounds = 3 if rows == 512 else 1
     agent, update_ms = trained(config, spec, num_members)
-    uniforms = derive_generator(0, "probe").random((num_members, NUM_ROWS))
+    uniforms = derive_generator(0, "probe").random((num_members, rows))
     batch = agent.probe_batch(uniforms)
     times = {"one update": round(update_ms, 3), "views": milliseconds(lambda: agent.views(batch), num_rounds)}
     views: Sequence[NetworkView] = agent.views(batch)
@@ -87,13 +90,11 @@ def measure_all(config: Any, spec: EnvSpec, num_members: int, num_rounds: int) -
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--quick", action="store_true", help="one round, without convolutions")
-    quick = parser.parse_args().quick
+    parser.add_argument("cases", nargs="*", metavar="CASE", help=f"of {', '.join(CASES)}; default: all")
+    chosen = parser.parse_args().cases or list(CASES)
     torch.set_num_threads(1)
-    cases = {name: case for name, case in CASES.items() if not (quick and "cnn" in name)}
-    print(
-        json.dumps({name: measure_all(*case, num_rounds=1 if quick else 3) for name, case in cases.items()}, indent=2)
-    )
+    for name in chosen:
+        print(json.dumps({name: measure_all(*CASES[name])}), flush=True)
 
 
 if __name__ == "__main__":

@@ -23,6 +23,7 @@ from plasticbench import plugins
 from plasticbench.agents.rllib import learner
 from plasticbench.agents.rllib.learner import ask, sync_runners
 from plasticbench.agents.rllib.replay import targets_of, transitions
+from plasticbench.analysis.capture import require_layers_alone
 from plasticbench.contracts.network import Probe
 from plasticbench.contracts.treatment import Part
 from plasticbench.learning.module_event import require_event_alone
@@ -103,6 +104,7 @@ class ProbeCallback(RLlibCallback):
     ) -> None:
         """``kinds`` are probes with their default settings, all of them without it."""
         _require_period(every_steps)
+        require_layers_alone(kinds or ())
         chosen = plugins.names("probes") if kinds is None else kinds
         self._probes: list[Probe] = [plugins.config_from("probes", kind, {}).build() for kind in chosen]
         self._every_steps, self._rows, self._seed, self._initial = every_steps, rows, seed, None

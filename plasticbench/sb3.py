@@ -19,6 +19,7 @@ import numpy as np
 import torch
 
 from plasticbench import plugins
+from plasticbench.analysis.capture import require_layers_alone
 from plasticbench.contracts.treatment import Report
 from plasticbench.learning.module_event import ModuleSubject, require_event_alone, reset_module, uses_original
 from plasticbench.learning.module_parts import free_parameters
@@ -183,8 +184,7 @@ class ProbeCallback(_Periodic):
             seed: decides the sample, together with the step.
         """
         super().__init__(every, seed)
-        for kind in kinds or ():
-            plugins.load("probes", kind)
+        require_layers_alone(kinds or ())
         if rows < 1:
             raise ValueError(f"rows: must be at least 1, got {rows}")
         self._kinds, self._rows = kinds, rows

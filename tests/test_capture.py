@@ -109,6 +109,13 @@ def test_without_kinds_every_probe_that_applies_is_measured() -> None:
     assert kinds == alone - {"update_ratio", "sfe"}
 
 
+def test_what_only_agents_show_is_refused_by_name() -> None:
+    with pytest.raises(
+        ValueError, match="kinds: 'hessian_top' looks at losses, which only agents of benchmark files show"
+    ):
+        probe_module(two_layers(), BATCH, ["weight_norm", "hessian_top"])
+
+
 def test_activations_are_what_the_next_layer_receives() -> None:
     module, obs, action = Critic().eval(), torch.randn(6, 3, 6, 6), torch.randn(6, 2)
     view = view_of(module, (obs, action))

@@ -121,6 +121,11 @@ TREATED: dict[str, dict[str, Any]] = {
 """Settings with which all others of a treatment matter; those that are not named need none."""
 
 BASES: dict[tuple[str, str], tuple[dict[str, Any], str, dict[str, Any]]] = {
+    ("probes", "saturation"): (
+        DQN | {"agent": DQN["agent"] | {"network": {"kind": "mlp", "hidden": [8], "activation": "tanh"}}},
+        "probes.kinds.0",
+        {},
+    ),
     ("treatments", "nap"): (DQN, "methods.m.1", {}),  # behind a structure that it needs
     ("treatments", "plasticity_injection"): (DQN, "methods.m.1", {"at": [0.5]}),
     ("optimizers", "kron"): (DQN, "methods.m", {"fit_flat_updates": 1}),

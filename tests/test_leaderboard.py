@@ -189,7 +189,8 @@ def test_a_last_line_that_was_cut_is_left_out(tmp_path):
 def test_json_and_markdown_hold_every_row(tmp_path):
     found = leaderboard.leaderboard([write_run(tmp_path, SCORES)])
     document = json.loads(json.dumps(to_json(found), allow_nan=False))
-    assert document.keys() == {"schema_version", "rows", "probes", "improvement", "provenance"}
+    known = {"schema_version", "rows", "probes", "improvement", "measures", "recoveries", "provenance"}
+    assert document.keys() == known
     assert document["rows"][0]["method"] == "fire"
     markdown = to_markdown(found.rows)
     assert "| 1 | fire | dqn | 0.900 [" in markdown

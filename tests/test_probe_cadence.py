@@ -107,12 +107,18 @@ def test_the_plan_counts_the_records_of_rare_probes():
         ({}, {"kind": "hessian_top", "iterations": 0}, "iterations: must be at least 1, got 0"),
         ({}, {"kind": "hessian_top", "every_steps": 0}, "every_steps: must be at least 1, got 0"),
         ({}, {"kind": "adam_health", "quantity": "well"}, "quantity: must be 'idle' or 'signal', got 'well'"),
+        ({}, "saturation", "'saturation' looks at layers with tanh, and no network here has one. Remove it"),
         ({}, {"kind": "srank", "every_steps": 401}, "beyond the budget of 400 steps"),
     ],
 )
 def test_what_cannot_be_measured_is_refused(changes, kind, message):
     with pytest.raises(BenchmarkError, match=message):
         from_dict(small(**changes) | {"probes": {"every_steps": 100, "kinds": [kind]}})
+
+
+def test_saturation_is_measured_where_a_network_has_tanh():
+    agent = {"agent": small()["agent"] | {"network": {"kind": "mlp", "hidden": [8], "activation": "tanh"}}}
+    assert from_dict(small(**agent) | {"probes": {"every_steps": 100, "kinds": ["saturation"]}})
 
 
 def test_a_learner_of_data_has_no_values():

@@ -15,10 +15,13 @@ from torch import Tensor
 
 from plasticbench import plugins
 from plasticbench.agents._earned import discounted_returns
+from plasticbench.agents.learners import classifier
 from plasticbench.contracts.network import LayerView, NetworkView
-from plasticbench.contracts.task import EnvStep
+from plasticbench.contracts.supervised import Batch, PhaseClock
+from plasticbench.contracts.task import DiscreteActions, EnvSpec, EnvStep
 from plasticbench.learning.layers import LayerSpec
 from plasticbench.learning.network import PopulationNetwork
+from plasticbench.learning.networks import gpt, resnet18
 from plasticbench.learning.optimizers import adam, sgd
 from plasticbench.learning.workings import NetworkWorkings
 from plasticbench.seeding import Streams, derive_generator
@@ -334,6 +337,46 @@ def test_a_member_measures_the_same_alone_and_in_company(kind: str, companies: l
     assert {name: values[0] for name, values in together.items()} == pytest.approx(
         {name: values[0] for name, values in alone.items()}, rel=1e-3, abs=1e-6, nan_ok=True
     )
+
+
+def of_modules(network: Any, spec: EnvSpec, inputs: Tensor, labels: Tensor) -> Any:
+    streams = [Streams(seed) for seed in range(2)]
+    learner = classifier.Classifier(classifier.Config(network=network), spec, streams, CPU)
+    batch = Batch(inputs, labels)
+    for step in range(2):
+        learner.update(batch, step, PhaseClock(step, 10))
+    return learner, learner.views(batch)[0]
+
+
+@pytest.fixture(scope="module")
+def modules() -> dict[str, NetworkView]:
+    generator = torch.Generator().manual_seed(0)
+    images = torch.randn(2, 12, 1, 8, 8, generator=generator)
+    tokens = torch.randint(5, (2, 12, 6), generator=generator)
+    rows = {
+        "resnet18": (resnet18.Config(width=4), (1, 8, 8), images, torch.randint(3, (2, 12), generator=generator)),
+        "gpt": (gpt.Config(num_blocks=1, num_heads=2, width=8), (6,), tokens, tokens.roll(-1, 2)),
+    }
+    made = {}
+    for name, (network, shape, inputs, labels) in rows.items():
+        dtype = "int64" if name == "gpt" else "float32"
+        spec = EnvSpec(obs_shape=shape, obs_dtype=dtype, actions=DiscreteActions(count=5 if name == "gpt" else 3))
+        learner, view = of_modules(network, spec, inputs, labels)
+        made[name] = learner, view
+    return made
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("network", ["resnet18", "gpt"])
+def test_modules_with_attention_and_running_statistics_are_tried_like_batched_layers(network, kind, modules) -> None:
+    learner, view = modules[network]
+    before = {name: value.clone() for name, value in learner.state_dict()[0].items()}
+    settings = {"updates": 3, "rows": 8} if kind == "trainability" else {}
+    measured = measure(kind, replace(view), **settings)
+    assert bool(measured) == (plugins.load("probes", kind).Config.needs in ("losses", "policy"))
+    assert all(math.isfinite(value) for value in measured.get("", ()))
+    after = learner.state_dict()[0]
+    assert all(torch.equal(before[name], after[name]) for name in before)
 
 
 @pytest.mark.parametrize("kind", KINDS)

@@ -11,6 +11,15 @@ from plasticbench.contracts.network import Probe
 from plasticbench.learning.module_views import Batch, Initial, view_of
 
 
+def require_layers_alone(kinds: Sequence[str]) -> None:
+    """Raises ``ValueError`` for a probe that needs more than a module shows, or that there is not."""
+    for kind in kinds:
+        needs = getattr(plugins.load("probes", kind).Config, "needs", None)
+        if needs is not None:
+            words = needs.replace("_", " ")
+            raise ValueError(f"kinds: {kind!r} looks at {words}, which only agents of benchmark files show. Remove it")
+
+
 def probe_module(
     module: nn.Module,
     batch: Batch,
@@ -25,6 +34,7 @@ def probe_module(
     measured, and for ``ignore``. Raises ``ValueError`` for an unknown kind, and for a named one that has nothing to
     measure.
     """
+    require_layers_alone(kinds or ())
     chosen = plugins.names("probes") if kinds is None else kinds
     probes: list[Probe] = [plugins.config_from("probes", kind, {}).build() for kind in chosen]
     view = view_of(module, batch, initial=initial, ignore=ignore)

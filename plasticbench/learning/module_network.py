@@ -184,6 +184,26 @@ class ModuleNetwork:
     @contextmanager
     def _tapped(self, module: nn.Module, taps: list[Tensor]) -> Iterator[None]:
         """Notes what the first reader of each layer's units receives, in the order of ``tapped``, then the features."""
+        with self._receiving(module) as found:
+            yield
+        taps += [wire.by_unit(found[wire.readers[0].path]) for wire in self.tapped.values()]
+        taps.append(_rows(found[self._last_path]))
+
+    def unit_gradients(self, x: Tensor, direction: Tensor) -> dict[str, Tensor]:
+        """Gradients of outputs, weighed by ``direction``, of what units pass on, by layer; in evaluation mode."""
+        found: list[list[Tensor]] = []
+        for member, module in enumerate(self.modules):
+            with torch.enable_grad(), self.undisturbed(), self._receiving(module) as received:
+                module.train(False)
+                outputs = module(x[member])
+            heard = [received[wire.readers[0].path] for wire in self.tapped.values()]
+            slopes = torch.autograd.grad(outputs, heard, direction[member], allow_unused=True, materialize_grads=True)
+            found.append([wire.by_unit(slope) for wire, slope in zip(self.tapped.values(), slopes, strict=True)])
+        return dict(zip(self.tapped, map(torch.stack, zip(*found, strict=True)), strict=True))
+
+    @contextmanager
+    def _receiving(self, module: nn.Module) -> Iterator[dict[str, Tensor]]:
+        """By path what the layers that read units receive, and the last one."""
         found: dict[str, Tensor] = {}
 
         def note(path: str) -> Callable[[nn.Module, tuple[Any, ...]], None]:
@@ -195,12 +215,10 @@ class ModuleNetwork:
         paths = {*(wire.readers[0].path for wire in self.tapped.values()), self._last_path}
         handles = [module.get_submodule(path).register_forward_pre_hook(note(path)) for path in sorted(paths)]
         try:
-            yield
+            yield found
         finally:
             for handle in handles:
                 handle.remove()
-        taps += [wire.by_unit(found[wire.readers[0].path]) for wire in self.tapped.values()]
-        taps.append(_rows(found[self._last_path]))
 
     @property
     def tapped(self) -> dict[str, ModuleWire]:

@@ -100,7 +100,9 @@ class NetworkWorkings:
     def unit_gradients(self) -> dict[str, Tensor]:
         """The loss's gradient of what units pass on, by layer."""
         direction, hidden = self.output_gradient(), list[Tensor]()
-        with torch.enable_grad(), self.network.undisturbed():
+        if isinstance(self.network, ModuleNetwork):
+            return self.network.unit_gradients(self.inputs, direction)
+        with torch.enable_grad():
             outputs = self.network.forward(self.inputs, hidden)
         shown = shown_activations(self.network, hidden)
         found = torch.autograd.grad(outputs, list(shown.values()), direction, allow_unused=True)

@@ -37,6 +37,6 @@ class Config(ProbeConfig):
         found = []
         for _ in range(self.samples):
             signs = np.stack([2 * rng.integers(2, size=size, dtype=np.int8) - 1 for rng in generators])
-            direction = torch.from_numpy(signs).to(view.workings.inputs)
+            direction = torch.from_numpy(signs).to(view.workings.inputs.device, torch.float32)
             found.append((direction * times(direction)).sum(1))
         return {"": torch.stack(found).mean(0)}

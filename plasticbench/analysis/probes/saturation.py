@@ -17,19 +17,18 @@ from plasticbench.analysis.probes._shares import share_of_entries
 from plasticbench.contracts.network import NetworkView
 from plasticbench.settings import OpenFraction
 
-BOUNDED = frozenset({"tanh"})
-
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Config(ProbeConfig):
     """``threshold`` of the magnitude, whose bound is 1. Layers with other nonlinearities are left out."""
 
     bounds: ClassVar[tuple[float, float]] = (0.0, 1.0)
+    nonlinearities: ClassVar[frozenset[str]] = frozenset({"tanh"})
 
     threshold: OpenFraction = 0.99
 
     @torch.no_grad()
     def measure(self, view: NetworkView) -> dict[str, Tensor]:
         """Fractions ``[M]``, pooled over entries; empty where nothing is bounded."""
-        bounded = tuple(layer for layer in view.layers if layer.nonlinearity in BOUNDED)
+        bounded = tuple(layer for layer in view.layers if layer.nonlinearity in self.nonlinearities)
         return share_of_entries(replace(view, layers=bounded), lambda activation: activation.abs() > self.threshold)

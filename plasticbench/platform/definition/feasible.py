@@ -7,6 +7,7 @@ from typing import Any
 
 from plasticbench import plugins
 from plasticbench.contracts.task import DrawnConfig, is_restorable
+from plasticbench.learning.blueprint import Blueprint
 from plasticbench.platform.definition.benchmark import Benchmark, Environment
 from plasticbench.platform.definition.feasible_parts import check_events, check_parts, check_structures
 from plasticbench.platform.definition.method import Method, Part
@@ -37,6 +38,8 @@ def check_feasible(benchmark: Benchmark, problems: Problems) -> None:
     _check_going_on(benchmark, problems)
     for method in benchmark.methods:
         check_parts(benchmark, method, problems)
+    if not len(problems):
+        _check_nonlinearities(benchmark, problems)
     if not len(problems):
         note_effects(benchmark, problems.effects)
     if benchmark.pictures is not None:
@@ -81,6 +84,25 @@ def _check_probes(benchmark: Benchmark, problems: Problems) -> None:
             problems.add(
                 f"probes.kinds.{index}",
                 f"{probe.kind!r} looks at {words}, which {' and '.join(shown)} cannot show it. Remove it",
+            )
+
+
+def _check_nonlinearities(benchmark: Benchmark, problems: Problems) -> None:
+    """Of networks whose layers are known; of modules that come built they are seen when they are measured."""
+    built = [
+        specs
+        for environment in benchmark.environments
+        for method in benchmark.methods_on(environment)
+        for specs in method.agent_config.layers(environment.config.spec).values()
+    ]
+    used = {spec.activation for specs in built for spec in specs}
+    for index, probe in enumerate(benchmark.probes.probes):
+        wanted = getattr(probe.config, "nonlinearities", None)
+        if wanted and used and used.isdisjoint(wanted) and not any(isinstance(specs, Blueprint) for specs in built):
+            problems.add(
+                f"probes.kinds.{index}",
+                f"{probe.kind!r} looks at layers with {' or '.join(sorted(wanted))}, and no network here has one. "
+                "Remove it",
             )
 
 
