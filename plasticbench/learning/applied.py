@@ -133,7 +133,8 @@ class Application:
         self.acts_at_updates = self._hooks not in ((), ("event",))
         self.takes_turns = "turn" in self._hooks
         self.state: State | None = None
-        self._kept, self.is_stale = self.state, False  # of what takes turns
+        self._kept: State | None = None  # what takes turns, once it lies where it is trained
+        self.is_stale = False
         self.last_step = parts[0].begin_step
 
     def _built(self, positions: Sequence[int]) -> tuple[Any, Any]:
