@@ -129,9 +129,9 @@ class Treatment(Protocol):
         ...
 
     def on_turn(self, net: NetworkState, state: State, look: Look) -> None:
-        """Before and after a turn of what it keeps beside the network: an update that the agent makes for it alone.
+        """Before the turn of what it keeps: an update that the agent makes for its state in the network's place.
 
-        Nothing else acts in such a turn.
+        The state then has the names of ``net.whole()``. Nothing else acts in such a turn.
         """
         ...
 

@@ -133,6 +133,8 @@ class Application:
         self.acts_at_updates = self._hooks not in ((), ("event",))
         self.takes_turns = "turn" in self._hooks
         self.state: State | None = None
+        self._kept: State | None = None  # what takes turns, once it lies where it is trained
+        self.is_stale = False
         self.last_step = parts[0].begin_step
 
     def _built(self, positions: Sequence[int]) -> tuple[Any, Any]:
@@ -192,9 +194,20 @@ class Application:
 
     @torch.no_grad()
     def on_turn(self, step: int) -> None:
-        """Before and after a turn of what it keeps."""
+        """Before the turn of what it keeps."""
         self._treatment.on_turn(self._net, self._begun(), self._look(step, self.members, None))
-        self._trained.optimizer.rebuild()
+
+    @torch.no_grad()
+    def keep_in(self, trained: Treated) -> bool:
+        """Has what takes turns lie where it is trained from now on; returns whether that was written to from here."""
+        state = self._begun()
+        if state is not self._kept:
+            for name, tensor in _whole(trained, self.members).items():
+                tensor.copy_(state[name])
+                state[name] = tensor
+            self._kept, self.is_stale = state, True
+        was_stale, self.is_stale = self.is_stale, False
+        return was_stale
 
     def _look(self, step: int, members: slice, sample: Sample | None) -> MemberLook:
         stream = f"treatment/{self._trained.name}/{self.parts[0].kind}"
@@ -211,18 +224,20 @@ class Application:
         self._trained.renew_buffers(members, report)
         if self.takes_turns:
             self._trained.optimizer.rebuild()
+            self.is_stale = True
         return report
 
 
 def _state_of(trained: Treated, members: slice, fresh: LazyDraw | None, section: str | None) -> NetworkState:
     """The network of some members as treatments see it, the whole of it included."""
+    state = trained.state_of(members, fresh=fresh, section=section)
+    return replace(state, whole=lambda: _whole(trained, members))
 
-    def whole() -> dict[str, Tensor]:
-        parts = trained.saved_parts().items()
-        named = {f"{part}/{name}": tensor[members] for part, own in parts for name, tensor in own.items()}
-        return named | {"steps": trained.optimizer.steps.T[members]}
 
-    return replace(trained.state_of(members, fresh=fresh, section=section), whole=whole)
+def _whole(trained: Treated, members: slice) -> dict[str, Tensor]:
+    parts = trained.saved_parts().items()
+    named = {f"{part}/{name}": tensor[members] for part, own in parts for name, tensor in own.items()}
+    return named | {"steps": trained.optimizer.steps.T[members]}
 
 
 class AppliedParts:

@@ -62,6 +62,8 @@ class TrainedNetwork:
         self._last: _Pass | None = None
         self._acting: list[Application] | None = None
         self.cut: Tensor | None = None  # outputs at which the graph of the pass that is trained on begins
+        self.make: Callable[[], tuple[Network, PopulationOptimizer, Network | None]]  # others like its own
+        self.double: Any = None  # where what takes turns lies: learning/turns.py
         self.watch: Callable[[Sample], None] | None = None  # sees the rows of each update
         self._held: list[Tensor] = []  # what is zero of members that are silent
 
@@ -93,11 +95,16 @@ class TrainedNetwork:
             if part.family == "structures":
                 specs = part.config.layers(specs)
         kind: Any = ModuleNetwork if isinstance(specs, Blueprint) else PopulationNetwork
-        online: Network = kind(specs, len(streams), device)
-        twin: Network | None = kind(specs, len(streams), device) if target == "copy" else None
         optimizers = [part.config for member in concerned for part in member if part.family == "optimizers"]
         chosen: OptimizerConfig = stacked(optimizers, device) if optimizers else optimizer or adam.Config()
-        trained = cls(name, online, chosen.build(online, base), twin)
+
+        def make() -> tuple[Network, PopulationOptimizer, Network | None]:
+            made: Network = kind(specs, len(streams), device)
+            made.draw_from([own.seeds(f"forward/{name}") for own in streams])
+            return made, chosen.build(made, base), kind(specs, len(streams), device) if target == "copy" else None
+
+        trained = cls(name, *make())
+        online, trained.make = trained.online, make
         trained.descended = online.leaves if loss_reaches_others else None
         trained.streams, trained.sections = streams, sections or {}
         if isinstance(trained.optimizer, DrawsNoise):
@@ -107,7 +114,6 @@ class TrainedNetwork:
         online.load(trained._draw(range(len(streams))))
         trained.original.copy_(online.flat)
         trained.original_buffers = {name: value.clone() for name, value in online.buffers.items()}
-        online.draw_from([own.seeds(f"forward/{name}") for own in streams])
         trained.sync_target()
         trained.parts = AppliedParts(trained, parts)
         return trained
@@ -217,8 +223,6 @@ class TrainedNetwork:
             next_inputs,
         )
 
-    # -- resets --------------------------------------------------------------------------------------------------
-
     def fresh(self, members: slice) -> LazyDraw:
         """New initial values of some members, drawn when they are read."""
         return LazyDraw(lambda: self._draw(members_of(members)))
@@ -305,8 +309,6 @@ class TrainedNetwork:
                 self.optimizer.steps[row, members] = 0
         self.optimizer.rebuild()
 
-    # -- members that are not finite -----------------------------------------------------------------------------
-
     def not_finite(self) -> dict[int, str]:
         """Members with weights that are not finite, and the first such parameter of each; waits for the device."""
         found: dict[int, str] = {}
@@ -330,8 +332,6 @@ class TrainedNetwork:
     def hold(self) -> None:
         """Zeros again what an update or an event has written of silent members."""
         torch._foreach_zero_(self._held)
-
-    # -- saving, and what probes see -----------------------------------------------------------------------------
 
     def saved_parts(self) -> dict[str, dict[str, Tensor]]:
         """All that is trained or follows training, ``[M, ...]`` by part and name; counts of updates aside."""

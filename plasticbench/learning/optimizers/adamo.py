@@ -58,7 +58,7 @@ class Config(Settings):
         return AdamO(network, self, completed(adam.Config.within(self), base))
 
 
-COSTS = "1.6 to 2.0 times as long as with none, because of the Gram matrix of every layer"
+COSTS = "1.5 to 2.3 times as long as with none, because of the Gram matrix of every layer"
 PRESETS = {
     "clean": Config(),
     "rosseau": Config(strength=1e-3, learning_rate=1e-4, weight_decay=0.0),

@@ -58,6 +58,7 @@ class Config(Settings):
         return PopulationTRAC(network, self, completed(adam.Config.within(self), base))
 
 
+COSTS = "1.3 to 1.6 times as long as with none, because of dot products over all weights"
 PRESETS = {"clean": Config()}
 
 

@@ -61,7 +61,7 @@ class Config(Settings):
 
 
 _CODE = Config(maximum="uncorrected", step_factor=2.0)
-COSTS = "1.5 to 1.7 times as long as with none, because every weight gets a normal number"
+COSTS = "1.5 to 1.8 times as long as with none, because every weight gets a normal number"
 PRESETS = {
     "clean": Config(),
     "elsayed_code": replace(_CODE, learning_rate=1e-5, weight_decay=1e-3),

@@ -32,7 +32,7 @@ class Config(Settings):
         return ChurnReduction(self)
 
 
-COSTS = "2.0 to 2.2 times as long as with none, because of two passes forward and one backward"
+COSTS = "1.7 to 2.2 times as long as with none, because of two passes forward and one backward"
 PRESETS = {"clean": Config()}
 
 _INPUTS = "reference inputs"

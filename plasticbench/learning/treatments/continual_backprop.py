@@ -93,6 +93,7 @@ class Config(Settings):
         return ContinualBackprop(self)
 
 
+COSTS = "1.2 to 1.7 times as long as with none, because the use of every unit is followed"
 PRESETS = {
     "clean": Config(),
     "loss_of_plasticity": Config(accumulate=False, compensation="none", moments="keep"),

@@ -34,7 +34,7 @@ class Config(Settings):
         return FeatureDecorrelation(self)
 
 
-COSTS = "0.9 to 1.6 times as long as with none, because the products of all pairs of features are formed"
+COSTS = "0.9 to 1.9 times as long as with none, because the products of all pairs of features are formed"
 PRESETS = {"clean": Config(), "correlations": Config(of="correlations")}
 
 

@@ -41,7 +41,7 @@ class Config(Settings):
         return Infer(self)
 
 
-COSTS = "1.4 to 1.8 times as long as with none, because of a pass through the first weights"
+COSTS = "1.4 to 1.9 times as long as with none, because of a pass through the first weights"
 PRESETS = {"clean": Config()}
 
 

@@ -44,7 +44,7 @@ class Config(Settings):
         return SelfNormalizedResets(self)
 
 
-COSTS = "1.4 to 2.5 times as long as with none, because units are watched, and layers drawn where one is recycled"
+COSTS = "1.4 to 2.7 times as long as with none, because units are watched, and layers drawn where one is recycled"
 PRESETS = {
     "clean": Config(),
     "public_code": Config(moments="zero"),

@@ -33,7 +33,7 @@ class Config(Settings):
         return SoftShrinkPerturb(self)
 
 
-COSTS = "1.5 to 1.9 times as long as with none, because every weight gets a new initial value"
+COSTS = "1.4 to 1.9 times as long as with none, because every weight gets a new initial value"
 PRESETS = {
     "clean": Config(),
     "plasticine": Config(init_source="original"),

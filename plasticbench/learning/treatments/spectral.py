@@ -40,7 +40,7 @@ class Config(Settings):
         return Spectral(self)
 
 
-COSTS = "1.4 to 1.8 times as long as with none, because of power iterations of every layer"
+COSTS = "1.3 to 1.9 times as long as with none, because of power iterations of every layer"
 PRESETS = {"clean": Config(), "l2_er": Config(strength=0.1, target=2.0, iterations=10)}
 
 
