@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from typing import TYPE_CHECKING, NamedTuple
 
 from rich.console import Console, RenderableType
@@ -36,6 +36,14 @@ class TrialCounts(NamedTuple):
     running: int
     waiting: int
     failed: int
+
+    @classmethod
+    def of(cls, trials: set[str], *, done: set[str], running: Iterable[str], failed: set[str]) -> TrialCounts:
+        """Those among ``trials``; who failed is neither done nor running."""
+        lost = trials & failed
+        ended, under_way = trials & done - lost, trials.intersection(running) - lost
+        waiting = len(trials) - len(lost) - len(ended) - len(under_way)
+        return cls(done=len(ended), running=len(under_way), waiting=waiting, failed=len(lost))
 
     def __str__(self) -> str:
         told = [f"{count} {state}" for state, count in self._asdict().items() if count]

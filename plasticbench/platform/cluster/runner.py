@@ -289,12 +289,10 @@ class Scheduler:
 
     def _counts(self) -> TrialCounts:
         everyone = {trial.id for trial in self.plan.trials}  # segments may stand for others, which were left out
-        failed = everyone & (self.queue.failed_trials | self._lost.keys())
-        done = everyone & self.queue.done_trials - failed
         taken = (running.segment for running in self._running.values() if running.progress is not None)
-        running = everyone.intersection(trial for segment in taken for trial in trials_of(segment)) - failed
-        waiting = len(everyone) - len(done) - len(running) - len(failed)
-        return TrialCounts(done=len(done), running=len(running), waiting=waiting, failed=len(failed))
+        trials = (trial for segment in taken for trial in trials_of(segment))
+        failed = self.queue.failed_trials | self._lost.keys()
+        return TrialCounts.of(everyone, done=self.queue.done_trials, running=trials, failed=failed)
 
     def _stop_all(self) -> None:
         placed = [running for running in self._running.values() if running.placed]
