@@ -154,8 +154,9 @@ class PopulationLearner(ABC, Generic[BatchT]):
 
     def _gradients(self, batch: BatchT) -> dict[str, Tensor]:
         """Flat, of each trained network."""
-        losses = self._undisturbed_losses(batch)
-        return {trained.name: trained.gradient(loss) for trained, loss in zip(self.trained, losses, strict=True)}
+        with torch.enable_grad():  # treatments look under no_grad
+            losses = self._undisturbed_losses(batch)
+            return {trained.name: trained.gradient(loss) for trained, loss in zip(self.trained, losses, strict=True)}
 
     def _undisturbed_losses(self, batch: BatchT) -> list[Tensor]:
         with torch.enable_grad(), ExitStack() as looks:
