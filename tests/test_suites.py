@@ -2,6 +2,8 @@
 
 import json
 import shutil
+import subprocess
+import sys
 from functools import partial
 from pathlib import Path
 
@@ -345,3 +347,17 @@ def test_published_records_are_what_their_suite_asks_for():
         suite = find_suite(name)
         for entry in publishing.published(suite).values():
             assert adding.check(suite, entry) == [], Path(entry["task"]) / entry["method"]
+
+
+@pytest.mark.ray
+@pytest.mark.slow
+def test_the_command_tunes_runs_and_ranks_and_has_nothing_left_to_do_then(tmp_path):
+    folder = write_suite(tmp_path / "tiny-v1")
+    options = ["--out", str(tmp_path / "out"), "--results", str(tmp_path / "results"), "--quiet"]
+    command = [sys.executable, "-m", "plasticbench", "suite", "run", str(folder), *options]
+    subprocess.run(command, check=True, cwd=tmp_path, timeout=600)
+    assert "| l2_init |" in (tmp_path / "out" / "leaderboard.md").read_text()
+    before = {path: path.read_bytes() for path in (tmp_path / "out" / "records").rglob("*.json")}
+    subprocess.run(command, check=True, cwd=tmp_path, timeout=600)
+    assert {path: path.read_bytes() for path in (tmp_path / "out" / "records").rglob("*.json")} == before
+    assert len(before) == 2
