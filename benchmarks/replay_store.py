@@ -26,7 +26,8 @@ from typing import Any, NamedTuple
 import numpy as np
 import torch
 
-from plasticbench.agents._replay import PopulationReplay, frame_pieces, replay_class
+from plasticbench.agents._replay import PopulationReplay, frame_pieces
+from plasticbench.agents._replay_stores import replay_class
 from plasticbench.contracts.task import EnvSpec, EnvStep
 from plasticbench.envs import atari
 

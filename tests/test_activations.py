@@ -14,6 +14,7 @@ FUNCTIONS = {
     "relu": (1, [0.0, 0.0, 3.0, 1.0]),
     "leaky_relu": (1, [-0.02, 0.0, 3.0, 1.0]),
     "sloped_relu": (1, [-2.0, 0.0, 3.0, 1.0]),  # what it is given has its slopes already
+    "aid": (1, [-2.0, 0.0, 3.0, 1.0]),  # the network applies it
     "tanh": (1, [-0.9640276, 0.0, 0.9950548, 0.7615942]),
     "crelu": (2, [0.0, 0.0, 3.0, 1.0, 2.0, 0.0, 0.0, 0.0]),
     "fourier": (2, [-0.9092974, 0.0, 0.1411200, 0.8414710, -0.4161468, 1.0, -0.9899925, 0.5403023]),
@@ -50,6 +51,7 @@ def test_gradients_pass_where_the_slope_says(name: str) -> None:
         "relu": [0.0, 1.0],
         "leaky_relu": [0.01, 1.0],
         "sloped_relu": [1.0, 1.0],
+        "aid": [1.0, 1.0],
         "tanh": [1 - 0.9640276**2, 1 - 0.9950548**2],
         "crelu": [-1.0, 1.0],
         "fourier": [-0.4161468 + 0.9092974, -0.9899925 - 0.1411200],  # cos x - sin x
@@ -75,6 +77,7 @@ DEAD = {
     "leaky_relu": (of_units([-0.01, -0.5], [-0.01, 0.1], [0.0, 0.0]), [True, False, False]),
     # With a slope of 0 it is a ReLU.
     "sloped_relu": (of_units([-0.1, -0.5], [-0.1, 0.1], [0.0, 0.0]), [True, False, True]),
+    "aid": (of_units([-0.1, -0.5], [-0.1, 0.1], [0.0, 0.0]), [True, False, True]),
     # Spread 0.0009 and 0.0011 around a saturated value: half the distance of two values is their deviation.
     "tanh": (of_units([0.9982, 1.0], [0.9978, 1.0], [0.0, 0.0]), [True, False, True]),
     # First the positive parts of three units, then the negative ones: only the first has neither.

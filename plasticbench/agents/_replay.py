@@ -364,15 +364,6 @@ class PopulationReplay:
         return (rows[:, None] * self.num_envs + np.arange(self.num_envs)).reshape(-1)
 
 
-def replay_class(compressed: bool) -> type[PopulationReplay]:
-    """The replay that holds frames raw, or compressed in the host's memory."""
-    if not compressed:
-        return PopulationReplay
-    from plasticbench.agents._compressed_replay import CompressedReplay  # the codec, which nothing else needs
-
-    return CompressedReplay
-
-
 def frame_pieces(
     first_row: int, chunk: dict[str, Tensor], num_envs: int, frame_shape: Sequence[int]
 ) -> Iterator[tuple[int, Tensor]]:

@@ -15,7 +15,8 @@ from plasticbench.agents._clock import Clock
 from plasticbench.agents._losses import Loss, double_target, max_target, q_learning_loss
 from plasticbench.agents._population import ReplayAgent
 from plasticbench.agents._random_shift import RandomShifts, require_maps
-from plasticbench.agents._replay import Batch, observations, replay_class
+from plasticbench.agents._replay import Batch, observations
+from plasticbench.agents._replay_stores import new_replay
 from plasticbench.agents._settings import ReplaySettings
 from plasticbench.agents._silence import Silence
 from plasticbench.agents._uniforms import MemberUniforms
@@ -247,16 +248,7 @@ class DQN(ReplayAgent):
             max_gradient_norm=config.max_gradient_norm,
             optimizer=config.optimizer,
         )
-        self.replay = replay_class(compressed)(
-            spec,
-            self.num_members,
-            num_envs,
-            config.capacity_transitions,
-            device,
-            n_step=config.n_step,
-            discount=config.discount,
-            expected_transitions=budget_steps,
-        )
+        self.replay = new_replay(config, spec, len(streams), num_envs, budget_steps, device, compressed=compressed)
         self.value_bound = ValueBound(config.discount, self.num_members, device)
         self._exploration = MemberUniforms(streams, "exploration", (num_envs, 2))
         self._batches = MemberUniforms(streams, "replay", (config.batch_rows,))

@@ -16,7 +16,8 @@ from plasticbench.agents import _effects, _sac_orders
 from plasticbench.agents._clock import Clock
 from plasticbench.agents._losses import entropy_target, policy_loss, smallest, squared_loss
 from plasticbench.agents._population import ReplayAgent
-from plasticbench.agents._replay import Batch, observations, replay_class
+from plasticbench.agents._replay import Batch, observations
+from plasticbench.agents._replay_stores import new_replay
 from plasticbench.agents._running_norm import RunningNorm
 from plasticbench.agents._sac_networks import actor_layers, box_actions, critic_layers, joined
 from plasticbench.agents._sac_orders import Rows, UpdateOrder, noises
@@ -224,16 +225,7 @@ class SAC(ReplayAgent):
         self._bound_ratio: Tensor | None = None  # of the latest values that the actor was trained on
         uses_norm = config.observation_norm == "running"
         self._norm = RunningNorm(self.num_members, spec.obs_shape, device) if uses_norm else None
-        self.replay = replay_class(compressed)(
-            spec,
-            self.num_members,
-            num_envs,
-            config.capacity_transitions,
-            device,
-            n_step=config.n_step,
-            discount=config.discount,
-            expected_transitions=budget_steps,
-        )
+        self.replay = new_replay(config, spec, len(streams), num_envs, budget_steps, device, compressed=compressed)
         self.clock, self.silent = Clock(config, num_envs), Silence(spec)
         self._draws = {
             "exploration": MemberNormals(streams, "exploration", (num_envs, len(low))),
