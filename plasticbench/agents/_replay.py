@@ -96,8 +96,9 @@ class PopulationReplay:
         is_box = isinstance(spec.actions, BoxActions)
         action_shape = (len(spec.actions.low),) if isinstance(spec.actions, BoxActions) else ()
         self._take_frames(spec, slots)
-        self._action = torch.empty(*shape, *action_shape, dtype=torch.float32 if is_box else torch.int64, device=device)
-        self._outcome = torch.empty(*shape, 2, device=device)  # reward, terminated
+        # Rows at the start of a course have no action; zeros are one that networks of values know.
+        self._action = torch.zeros(*shape, *action_shape, dtype=torch.float32 if is_box else torch.int64, device=device)
+        self._outcome = torch.zeros(*shape, 2, device=device)  # reward, terminated
         self._age = np.zeros(shape, dtype=np.uint8)  # steps since the episode's start, at most stack - 1
         self._valid = np.zeros(shape, dtype=bool)
         self._queue = np.zeros(shape, dtype=np.int64)  # slots of transitions, oldest first, as a ring of their own
@@ -243,7 +244,8 @@ class PopulationReplay:
         self._held_rows = min(self._num_rows, max(rows, self._held_rows + self._held_rows // 16))
         slots = self._held_rows * self.num_envs
         for name, old in self._stored.items():
-            new = torch.empty(self.num_members, slots, *old.shape[2:], dtype=old.dtype, device=old.device)
+            take = torch.empty if name == "frames" else torch.zeros
+            new = take(self.num_members, slots, *old.shape[2:], dtype=old.dtype, device=old.device)
             new[:, : old.shape[1]] = old
             setattr(self, f"_{name}", new)
         for name in ("_age", "_valid", "_queue"):
