@@ -277,10 +277,7 @@ class TrainedNetwork:
         )
 
     def renew_buffers(self, members: slice, report: Report, target_rule: TargetRule) -> None:
-        """What counts beside rewritten statistics starts anew, and in a network that is as new all other buffers do.
-
-        A target whose gains were rewritten as well goes by the same statistics.
-        """
+        """Statistics start anew with their gains, in targets that follow as well; other buffers in a new network."""
         is_batched = isinstance(self.online, PopulationNetwork)
         for name, value in self.online.buffers.items():
             layer, _, kind = name.rpartition(".")
@@ -289,11 +286,8 @@ class TrainedNetwork:
             follows = is_batched and is_statistic and f"{layer}.weight" in report.touched
             if is_count or follows or (report.is_new and not is_statistic):
                 value[members] = self.original_buffers[name][members]
-            if (
-                is_batched
-                and self.target is not None
-                and (target_rule == "sync" or (follows and target_rule != "keep"))
-            ):
+            is_followed = (is_batched and target_rule == "sync") or (follows and target_rule != "keep")
+            if is_followed and self.target is not None:
                 self.target.buffers[name][members] = value[members]
 
     def clear_moments(self, members: slice, names: set[str] | None, section: str | None = None) -> None:
