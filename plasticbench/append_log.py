@@ -69,7 +69,7 @@ class _FileLog:
                 file.flush()
                 os.fsync(file.fileno())
         except OSError as error:
-            raise storage.lacking(error, self._path, len(data)) from error
+            raise storage.lacking(error, self._path, len(data)) from None
 
     def cut(self, length: int) -> None:
         if self._path.exists():

@@ -155,7 +155,7 @@ def write_together(files: Mapping[Location, bytes]) -> None:
     except OSError as error:
         for draft in drafts:
             draft.unlink(missing_ok=True)  # on a full disk they would take the room that is left
-        raise lacking(error, next(iter(local)), sum(map(len, local.values()))) from error
+        raise lacking(error, next(iter(local)), sum(map(len, local.values()))) from None
     for folder in {path.parent for path in local}:
         _sync_folder(folder)
 

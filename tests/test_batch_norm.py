@@ -108,6 +108,16 @@ def test_a_reset_of_the_gains_is_one_of_the_statistics(kind: str, starts_anew: b
     assert all(not value.any() for value in means.values()) is starts_anew
 
 
+def test_a_target_that_follows_a_reset_goes_by_the_same_statistics() -> None:
+    network = trained([[part("batch_norm"), part("full_reset")]])
+    update(network, 1)
+    network.sync_target()
+    update(network, 2)
+    event(network, [0], 2, index=1)
+    inputs, _ = batch([0], 3)
+    torch.testing.assert_close(network.forward_target(inputs), network.online.forward(inputs), rtol=0, atol=0)
+
+
 def test_channels_of_a_convolution_have_one_mean_each() -> None:
     network = trained([[part("batch_norm")]], layers=conv_specs())
     update(network, 1, (3, 6, 6))

@@ -5,6 +5,7 @@ from dataclasses import replace
 import pytest
 import torch
 from small_agents import AGENTS, DQN, NUM_ENVS, SAC, agent_with, chance
+from small_runs import small
 from treated import part
 
 from plasticbench import plugins
@@ -13,6 +14,8 @@ from plasticbench.learning.captured_update import CapturedUpdate
 from plasticbench.learning.networks import mlp
 from plasticbench.learning.optimizers import adam
 from plasticbench.learning.tape import Tape
+from plasticbench.platform.definition.parsing import BenchmarkError
+from plasticbench.platform.definition.reading import from_dict
 from plasticbench.seeding import Streams, derive_generator
 
 
@@ -127,6 +130,22 @@ def test_an_update_that_a_treatment_takes_part_in_is_not_recorded():
     agent = agent_with("dqn", [part("l2_init", strength=1e-3)], updates=1)
     with pytest.raises(ValueError, match="a treatment acts at updates of q"):
         agent.capture_updates(Tape())
+
+
+@pytest.mark.parametrize(
+    ("agent", "parts", "reason"),
+    [
+        ({}, {"kind": "l2_init"}, "l2_init takes part in them"),
+        ({}, {"kind": "batch_norm"}, "batch_norm takes part in them"),
+        ({"adaptive_ratio": 2.0}, {"kind": "none"}, "its adaptive_ratio depends on what networks pass on"),
+    ],
+)
+def test_a_file_that_asks_for_what_cannot_be_recorded_is_refused(agent, parts, reason):
+    gpu = {"device": "cuda", "num_gpus": 1, "capture": "always"}
+    data = small(methods={"x": parts}) | {"execution": gpu}
+    data["agent"] = data["agent"] | agent
+    with pytest.raises(BenchmarkError, match=f"execution.capture: updates of 'x' cannot be recorded, since {reason}"):
+        from_dict(data)
 
 
 def test_inputs_of_another_shape_are_another_recording():

@@ -7,6 +7,7 @@ import mlflow
 import pytest
 import torch
 from small_runs import die_behind_the_last_commit, facts, prepare, run_all, small
+from small_streams import small_stream
 
 from plasticbench.analysis.report import write_report
 from plasticbench.analysis.restarts import RESTARTED
@@ -209,3 +210,9 @@ def test_commits_of_earlier_versions_that_hold_their_actions_go_on(tmp_path):
     for segment in plan.segments:
         SegmentRun(tmp_path / "run", segment.id).run()
     assert facts(tmp_path / "run", plan) == facts(tmp_path / "whole", whole)
+
+
+def test_ends_of_learners_of_data_can_be_removed():
+    assert from_dict(small_stream() | {"checkpoint": {"ends": "remove"}}).checkpoint.ends == "remove"
+    with pytest.raises(BenchmarkError, match=r"checkpoint.environments: .*data have no environments"):
+        from_dict(small_stream() | {"checkpoint": {"environments": "replay"}})

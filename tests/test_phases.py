@@ -62,7 +62,8 @@ def test_of_very_many_phases_some_are_shown_the_last_among_them():
 def test_the_report_of_a_stream_has_it_and_speaks_of_a_learner(tmp_path: Path) -> None:
     run_all(tmp_path, small_stream())
     page = write_report(tmp_path).read_text()
-    assert "score at the end of each phase" in page
+    assert page.count("score at the end of each phase ↑") == 1
+    assert "score at the end of each phase</caption>" not in page, "one table of phases says it all"
     assert "Behind a fresh network: what full_reset" in page
     assert "Learner: classifier." in page
     assert "| learner |" in (tmp_path / "report" / "leaderboard.md").read_text()

@@ -1,9 +1,10 @@
 """Probes in benchmarks: training is equal with and without them, cadences, and what agents can show."""
 
+import math
 from collections import defaultdict
 
 import pytest
-from small_runs import facts, run_all, small
+from small_runs import facts, prepare, run_all, small
 from small_streams import small_stream
 
 from plasticbench import plugins
@@ -11,6 +12,7 @@ from plasticbench.platform.definition.parsing import BenchmarkError
 from plasticbench.platform.definition.reading import from_dict
 from plasticbench.platform.planning.plan import make_plan
 from plasticbench.platform.planning.record_lines import record_lines
+from plasticbench.platform.training.segment import SegmentRun
 
 NEW = [kind for kind in plugins.names("probes") if plugins.load("probes", kind).Config.needs is not None]
 QUICK = {"trainability": {"updates": 3, "targets": 1}, "hessian_top": {"iterations": 2}, "ntk_rank": {"rows": 8}}
@@ -125,3 +127,17 @@ def test_a_learner_of_data_has_no_values():
     data = small_stream() | {"probes": {"every_updates": 20, "kinds": ["value_churn"]}}
     with pytest.raises(BenchmarkError, match="'value_churn' looks at values, which classifier cannot show it"):
         from_dict(data)
+
+
+def test_a_network_that_is_no_longer_finite_is_noticed_before_a_probe_of_another_cadence_looks_at_it(tmp_path):
+    probes = {"every_steps": 400, "batch_rows": 16, "kinds": [{"kind": "feature_rank", "every_steps": 100}]}
+    rare = {"evaluation": {"every_steps": 400, "episodes": 1, "num_envs": 1}, "records": {"every_steps": 400}}
+    run = SegmentRun(tmp_path, prepare(tmp_path, small(probes=probes, **rare)).segments[0])
+    for records in run._trainer.advance():
+        found = {record.name for record in records}
+        if run._trainer.step == 98:
+            run._trainer.agent.q.online.parameters["fc1.weight"].data[0] = math.nan
+        if run._trainer.step == 100:
+            break
+    assert any(name.startswith("trial/not_finite/") for name in found), found
+    assert any(name.startswith("plasticity/online/feature_rank") for name in found), "its siblings are looked at"

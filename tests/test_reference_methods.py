@@ -7,6 +7,7 @@ from run_directory import trial, write_run
 from small_runs import facts, run_all, small
 from treated import event, part, train, trained
 
+from plasticbench import plugins
 from plasticbench.analysis.aggregate import Runs
 from plasticbench.analysis.headline import answer
 from plasticbench.analysis.leaderboard import REFERENCE, leaderboard
@@ -14,7 +15,7 @@ from plasticbench.analysis.leaderboard_text import to_json, to_markdown
 from plasticbench.analysis.plasticity import Roles, _rows
 from plasticbench.analysis.plasticity_text import plasticity_answer, probe_tables
 from plasticbench.analysis.report import write_report
-from plasticbench.analysis.runs import Trial, load_run
+from plasticbench.analysis.runs import REFERENCES, Trial, load_run
 from plasticbench.platform.definition.reading import BenchmarkError, from_dict
 from plasticbench.platform.planning.plan import make_plan, summary
 
@@ -166,3 +167,9 @@ def test_an_oracle_needs_a_replay_that_is_emptied():
     kept = environment | {"scenario": environment["scenario"] | {"replay": "keep"}}
     with pytest.raises(BenchmarkError, match="an oracle begins with an empty replay: give the scenario 'replay: clear"):
         from_dict(small(environments=[kept], methods=METHODS, resets={"at": "boundaries"}))
+
+
+def test_reports_know_all_references_by_name():
+    kinds = plugins.names("treatments")
+    marked = {kind for kind in kinds if getattr(plugins.load("treatments", kind).Config, "is_reference", False)}
+    assert marked == REFERENCES

@@ -235,3 +235,19 @@ def test_a_member_that_raises_after_a_commit_is_found_from_the_saved_state(monke
     for action in actions[:20]:
         np.testing.assert_array_equal(twin.step(action).obs[1], plain.step(action).obs[1])
     assert twin.broken.keys() == {0}
+
+
+def test_a_second_member_that_raises_after_going_on_is_noticed() -> None:
+    class Config(minatar.Config):
+        def build(self, seeds, num_threads):
+            return _Fragile(self, seeds, raises_at=10)
+
+    three = [*SEEDS, 7]
+    config = Config(task="Breakout-MinAtar")
+    env = JournaledEnv(config, three, 1, per_member=1, broken={2: "before"})
+    env.reset()
+    for action in _actions(config, 3, 12):
+        env.step(action)
+    assert env.broken.keys() == {0, 2}
+    marks = env.state_dict()["broken"]
+    np.testing.assert_array_equal(marks, [True, False, True])

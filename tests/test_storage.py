@@ -176,3 +176,9 @@ def test_a_reader_finds_what_is_merged_under_its_eyes(bucket_folder, monkeypatch
     whole = type(log)._walk
     monkeypatch.setattr(log, "_walk", lambda: next(listings, None) or whole(log))
     assert log.read(0, None) == b"aaaabbbb"
+
+
+def test_an_error_of_a_log_is_not_its_own_cause(tmp_path):
+    with pytest.raises(FileNotFoundError) as caught:
+        append_log(tmp_path / "missing").write(0, b"x")
+    assert caught.value.__cause__ is None

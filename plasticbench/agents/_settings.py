@@ -61,8 +61,9 @@ class ReplaySettings(AgentSettings):
     see it. ``update_period_steps``: the updates of that many agent steps are made in one burst at their end.
     ``replay``: which transitions are likely in a batch. ``update_clock``: which clock says when learning starts,
     updates are due and the target moves. ``priming: {at_step: ..., updates: ...}``: so many more updates at one step,
-    during which a target moves after as many updates as usual.
-    of active units differs by at most ``adaptive_ratio_gap`` from that of ``adaptive_ratio_episodes`` before.
+    during which a target moves after as many updates as usual. ``adaptive_ratio`` takes the place of ``replay_ratio``
+    once the critics' share of active units differs by at most ``adaptive_ratio_gap`` from that of
+    ``adaptive_ratio_episodes`` before.
     """
 
     can_capture: ClassVar[bool] = True

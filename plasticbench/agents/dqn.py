@@ -324,7 +324,7 @@ class DQN(ReplayAgent):
 
     def follow_primed(self, number: int, step: int) -> None:
         """Moves the target after as many updates as usual."""
-        period_updates = max(1, round(self.config.target_period_steps * self.config.replay_ratio))
+        period_updates = max(1, round(self.config.target_period_steps * self.clock.replay_ratio))
         if self.config.target_period_updates is None and number % period_updates == 0:
             self._move_targets(step)
 

@@ -24,12 +24,6 @@ from plasticbench.analysis.recoveries import stretch_around
 from plasticbench.analysis.rows import Estimate
 from plasticbench.analysis.runs import Run, Trial
 
-FRESH = "oracle"
-"""The treatment whose agent is new at each change: what others transfer, or have lost, is measured against it."""
-
-REFERENCES = frozenset({FRESH, "frozen"})
-"""Treatments that say what could be reached, and are compared with nobody."""
-
 MEASURES = {
     "area": "mean of all evaluations",
     "phase_score": "mean of the evaluations in the last tenth of a phase, or the last one",
@@ -107,7 +101,7 @@ def _by_method(trials: Sequence[Trial], courses: Courses, budget_steps: int) -> 
     events = task_events(trials)
     edges = [0, *events.changes, budget_steps]
     first = {trial.method: trial for trial in reversed(trials)}
-    fresh = next((courses[m] for m, own in first.items() if _is_fresh(own) and m in courses), {})
+    fresh = next((courses[m] for m, own in first.items() if own.is_fresh and m in courses), {})
     found: dict[str, Values] = {}
     for method in (method for method in first if method in courses):
         values = found.setdefault(method, {})
@@ -117,20 +111,11 @@ def _by_method(trials: Sequence[Trial], courses: Courses, budget_steps: int) -> 
             if period is not None:
                 of_seed["final", None] = final_value(*course, budget_steps)
                 of_seed["final_over_reset_periods", None] = over_whole_periods(course, budget_steps, period)
-            if fresh and not _is_fresh(first[method]) and len(edges) > 2:
+            if fresh and not first[method].is_fresh and len(edges) > 2:
                 of_seed |= _against_fresh(course, edges, fresh)
             for key, value in of_seed.items():
                 values.setdefault(key, {})[seed] = value
     return found
-
-
-def _is_fresh(trial: Trial) -> bool:
-    return FRESH in treatments(trial)
-
-
-def treatments(trial: Trial) -> list[str]:
-    """The kinds of a trial's parts."""
-    return str(trial.settings.get("method", {}).get("kind")).split(" + ")
 
 
 def _of_one(

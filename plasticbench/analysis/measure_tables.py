@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import NamedTuple
 
 from plasticbench.analysis.continual import MEASURES, MeasureRow
@@ -46,8 +46,13 @@ def heads_of(rows: Sequence[MeasureRow]) -> list[Head]:
     return [Head((name, None), title, MEASURES[name]) for name, title in _TITLES.items() if name in present]
 
 
-def measure_tables(rows: Sequence[MeasureRow], methods: Sequence[str]) -> list[MeasureTable]:
-    """A table of measures for each task, and one of its phases where it has several, the last of many."""
+def measure_tables(
+    rows: Sequence[MeasureRow], methods: Sequence[str], without_phases: Collection[str] = ()
+) -> list[MeasureTable]:
+    """A table of measures for each task, and one of its phases where it has several, the last of many.
+
+    ``without_phases``: tasks whose phases are shown elsewhere.
+    """
     tables = []
     tasks = list(dict.fromkeys(row.task for row in rows))
     for task in tasks:
@@ -56,7 +61,7 @@ def measure_tables(rows: Sequence[MeasureRow], methods: Sequence[str]) -> list[M
         present = [method for method in methods if any(row.method == method for row in own)]
         tables.append(MeasureTable(task, heads_of(own), present, cells))
         phases = sorted({row.phase for row in own if row.measure == _PHASE and row.phase is not None})
-        if phases:
+        if phases and task not in without_phases:
             shown = phases if len(phases) <= _MAX_PHASES else [phases[0], *phases[1 - _MAX_PHASES :]]
             heads = [Head((_PHASE, phase), f"Phase {phase}", MEASURES[_PHASE]) for phase in shown]
             tables.append(MeasureTable(f"{task}: score at the end of each phase", heads, present, cells))

@@ -86,6 +86,8 @@ def report_page(
     styles = method_styles(run.methods, run.controls)
     panels = Panels(run=run, table=table[table["method"].isin(drawn)], styles=styles)
     speed = soonest(run, table, board.rows)
+    best_first = [row.method for row in own]
+    phases = phase_tables(run, table, best_first)
     context = {
         "run": run,
         "boards": boards,
@@ -107,14 +109,14 @@ def report_page(
         "seed_counts": _span(_seed_counts(run)),
         "speed": speed,
         "recoveries": recoveries(run, table),
-        "measure_tables": measure_tables(board.measures, [row.method for row in own]),
+        "measure_tables": measure_tables(board.measures, best_first, [one.task for one in phases]),
         "shown_measures": heads_of(board.measures),
         "predictors": predictors(run, table, probes, found),
-        "phases": phase_tables(run, table, [row.method for row in own]),
+        "phases": phases,
         "films": films_by_task(run),
         "curves": panels.learning_curves(),
         "max_faint_lines": panels.max_faint_lines,
-        "probe_tables": probe_tables(probes.rows, [row.method for row in own]),
+        "probe_tables": probe_tables(probes.rows, best_first),
         "scatters": score_panels.scatters(found, probes, {method: styles[method] for method in drawn}),
         "plasticity": panels.plasticity(),
         "distributions": score_panels.distributions(run, found, board.rows, styles),

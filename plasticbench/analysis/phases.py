@@ -9,6 +9,7 @@ import numpy as np
 import pandas as pd
 
 from plasticbench.analysis import aggregate
+from plasticbench.analysis.continual import Course, phase_scores
 from plasticbench.analysis.runs import Run, Trial
 
 MAX_PHASES = 20
@@ -45,7 +46,7 @@ def phase_tables(run: Run, table: pd.DataFrame, best_first: Sequence[str]) -> li
 
 def _table(run: Run, task: str, scores: pd.DataFrame, ends: Sequence[int], best_first: Sequence[str]) -> PhaseTable:
     at_ends = {
-        method: {seed: _last_in_each(trial, ends) for seed, trial in own.groupby("seed", observed=True)}
+        method: {seed: _at_ends(trial, ends) for seed, trial in own.groupby("seed", observed=True)}
         for method, own in scores.groupby("method", observed=True)
     }
     fresh = next((trial.method for trial in run.by_task[task] if _is_fresh(trial, ends)), None)
@@ -60,14 +61,11 @@ def _table(run: Run, task: str, scores: pd.DataFrame, ends: Sequence[int], best_
     )
 
 
-def _last_in_each(trial: pd.DataFrame, ends: Sequence[int]) -> np.ndarray:
-    """The last evaluation of each phase ``[phases]``; NaN where it has none."""
-    ordered = trial.sort_values("step")
-    steps, values = ordered["step"].to_numpy(), ordered["value"].to_numpy()
-    last = np.searchsorted(steps, ends, side="right") - 1
-    begins = np.array([0, *ends[:-1]])
-    known = (last >= 0) & (steps[np.maximum(last, 0)] > begins)
-    return np.where(known, values[np.maximum(last, 0)], np.nan)
+def _at_ends(trial: pd.DataFrame, ends: Sequence[int]) -> np.ndarray:
+    """The score of each phase ``[phases]``; NaN where it has none."""
+    known = trial[np.isfinite(trial["value"])].sort_values("step")
+    course = Course(known["step"].to_numpy(), known["value"].to_numpy())
+    return np.array(phase_scores(course, [0, *ends]))
 
 
 def _is_fresh(trial: Trial, ends: Sequence[int]) -> bool:

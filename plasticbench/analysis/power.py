@@ -10,7 +10,7 @@ import numpy as np
 
 from plasticbench.analysis.aggregate import MIN_SEEDS, Runs, iqm
 from plasticbench.analysis.claims import compare_methods, is_testable, seeds_needed
-from plasticbench.analysis.continual import REFERENCES, measured, treatments
+from plasticbench.analysis.continual import measured
 from plasticbench.analysis.intervals import estimate_of
 from plasticbench.analysis.leaderboard import complete_scores
 from plasticbench.analysis.not_finite import counted
@@ -82,7 +82,7 @@ def power(run_dir: Location, difference: float) -> list[TaskPower]:
 
 def _of_task(run: Run, task: str, found: Sequence[Outcome], values: Mapping[str, Any], difference: float) -> TaskPower:
     trials = run.by_task[task]
-    left_out = {trial.method for trial in trials if REFERENCES & set(treatments(trial))}
+    left_out = {trial.method for trial in trials if trial.is_reference}
     own = [outcome for outcome in found if outcome.task == task]
     complete = {m: runs for m, runs in complete_scores([task], own).items() if m not in left_out}
     order = sorted(complete, key=lambda method: -float(iqm([complete[method][0].values])))

@@ -18,7 +18,9 @@ from plasticbench.analysis._scan import Columns, scan
 from plasticbench.records import read_bytes, read_records
 from plasticbench.storage import Location
 
-REFERENCES = frozenset({"oracle", "frozen"})
+FRESH = "oracle"
+"""The treatment whose agent is new at each change: what others transfer, or have lost, is measured against it."""
+REFERENCES = frozenset({FRESH, "frozen"})
 """Treatments whose methods say what could be reached; nobody is better or worse than they are."""
 
 
@@ -61,8 +63,17 @@ class Trial:
     @property
     def is_reference(self) -> bool:
         """Whether the method says what could be reached and is never ranked: it knows when the task changes."""
-        kinds = str(self.settings.get("method", {}).get("kind")).split(" + ")
-        return not REFERENCES.isdisjoint(kinds)
+        return not REFERENCES.isdisjoint(self.parts)
+
+    @property
+    def is_fresh(self) -> bool:
+        """Whether its agent is new at each change of the task."""
+        return FRESH in self.parts
+
+    @property
+    def parts(self) -> list[str]:
+        """The kinds of the method's parts."""
+        return str(self.settings.get("method", {}).get("kind")).split(" + ")
 
 
 @dataclass(frozen=True, kw_only=True)

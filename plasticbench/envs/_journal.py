@@ -83,9 +83,12 @@ class JournaledEnv:
     def _start(self, seeds: np.ndarray) -> None:
         self._seeds = seeds
         with watch("build"):
-            self._env: VectorEnv = (
-                self._apart() if self.broken else self._config.build(seeds.tolist(), self._num_threads)
-            )
+            self._env: VectorEnv
+            if self.broken:
+                self._env = apart = self._apart()
+                self.broken = apart.broken  # others may follow
+            else:
+                self._env = self._config.build(seeds.tolist(), self._num_threads)
         self.spec: EnvSpec = self._env.spec
         self.num_envs = self._env.num_envs
         self._journal = _empty_journal(self.spec, self.num_envs)

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from plasticbench.contracts.network import NetworkState
-from plasticbench.contracts.treatment import Part, Report, State, hooks_of
+from plasticbench.contracts.treatment import Part, Report, State, TargetRule, hooks_of
 from plasticbench.learning.event import apply_event
 from plasticbench.learning.look import MemberLook, Sample
 from plasticbench.learning.members import members_of, regular_slices, shared_settings, stacked
@@ -73,7 +73,7 @@ class Treated(Protocol):
         """Updates of these parameters of these members are counted anew."""
         ...
 
-    def renew_buffers(self, members: slice, report: Report) -> None:
+    def renew_buffers(self, members: slice, report: Report, target_rule: TargetRule) -> None:
         """Buffers that belong to what an event has rewritten start anew."""
         ...
 
@@ -221,7 +221,7 @@ class Application:
         state = {name: tensor[positions] for name, tensor in self._begun().items()}
         subject = _PopulationSubject(self._trained, members, self._section)
         report = apply_event(treatment, config, subject, state, self._look(step, members, sample))
-        self._trained.renew_buffers(members, report)
+        self._trained.renew_buffers(members, report, getattr(config, "target", "keep"))
         if self.takes_turns:
             self._trained.optimizer.rebuild()
             self.is_stale = True

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from plasticbench.contracts.network import NetworkState, NetworkView
-from plasticbench.contracts.treatment import Part, Report
+from plasticbench.contracts.treatment import Part, Report, TargetRule
 from plasticbench.learning.applied import Application, AppliedParts, Network
 from plasticbench.learning.blueprint import Blueprint
 from plasticbench.learning.clipping import MemberClipping
@@ -276,8 +276,8 @@ class TrainedNetwork:
             with_statistics=is_event,
         )
 
-    def renew_buffers(self, members: slice, report: Report) -> None:
-        """What counts beside rewritten statistics starts anew, and in a network that is as new all other buffers do."""
+    def renew_buffers(self, members: slice, report: Report, target_rule: TargetRule) -> None:
+        """Statistics start anew with their gains, in targets that follow as well; other buffers in a new network."""
         is_batched = isinstance(self.online, PopulationNetwork)
         for name, value in self.online.buffers.items():
             layer, _, kind = name.rpartition(".")
@@ -286,6 +286,9 @@ class TrainedNetwork:
             follows = is_batched and is_statistic and f"{layer}.weight" in report.touched
             if is_count or follows or (report.is_new and not is_statistic):
                 value[members] = self.original_buffers[name][members]
+            is_followed = (is_batched and target_rule == "sync") or (follows and target_rule != "keep")
+            if is_followed and self.target is not None:
+                self.target.buffers[name][members] = value[members]
 
     def clear_moments(self, members: slice, names: set[str] | None, section: str | None = None) -> None:
         """The optimizer state of these parameters, or all, or all in a section, becomes that of a new one."""

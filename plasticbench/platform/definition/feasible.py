@@ -257,7 +257,10 @@ def _check_demands(
 def _not_captured(method: Method) -> str | None:
     if not getattr(method.agent_config, "can_capture", False):
         return f"{method.agent.kind!r} has no replay"
+    if getattr(method.agent_config, "adaptive_ratio", None) is not None:
+        return "its adaptive_ratio depends on what networks pass on"
     acting = [part.kind for part in method.parts if part.family == "treatments" and set(part.hooks) - {"event"}]
+    acting += [part.kind for part in method.parts if part.kind == "batch_norm"]  # its statistics follow them
     return f"{' and '.join(acting)} takes part in them" if acting else None
 
 

@@ -120,8 +120,7 @@ def _note_timing(benchmark: Benchmark, part: Part, key: str, effects: Effects) -
 
 def _note_checkpoint(benchmark: Benchmark, effects: Effects) -> None:
     """How environments are found again says nothing of data, and how long a replay may last nothing where none is."""
-    mode, inert = benchmark.checkpoint.environments, {}
-    names = [f.name for f in dataclasses.fields(benchmark.checkpoint) if f.name != "every_s"]
+    mode, inert, names = benchmark.checkpoint.environments, {}, ("environments", "max_replay_s")
     acted_in = [one for one in benchmark.environments if not one.is_supervised]
     if not acted_in:
         inert = dict.fromkeys(names, "data have no environments to be found again")

@@ -98,8 +98,10 @@ def _checkpoint_bytes(benchmark: Benchmark, segment: Segment) -> int:
     replay_bytes = filled * (segment.disk_bytes - network_bytes)
     action_bytes = 4 * len(spec.actions.low) if isinstance(spec.actions, BoxActions) else 1
     environment = benchmark.environment(segment.task)
-    past_bytes = length_steps * action_bytes if replays(benchmark, environment) else 0
-    state_bytes = _STATE_BYTES * environment.config.num_envs if is_restorable(environment.config) else 0
+    is_replayed = replays(benchmark, environment)
+    past_bytes = length_steps * action_bytes if is_replayed else 0
+    saves = is_restorable(environment.config) and not is_replayed
+    state_bytes = _STATE_BYTES * environment.config.num_envs if saves else 0
     kept_bytes = _KEPT_COMMITS * (network_bytes + num_members * (_COMMIT_BYTES + state_bytes))
     return round(replay_bytes) + kept_bytes + num_members * past_bytes
 

@@ -266,9 +266,10 @@ class CheckpointStore:
 
     def verify_end(self, commit: Commit) -> None:
         """Reads all that a complete commit names. Raises ``CheckpointError`` for a damaged file."""
-        for file in commit.files if commit.complete else ():
-            self._sound_bytes(file)
-        self.load_actions(commit)
+        if commit.complete:
+            for file in commit.files:
+                self._sound_bytes(file)
+            self.load_actions(commit)
 
     def require_files(self, commit: Commit) -> None:
         """Raises ``CheckpointError`` for a file that is missing or too short; reads none."""

@@ -211,7 +211,7 @@ class Trainer:
         is_probed = self._is_due(benchmark.probes.every_steps)
         due = [probe for probe, own in self._paced if (is_probed if own is None else self._is_due(own))]
         is_evaluated = self._is_due(benchmark.evaluation.every_steps) or is_last
-        records = self._newly_silent(look=is_recorded or is_probed or is_evaluated)
+        records = self._newly_silent(look=is_recorded or is_probed or bool(due) or is_evaluated)
         if is_recorded:
             records += self._recorder.training(self.step, self.course.training_metrics())
         if due and not self._is_over:
