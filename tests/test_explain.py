@@ -136,7 +136,7 @@ def test_the_page_of_methods_has_a_row_for_every_kind() -> None:
     page = METHODS.page()
     assert all(f"\n| `{kind}` | " in page for _, kind in KINDS)
     assert "| `redo` | " in page
-    assert " | event | `dopamine`, `paper`, `timoklein` |" in page
+    assert " | event | `dopamine`, `fire_vision`, `paper`, `timoklein` |" in page
 
 
 def test_the_taxonomy_names_the_kinds_on_disk_or_says_why_there_is_none() -> None:
