@@ -102,7 +102,7 @@ class ProbeCallback(RLlibCallback):
     def __init__(
         self, kinds: Sequence[str] | None = None, every_steps: int = 1, rows: int = 512, seed: int = 0
     ) -> None:
-        """``kinds`` are probes with their default settings, all of them without it."""
+        """``kinds`` are probes with their default settings; without it, every probe that applies."""
         _require_period(every_steps)
         require_layers_alone(kinds or ())
         chosen = plugins.names("probes") if kinds is None else kinds

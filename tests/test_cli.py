@@ -151,6 +151,9 @@ def test_odd_settings_are_a_warning_that_quiet_hides(tmp_path):
     assert result.exit_code == 0
     assert "Warning: " in result.stderr
     assert "methods: 'a' and 'b' have equal settings, so they do the same" in " ".join(result.stderr.split())
+    nobody = ["submit", str(config), "--out", str(tmp_path / "run"), "--address", "http://127.0.0.1:1"]
+    assert "Warning: " in runner.invoke(app, nobody).stderr
+    assert "Warning: " not in runner.invoke(app, [*nobody, "--quiet"]).stderr
 
 
 @pytest.mark.parametrize("group", sorted(plugins.PACKAGES))

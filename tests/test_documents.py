@@ -14,6 +14,7 @@ from sybil import Document
 
 from plasticbench.platform.definition import benchmark
 from plasticbench.platform.definition.yaml_text import parse_yaml
+from plasticbench.platform.planning import changes
 
 ROOT = Path(__file__).parents[1]
 
@@ -122,3 +123,11 @@ def test_a_block_without_a_known_language_or_with_an_unknown_word_is_refused(ope
     page.write_text(f"{opening}\nx\n```\n")
     with pytest.raises(ValueError, match="must name one of python, bash, yaml, text, nginx"):
         Document.parse(str(page), BLOCKS.blocks)
+
+
+def test_the_page_of_clusters_names_what_a_run_takes_over_later() -> None:
+    page = " ".join((ROOT / "docs" / "cluster.md").read_text(encoding="utf-8").split())
+    sentence = page.partition("Another description,")[2].partition("is taken over from then on")[0]
+    named = set(re.findall(r"`([\w.]+)`", sentence))
+    assert named == {key.rstrip(".") for key in changes._LATER} - {"description"} | {"step_timeout_s"}
+    assert changes.can_come_later("environments.0.step_timeout_s")

@@ -33,7 +33,7 @@ class RewardNorm:
         self._sums[:] = 0.0
 
     def scaled(self, step: EnvStep, counts: np.ndarray) -> np.ndarray:
-        """Takes in a step's rewards ``[M, E]``, and returns them scaled; those that do not count are left out."""
+        """Takes in those of a step's rewards ``[M, E]`` that count, and returns all of them scaled."""
         self._sums = np.where(counts, self._sums * self._discount + step.reward, self._sums)
         self._take_in(counts)
         self._sums = np.where(step.terminated | step.truncated, 0.0, self._sums)

@@ -1,6 +1,6 @@
 """95% intervals of the interquartile mean, and of the median, that hold with few seeds.
 
-A bootstrap of five runs knows five values and no tails: its percentile interval covers 88 to 90 % of what it claims to
+A bootstrap of five runs knows five values and no tails: its percentile interval covers 87 to 91 % of what it claims to
 cover in 95 %. Here the wider of two studentised intervals around the IQM is taken, both stratified by task:
 
 * Tukey and McLaughlin's of a trimmed mean (Sankhya A 25, 1963): Student's t on the winsorised variance;

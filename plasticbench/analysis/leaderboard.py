@@ -175,7 +175,7 @@ def _summary(label: str, measure: str, scores: Sequence[Runs], own: Sequence[Out
 
 
 def complete_scores(tasks: Sequence[str], found: Sequence[Outcome]) -> dict[str, list[Runs]]:
-    """Final scores per task of the methods that have every trial's final evaluation on every task."""
+    """Final scores per task of the methods with every trial's final evaluation on every task, references left out."""
     own_tasks = [outcome for outcome in found if outcome.task in tasks]
     return {m: scores_by_task(tasks, own) for m, own in _by_method(own_tasks).items() if not _note(tasks, own)}
 

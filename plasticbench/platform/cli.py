@@ -35,7 +35,7 @@ from plasticbench.platform.runs.options import (
 )
 from plasticbench.platform.runs.planning import plan
 from plasticbench.platform.suites.commands import suite_app
-from plasticbench.platform.terminal import DONE, FAILED, out, people_errors, styled, warn
+from plasticbench.platform.terminal import DONE, FAILED, no_warning, out, people_errors, styled, warn
 
 if TYPE_CHECKING:
     from plasticbench.platform.rundir import RunDirectory
@@ -337,7 +337,7 @@ def submit(
     address: Dashboard = None,
     set_: Overrides = None,
     tracking_uri: Uri = None,
-    quiet: Quiet = False,
+    quiet: Annotated[bool, typer.Option("--quiet", help="Print nothing but errors and the job's id.")] = False,
     wait: Annotated[bool, typer.Option(help="Follow the job and exit with its code.")] = True,
 ) -> None:
     """Runs a benchmark file as a job on a Ray cluster; submit it again with the same --out to go on with it."""
@@ -345,7 +345,7 @@ def submit(
         from plasticbench.platform.definition.reading import load
 
         _require_absolute(out_dir)
-        benchmark = load(config, set_ or [], warn)
+        benchmark = load(config, set_ or [], no_warning if quiet else warn)
         options = [part for setting in set_ or [] for part in ("--set", setting)]
         options += ["--quiet"] if quiet else []
         from plasticbench.platform.cluster import jobs
@@ -360,7 +360,7 @@ def submit(
     out.print(f"Submitted {job_id}.", highlight=False, soft_wrap=True)
     if wait:
         follow_job(address, job_id)
-    else:
+    elif not quiet:
         say_how_to_follow(address, job_id)
 
 

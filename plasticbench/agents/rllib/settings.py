@@ -146,7 +146,7 @@ def _rule(kind: Any, value: Any) -> str | None:
         "epsilon": (_is_epsilon(value), "a number from 0 to 1, or [[0, first], [step, last], ...]"),
         "buffer": (
             isinstance(value, Mapping) and set(value) == {"capacity"} and _rule("count", value["capacity"]) is None,
-            "{capacity: transitions} alone, because rows are drawn uniformly as native agents draw them",
+            "{capacity: transitions} alone, because rows are drawn uniformly, as native agents draw them by default",
         ),
     }  # fmt: skip
     passed, rule = rules[kind]

@@ -20,7 +20,7 @@ from plasticbench.learning.activations import dead_units
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Config(ProbeConfig):
-    """No settings. The total pools units; smooth nonlinearities such as GELU have no dead ones."""
+    """No settings. The total pools units; behind GELU, SiLU, sines and MaxMin none is ever dead."""
 
     bounds: ClassVar[tuple[float, float]] = (0.0, 1.0)
 

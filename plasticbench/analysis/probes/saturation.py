@@ -20,7 +20,7 @@ from plasticbench.settings import OpenFraction
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Config(ProbeConfig):
-    """``threshold`` of the magnitude, whose bound is 1. Layers with other nonlinearities are left out."""
+    """``threshold`` of the magnitude, whose bound is 1. Layers behind anything but tanh are left out."""
 
     bounds: ClassVar[tuple[float, float]] = (0.0, 1.0)
     nonlinearities: ClassVar[frozenset[str]] = frozenset({"tanh"})

@@ -2,7 +2,7 @@
 
 Found beside the benchmark file, in the current folder, or among what is installed. Each member runs its own ``forward``
 on rows ``[rows, ...]``; weights, gradients, moments and buffers of all members lie side by side all the same, so that
-every treatment, probe, checkpoint and fork works.
+treatments (but for ``altnet``), probes, checkpoints and forks work.
 """
 
 from __future__ import annotations

@@ -4,7 +4,7 @@ As in the authors' code (dojeon-ai/SimbaV2): a constant is appended to the input
 layers have no bias, start orthogonal, and each unit's incoming weights have length 1 from the start and after every
 update; behind them stand learned scales, which start at the root of 2 / width. A block is
 ``unit(x + a (unit(Dense(h)(ReLU(scale(Dense(4h)(x))))) - x))`` with learned shares a, which start at 1 / (blocks + 1).
-The outputs read one more such layer and are the only ones with a bias.
+The outputs read one more such layer, whose scales start at 1, and are the only ones with a bias.
 
 Of the paper's agent this is the network alone: critics regress scalars, not 101 bins, and rewards are not scaled. Its
 statistics of observations are ``observation_norm: running`` of ``sac``. Both heads of an actor read one layer, not one

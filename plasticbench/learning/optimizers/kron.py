@@ -55,7 +55,7 @@ class Config(Settings):
         return PopulationKron(network, completed(self, base))
 
 
-COSTS = "5 to 23 times as long as with none, because factors are fitted, later at one update in thirty"
+COSTS = "5 to 23 times as long as with none, because factors are fitted, later at three updates in a hundred"
 PRESETS = {"clean": Config(), "kron_torch": Config(learning_rate=3e-4, weight_decay=0.0)}
 
 

@@ -210,8 +210,8 @@ class Execution(Settings):
 
     ``replay_store``: how frames of replays are held, with equal results; ``auto`` compresses pictures where a member
     has 256 MiB of them. ``capture``: on a GPU, updates of agents with a replay are recorded as CUDA graphs and
-    replayed; ``auto`` does so where no treatment acts at updates and the optimizer allows it, ``always`` refuses the
-    others.
+    replayed; ``auto`` does so unless a treatment acts at updates, the optimizer or an adaptive replay ratio decides on
+    the host, or a network is a module or keeps running statistics; ``always`` refuses these.
     """
 
     members_per_population: PositiveInt = 32

@@ -10,7 +10,7 @@ from typing import Annotated, Any
 import typer
 
 from plasticbench.platform.runs.options import Address, AsJson, Quiet
-from plasticbench.platform.terminal import FAILED, out, people_errors
+from plasticbench.platform.terminal import FAILED, err, out, people_errors
 
 Name = Annotated[
     str, typer.Argument(help="A suite such as quick or lite-v1 (the newest version without one), or its folder.")
@@ -98,7 +98,7 @@ def run(
         for line in publishing.compared(suite, known, made):
             out.print(line, highlight=False, soft_wrap=True)
     if not all(is_whole(entry, suite) for entry in made):
-        out.print("Some trials failed: the same command tries them again.", highlight=False)
+        err.print("Some trials failed: the same command tries them again.", highlight=False)
         raise typer.Exit(FAILED)
 
 
