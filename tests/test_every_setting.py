@@ -226,6 +226,7 @@ IN_OTHER_FILES = {
 ELSEWHERE = {
     ("Execution", "max_concurrent"): "a limit of the driver: test_runner.py",
     ("Execution", "replay_store"): "equal results, by its purpose: test_compressed_replay.py",
+    ("Checkpoint", "max_replay_s"): "how long a resume may take: test_going_on.py",
     ("Checkpoint", "ends"): "what the driver removes: test_queue.py, test_disk.py",
     ("Probes", "probes"): "read from 'kinds'",
 }

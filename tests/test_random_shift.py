@@ -19,7 +19,7 @@ def test_every_image_is_padded_by_its_edge_and_cut_out_where_the_draw_says() -> 
     shifts, again = (RandomShifts([Streams(0), Streams(1)], 2, 5) for _ in range(2))
     pair = torch.rand(2, 2, 5, 3, 7, 6, generator=torch.Generator().manual_seed(0))
     shifted = shifts.shifted((pair[0], pair[1]), shifts.draw(CPU))
-    corners = (again._draws.draw() * 5).astype(int)
+    corners = (again.draws.draw() * 5).astype(int)
     assert corners.min() == 0
     assert corners.max() == 4
     for number, image, member, row in np.ndindex(2, 1, 2, 5):

@@ -12,7 +12,6 @@ from rich.table import Table
 
 from plasticbench.cpus import usable_cpus
 from plasticbench.platform.definition.clock import UPDATES
-from plasticbench.platform.heartbeat import duration
 from plasticbench.platform.runs.options import AsJson, Config, Overrides
 from plasticbench.platform.terminal import err, out, people_errors, warn
 
@@ -118,6 +117,8 @@ def _costs(facts: Mapping[str, Any], disk: DiskUse, assumed: str) -> Iterator[st
 
 
 def _times(taken: TimeEstimate, clock: str) -> Iterator[str]:
+    from plasticbench.platform.heartbeat import duration
+
     many = f", {taken.side_by_side} populations at a time" if taken.side_by_side > 1 else ""
     yield f"time: about {duration(taken.seconds)} here, as busy as it is now{many}; start-up and commits come on top"
     what = "an update of all members" if clock == UPDATES.unit else "a step of all environments"

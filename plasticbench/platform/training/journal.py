@@ -10,12 +10,13 @@ import zlib
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from math import prod
-from typing import Any
-
-import numpy as np
+from typing import TYPE_CHECKING, Any
 
 from plasticbench.append_log import append_log
 from plasticbench.storage import Location
+
+if TYPE_CHECKING:
+    import numpy as np
 
 _PREFIX = "actions-"
 
@@ -71,6 +72,8 @@ class ActionJournal:
 
 def load_actions(folder: Location, stored: StoredActions) -> np.ndarray:
     """Actions ``[T, ...]``. Raises ``ValueError`` that names the file where it does not hold what was committed."""
+    import numpy as np  # which those who only ask what is there do without
+
     data = append_log(folder / stored.path).read(0, stored.num_bytes)
     if len(data) != stored.num_bytes or zlib.crc32(data) != stored.crc32:
         raise ValueError(f"{folder / stored.path}: damaged: its checksum differs from the one in its manifest")
