@@ -125,9 +125,10 @@ def _reloaded(saved: Any, into: Any, members: int) -> float:
 
 
 def _measured(agent: Any, members: int) -> dict[str, Tensor]:
-    """All probes of all networks."""
+    """All probes of all networks but those that try something, some of which take minutes on a CPU."""
     batch = agent.probe_batch(derive_generator(0, "probe").random((members, 256)))
-    probes = [plugins.load("probes", kind).Config().build() for kind in plugins.names("probes")]
+    configs = [plugins.load("probes", kind).Config() for kind in plugins.names("probes")]
+    probes = [config.build() for config in configs if config.needs is None]
     return {
         f"{view.name}/{name}": torch.as_tensor(value).detach().cpu()
         for view in agent.views(batch)
