@@ -20,6 +20,13 @@ from plasticbench.contracts.network import NetworkView
 class Config(ProbeConfig):
     """No settings. Weights without biases; the total is the sum over layers. Empty except right after a reset."""
 
+    def __post_init__(self) -> None:
+        ProbeConfig.__post_init__(self)
+        if self.every_steps is not None:
+            raise ValueError(
+                f"every_steps: must be left out, since sfe is measured right after resets alone, got {self.every_steps}"
+            )
+
     @torch.no_grad()
     def measure(self, view: NetworkView) -> dict[str, Tensor]:
         """Squared distances ``[M]``."""
