@@ -2,6 +2,7 @@
 
 import json
 import os
+import signal
 import threading
 import time
 
@@ -67,6 +68,15 @@ def test_of_several_drivers_that_find_a_dead_lease_one_goes_on(bucket_folder):
     assert sorted(results) == ["ran", "refused", "refused", "refused"]
 
 
+@pytest.fixture
+def _no_handler():
+    """That of a driver without Ray, whatever ran in this process before."""
+    before = signal.signal(signal.SIGTERM, signal.SIG_DFL)
+    yield
+    signal.signal(signal.SIGTERM, before)
+
+
+@pytest.mark.usefixtures("_no_handler")
 def test_a_driver_whose_lease_was_taken_stops_and_says_so(bucket_folder):
     def lose() -> None:
         with RunDirectory(bucket_folder).lock():

@@ -26,6 +26,17 @@ print(folder, folder in entries, ray._private.worker._global_node.get_session_di
 ray.shutdown()
 """
 
+HANDLER = """
+import signal
+from plasticbench.platform.cluster.connection import connected
+try:
+    with connected("local"):
+        print(signal.getsignal(signal.SIGTERM))
+        raise ValueError
+except ValueError:
+    print(signal.getsignal(signal.SIGTERM) == signal.SIG_DFL)
+"""
+
 
 def _long(tmp_path: Path) -> Path:
     folder = tmp_path / ("d" * max(1, 90 - len(str(tmp_path)) - 1))
@@ -67,3 +78,13 @@ def test_a_submitted_job_keeps_what_it_was_given_and_any_other_driver_adds_no_fo
     assert plain_job_config()._runtime_env_has_working_dir()
     monkeypatch.setenv("RAY_JOB_CONFIG_JSON_ENV_VAR", "{}")
     assert plain_job_config() is None
+
+
+@pytest.mark.ray
+@pytest.mark.slow
+def test_a_process_without_ray_any_more_hears_what_ends_it_as_before(tmp_path):
+    command = [sys.executable, "-c", HANDLER]
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=True, timeout=240)
+    within, after = done.stdout.splitlines()
+    assert "_interrupt" in within
+    assert after == "True"

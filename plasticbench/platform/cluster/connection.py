@@ -187,14 +187,26 @@ def connected(address: str | None) -> Iterator[None]:
     where = _where(address)
     if "ray" in sys.modules and sys.modules["ray"].is_initialized():
         raise BenchmarkError("Ray is connected already in this process, to something else: call ray.shutdown() first")
-    start_own_node() if where == "local" else _join(where)
-    import ray
+    with _sigterm_kept():
+        start_own_node() if where == "local" else _join(where)
+        import ray
 
-    with interrupts():
-        try:
-            yield
-        finally:
-            ray.shutdown()
+        with interrupts():
+            try:
+                yield
+            finally:
+                ray.shutdown()
+
+
+@contextmanager
+def _sigterm_kept() -> Iterator[None]:
+    """Ray leaves a handler of its own, which would end a process that goes on without Ray otherwise than before."""
+    before = signal.getsignal(signal.SIGTERM)
+    try:
+        yield
+    finally:
+        if threading.current_thread() is threading.main_thread() and before is not None:
+            signal.signal(signal.SIGTERM, before)
 
 
 _INTERRUPTS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
