@@ -51,8 +51,8 @@ def fail(): raise RuntimeError("no such layer")
 
 def after_commits(count, act):
     commit, numbers = SegmentRun._commit, itertools.count(1)
-    def counting_commit(run):
-        commit(run)
+    def counting_commit(run, *beside):
+        commit(run, *beside)
         if next(numbers) == count: act()
     SegmentRun._commit = counting_commit
 
