@@ -6,7 +6,7 @@ import torch
 from replay_rows import Course, assert_same, fill, rows_of, spec
 
 from plasticbench.agents._replay import PopulationReplay
-from plasticbench.contracts.task import EnvStep
+from plasticbench.contracts.task import DiscreteActions, EnvSpec, EnvStep
 
 CPU = torch.device("cpu")
 
@@ -162,3 +162,20 @@ def test_chunks_restore_the_replay_and_its_future_for_forked_members(cleared):
 def test_a_capacity_below_one_stack_is_refused():
     with pytest.raises(ValueError, match="capacity_transitions: must be at least 12"):
         PopulationReplay(spec(4), 1, 2, 10, CPU)
+
+
+def test_rows_that_no_action_followed_hold_one_that_values_know() -> None:
+    spec = EnvSpec(obs_shape=(4, 3, 3), obs_dtype="uint8", frame_stack=4, actions=DiscreteActions(count=3))
+    obs = np.zeros((1, 1, 4, 3, 3), np.uint8)
+    torch.use_deterministic_algorithms(True)  # memory that is not written holds the largest numbers
+    try:
+        replay = PopulationReplay(spec, 1, 1, 100, CPU, expected_transitions=1)
+        replay.begin(obs)
+        for _ in range(20):
+            replay.observe(
+                np.full((1, 1), 2), EnvStep(obs, *np.zeros((2, 1, 1), np.float32), *np.zeros((2, 1, 1), bool))
+            )
+    finally:
+        torch.use_deterministic_algorithms(False)
+    actions = replay.transitions(np.arange(24)[None]).action  # three rows of the first stack, and the open one
+    assert actions.tolist() == [[0, 0, 0, *[2] * 20, 0]]

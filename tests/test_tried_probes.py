@@ -15,7 +15,6 @@ from torch import Tensor
 
 from plasticbench import plugins
 from plasticbench.agents._earned import discounted_returns
-from plasticbench.agents._replay import PopulationReplay
 from plasticbench.agents.learners import classifier
 from plasticbench.contracts.network import LayerView, NetworkView
 from plasticbench.contracts.supervised import Batch, PhaseClock
@@ -227,23 +226,6 @@ def test_returns_of_a_replay_are_those_of_its_episodes() -> None:
             later = 0.0 if done else returns[0, row + 1, 0]
             assert returns[0, row, 0] == pytest.approx(outcome[0, row, 0, 0] + agent.config.discount * later)
     assert np.isfinite(returns).any()
-
-
-def test_rows_that_no_action_followed_hold_one_that_values_know() -> None:
-    spec = EnvSpec(obs_shape=(4, 3, 3), obs_dtype="uint8", frame_stack=4, actions=DiscreteActions(count=3))
-    obs = np.zeros((1, 1, 4, 3, 3), np.uint8)
-    torch.use_deterministic_algorithms(True)  # memory that is not written holds the largest numbers
-    try:
-        replay = PopulationReplay(spec, 1, 1, 100, CPU, expected_transitions=1)
-        replay.begin(obs)
-        for _ in range(20):
-            replay.observe(
-                np.full((1, 1), 2), EnvStep(obs, *np.zeros((2, 1, 1), np.float32), *np.zeros((2, 1, 1), bool))
-            )
-    finally:
-        torch.use_deterministic_algorithms(False)
-    actions = replay.transitions(np.arange(24)[None]).action  # three rows of the first stack, and the open one
-    assert actions.tolist() == [[0, 0, 0, *[2] * 20, 0]]
 
 
 # Learning again
