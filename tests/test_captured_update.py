@@ -160,3 +160,21 @@ def test_inputs_of_another_shape_are_another_recording():
 def dqn_network():
     config, spec = AGENTS["dqn"]
     return dqn.DQN(config, spec, 1, [Streams(0)], 100, torch.device("cpu")).q.online
+
+
+def test_updates_are_not_recorded_whose_networks_are_looked_at_or_keep_statistics():
+    def obstacle(config, parts):
+        spec = AGENTS["dqn"][1]
+        return config.build(
+            spec=spec,
+            num_envs=1,
+            streams=[Streams(0)],
+            budget_steps=100,
+            device=torch.device("cpu"),
+            parts=[parts],
+        ).capture_obstacle()
+
+    assert obstacle(DQN, []) is None
+    assert "adapts" in obstacle(replace(DQN, adaptive_ratio=2.0), [])
+    assert "running statistics" in obstacle(DQN, [part("batch_norm")])
+    assert "treatment" in obstacle(DQN, [part("altnet")])

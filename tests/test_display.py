@@ -165,3 +165,8 @@ def test_quiet_is_quiet_and_a_message_reaches_a_log_in_one_line():
     assert text.getvalue() == ""
     make_display(console, quiet=False).message("population-1 died and is starting again")
     assert text.getvalue() == "population-1 died and is starting again\n"
+
+
+def test_a_trial_that_failed_counts_as_nothing_else_and_others_are_not_counted():
+    counts = TrialCounts.of({"a", "b", "c", "d"}, done={"a", "b", "gone"}, running=["b", "c"], failed={"b", "gone"})
+    assert counts == TrialCounts(done=1, running=1, waiting=1, failed=1)

@@ -149,7 +149,7 @@ class ReplayAgent(PopulationAgent[Batch]):
         for trained in self.trained:
             if isinstance(trained.online, ModuleNetwork):
                 return f"{trained.name} is made of modules"
-            if trained.parts.look_at_activations or trained.parts.take_turns:
+            if trained.parts.look_at_activations:
                 return f"a treatment acts at updates of {trained.name}"
             if trained.online.buffers:
                 return f"{trained.name} keeps running statistics"

@@ -262,11 +262,6 @@ class AppliedParts:
         """Those that act in an update at this clock."""
         return [] if self.is_turn else [application for application in self._at_updates if application.is_due(step)]
 
-    @property
-    def take_turns(self) -> bool:
-        """Whether any of them keeps what is trained after updates."""
-        return any(application.takes_turns for application in self.applications)
-
     def taking_turns(self, step: int) -> list[Application]:
         """Those whose turn follows an update at this clock."""
         return [one for one in self.applications if one.takes_turns and step > one.parts[0].begin_step]
