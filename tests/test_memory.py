@@ -80,6 +80,7 @@ def test_a_run_with_compressed_frames_takes_the_memory_and_the_disk_that_its_pla
         "evaluation": {"every_steps": 3_000, "steps": 80},
         "probes": {"every_steps": 1_500},
         "tracking": {"weights": "none"},
+        "checkpoint": {"every_s": 1},  # so that two commits are left, as the plan counts
         "execution": {"replay_store": "compressed"},
     }
     plan = prepare(tmp_path, data)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cache
+from pathlib import Path
 from typing import Annotated
 
 from plasticbench.contracts.task import EnvSpec, VectorEnv
@@ -90,6 +91,8 @@ class Config(Settings):
         options = dict(OPTIONS.get(group, {}))
         if group == "procgen":
             options |= {"num_levels": self.num_levels, "start_level": self.start_level}
+        if group == "vizdoom":  # its games race to make this folder, and those that lose never answer
+            Path("_vizdoom").mkdir(exist_ok=True)
         spec, observations = _task(self.task, self.observations)
         return EnvPoolEnv(
             spec,
