@@ -200,6 +200,15 @@ def test_an_interrupted_run_goes_on_without_training_anything_twice(made, tmp_pa
     }
 
 
+def test_a_task_on_which_a_method_is_published_is_not_trained_for_it(made, tmp_path):
+    suite, _ = made
+    entries = SuiteRun(suite, tmp_path / "out", train).run(
+        suite.methods[:1], published={("stream", suite.methods[0].name)}
+    )
+    assert entries == []
+    assert not (tmp_path / "out").exists()
+
+
 def test_an_entry_stays_as_it_is_when_others_are_run_beside_it(made, tmp_path):
     suite, out = made
     shutil.copytree(out, tmp_path / "out")

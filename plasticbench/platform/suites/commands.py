@@ -90,7 +90,8 @@ def run(
         folder = out_dir or Path("runs") / suite.label
         wanted = methods_to_run(suite, known, own=own, only=only or [], again=again or [])
         train = partial(running.run, address=address, quiet=quiet)
-        made = SuiteRun(suite, folder, train).run(wanted)
+        done = set() if again else {key for key in known if key[1] not in [one.name for one in own]}
+        made = SuiteRun(suite, folder, train).run(wanted, published=done)
         shown = {**known, **read_entries(folder / RECORDS)}
         publishing.write_tables(suite, shown, folder)
     if not quiet:

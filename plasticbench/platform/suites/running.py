@@ -6,7 +6,7 @@ Both are run directories that grow with every method, so that whatever interrupt
 from __future__ import annotations
 
 import subprocess
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -30,14 +30,19 @@ class SuiteRun:
     def __init__(self, suite: Suite, out: Path, train: Train) -> None:
         self.suite, self.out, self._train = suite, out, train
 
-    def run(self, methods: Sequence[SuiteMethod]) -> list[Entry]:
+    def run(self, methods: Sequence[SuiteMethod], *, published: Collection[tuple[str, str]] = ()) -> list[Entry]:
         """Tunes and runs these methods on all tasks; what is there already is not trained again.
 
-        Trials that failed leave their entries incomplete. Raises ``ValueError`` before anything starts if there is
-        something wrong with a method, ``KeyboardInterrupt`` after an interrupt.
+        ``published`` are tasks and methods that are left out. Trials that failed leave their entries incomplete. Raises
+        ``ValueError`` before anything starts if there is something wrong with a method, ``KeyboardInterrupt`` after an
+        interrupt.
         """
         self.suite.check(methods)
-        return [one for task in self.suite.tasks for one in self._run(task, [m for m in methods if task.runs(m)])]
+        return [
+            one
+            for task in self.suite.tasks
+            for one in self._run(task, [m for m in methods if task.runs(m) and (task.name, m.name) not in published])
+        ]
 
     def _run(self, task: Task, methods: Sequence[SuiteMethod]) -> list[Entry]:
         if not methods:
