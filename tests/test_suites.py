@@ -322,6 +322,20 @@ def test_what_is_published_is_not_replaced(shipped, tmp_path):
         adding.add(out, tmp_path)
 
 
+def test_results_are_taken_over_by_a_suite_that_has_the_same_task_and_by_no_other(made, tmp_path, monkeypatch):
+    _, out = made
+    shutil.copytree(out.parent / "tiny-v1", tmp_path / "tiny-v1")
+    write_suite(tmp_path / "wide-v1", suite_data(name="wide"))
+    write_suite(tmp_path / "other-v1", suite_data(name="other", tasks={"stream": {"window": 0.25}}))
+    monkeypatch.setattr("plasticbench.platform.suites.definition.FOLDER", tmp_path)
+    suite, added = adding.add(out, tmp_path / "results", "wide")
+    assert suite.label == "wide-v1"
+    assert {entry["suite"] for entry in read_entries(tmp_path / "results" / "wide-v1").values()} == {"wide"}
+    assert added == [("stream", "l2_init"), ("stream", "none")]
+    with pytest.raises(BenchmarkError, match="--to: other-v1 has none of these tasks with the same settings and score"):
+        adding.add(out, tmp_path / "results", "other")
+
+
 def test_versions_of_a_suite_are_not_mixed_in_a_table(made, tmp_path):
     newer = read_suite(write_suite(tmp_path, suite_data(version=2)))
     with pytest.raises(BenchmarkError, match="is of tiny-v1, and this is tiny-v2: versions of a suite are not mixed"):

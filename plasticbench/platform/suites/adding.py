@@ -15,6 +15,7 @@ from plasticbench.platform.suites import publishing
 from plasticbench.platform.suites.board import require_of
 from plasticbench.platform.suites.definition import Suite, SuiteMethod, find_suite
 from plasticbench.platform.suites.entries import (
+    Entries,
     Entry,
     best,
     entry_file,
@@ -31,10 +32,11 @@ Ids = Mapping[tuple[str, int], str]
 """Of trials, by variant of a method and seed."""
 
 
-def add(result: Path, folder: Path) -> tuple[Suite, list[tuple[str, str]]]:
+def add(result: Path, folder: Path, to: str | None = None) -> tuple[Suite, list[tuple[str, str]]]:
     """Publishes the entries in ``result``; returns their suite, and their tasks and methods.
 
-    Raises ``BenchmarkError`` with one line per problem, and then adds none.
+    With ``to`` they are published for another suite as well, on the tasks that it has alike. Raises ``BenchmarkError``
+    with one line per problem, and then adds none.
     """
     found = read_entries(result / RECORDS if (result / RECORDS).is_dir() else result)
     if not found:
@@ -45,6 +47,8 @@ def add(result: Path, folder: Path) -> tuple[Suite, list[tuple[str, str]]]:
     if len(labels) > 1:
         raise BenchmarkError(f"{result}: mixes {' and '.join(labels)}: add the results of one version of a suite")
     suite = find_suite(labels[0])
+    if to is not None:
+        suite, found = _shared(suite, find_suite(to), found)
     known = publishing.published(suite, folder)
     new = {key: entry for key, entry in found.items() if not is_same(entry, known.get(key))}
     problems = [problem for key, entry in new.items() if key in known for problem in [_is_there(suite, entry)]]
@@ -57,6 +61,15 @@ def add(result: Path, folder: Path) -> tuple[Suite, list[tuple[str, str]]]:
         storage.write_atomically(path, to_text(entry).encode())
     publishing.write_tables(suite, {**known, **new}, folder / suite.label)
     return suite, list(new)
+
+
+def _shared(own: Suite, other: Suite, found: Entries) -> tuple[Suite, dict[tuple[str, str], Entry]]:
+    """The entries of tasks that are the same in two suites, as entries of the other one."""
+    same = {task.name for task in other.tasks if task in own.tasks}
+    if not same & {task for task, _ in found}:
+        raise BenchmarkError(f"--to: {other.label} has none of these tasks with the same settings and score")
+    label = {"suite": other.name, "suite_version": other.version}
+    return other, {key: {**entry, **label} for key, entry in found.items() if key[0] in same}
 
 
 def _is_there(suite: Suite, entry: Entry) -> str:

@@ -106,13 +106,16 @@ def run(
 @suite_app.command()
 def add(
     result: Annotated[Path, typer.Argument(help="What `suite run` left: its folder, or the records in it.")],
+    to: Annotated[
+        str | None, typer.Option("--to", help="Another suite, for the tasks that it shares with that of the result.")
+    ] = None,
     results: Results = None,
 ) -> None:
     """Checks results against their suite, publishes them, and makes the tables anew."""
     with people_errors():
         from plasticbench.platform.suites import adding, publishing
 
-        suite, added = adding.add(result, results or publishing.FOLDER)
+        suite, added = adding.add(result, results or publishing.FOLDER, to)
     for task, method in added:
         out.print(f"Added {method} on {task}.", highlight=False, soft_wrap=True)
     out.print(f"{suite.label}: {len(added)} results added, tables made anew.", highlight=False)
