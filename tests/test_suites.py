@@ -209,6 +209,15 @@ def test_a_task_on_which_a_method_is_published_is_not_trained_for_it(made, tmp_p
     assert not (tmp_path / "out").exists()
 
 
+def test_a_run_grows_by_a_method_that_is_run_alone(made, tmp_path):
+    suite, _ = made
+    none, l2_init = suite.methods
+    SuiteRun(suite, tmp_path / "out", train).run([none])
+    [entry] = SuiteRun(suite, tmp_path / "out", train).run([l2_init])
+    assert entry["method"] == "l2_init"
+    assert adding.check(suite, entry) == []
+
+
 def test_an_entry_stays_as_it_is_when_others_are_run_beside_it(made, tmp_path):
     suite, out = made
     shutil.copytree(out, tmp_path / "out")

@@ -13,6 +13,7 @@ from typing import Any
 from plasticbench import storage
 from plasticbench.platform.definition.benchmark import Benchmark
 from plasticbench.platform.definition.parsing import BenchmarkError
+from plasticbench.platform.rundir import RunDirectory
 from plasticbench.platform.suites import entries
 from plasticbench.platform.suites.definition import Suite, SuiteMethod, Task
 from plasticbench.platform.suites.entries import Entry, TrainedRun
@@ -82,8 +83,15 @@ class SuiteRun:
 
     def _trained(self, task: Task, wanted: Sequence[Candidate], seeds: tuple[int, ...], purpose: str) -> TrainedRun:
         place = self.out / task.name / purpose
-        self._train(self.suite.benchmark(task, list(wanted), seeds, purpose), place)
+        self._train(self.suite.benchmark(task, self._beside(place, wanted), seeds, purpose), place)
         return TrainedRun(place)
+
+    def _beside(self, place: Path, wanted: Sequence[Candidate]) -> list[Candidate]:
+        """What is wanted and what of the suite's a run has already: one that shared no trial with it could not grow."""
+        directory = RunDirectory(place)
+        there = {trial.method for trial in directory.plan().trials} if directory.plan_file.exists() else set()
+        known = [one for method in self.suite.methods for one in (method.default, *method.candidates)]
+        return list({one.name: one for one in [*(one for one in known if one.name in there), *wanted]}.values())
 
     def _origin(self, method: SuiteMethod) -> dict[str, Any]:
         is_own = method not in self.suite.methods
