@@ -45,7 +45,7 @@ class Standings:
 
     ``against_control`` is the mean score minus the control's with its simultaneous interval over all pairs,
     ``ahead_of`` what the same test finds a method ahead of. ``measures`` are of whole runs, ``power`` says what a task
-    tells apart, both by setting, and of single tasks alone.
+    tells apart, both by setting, and of single tasks alone. ``num_tuning_trials`` came before all of it.
     """
 
     task: str
@@ -56,6 +56,7 @@ class Standings:
     chosen: Mapping[str, str]
     measures: Mapping[str, Sequence[MeasureRow]]
     power: Mapping[str, TaskPower]
+    num_tuning_trials: int
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -130,6 +131,9 @@ def _table(suite: Suite, tasks: Sequence[Task], entries: Entries) -> Standings:
         chosen={method: chosen_text(entry) for (task, method), entry in ranked.items() if label == task},
         measures={setting: measures for setting, (measures, _) in beside.items()},
         power={setting: power for setting, (_, power) in beside.items()},
+        num_tuning_trials=sum(
+            len(c["trials"]) for e in own.values() for c in (e["tuning"] or {}).get("candidates", ())
+        ),
     )
 
 

@@ -3,14 +3,20 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from plasticbench.platform.runs.options import Address, AsJson, Quiet
 from plasticbench.platform.terminal import FAILED, err, out, people_errors
+
+if TYPE_CHECKING:
+    from plasticbench.platform.suites.definition import Suite, SuiteMethod
+    from plasticbench.platform.suites.entries import Entries
+    from plasticbench.platform.suites.running import Train
 
 Name = Annotated[
     str, typer.Argument(help="A suite such as quick or lite-v1 (the newest version without one), or its folder.")
@@ -81,25 +87,50 @@ def run(
         from plasticbench.platform.runs import running
         from plasticbench.platform.suites import publishing
         from plasticbench.platform.suites.definition import find_suite, read_methods
-        from plasticbench.platform.suites.entries import is_whole, read_entries
-        from plasticbench.platform.suites.running import RECORDS, SuiteRun, methods_to_run
+        from plasticbench.platform.suites.running import methods_to_run
 
         suite = find_suite(name)
         known = publishing.published(suite, results or publishing.FOLDER)
         own = [one for path in method or [] for one in read_methods(path, suite)]
-        folder = out_dir or Path("runs") / suite.label
         wanted = methods_to_run(suite, known, own=own, only=only or [], again=again or [])
         train = partial(running.run, address=address, quiet=quiet)
-        made = SuiteRun(suite, folder, train).run(wanted)
-        shown = {**known, **read_entries(folder / RECORDS)}
-        publishing.write_tables(suite, shown, folder)
+        whole = _trained(suite, known, wanted, out_dir or Path("runs") / suite.label, train, quiet)
+    if not whole:
+        raise typer.Exit(FAILED)
+
+
+def _trained(
+    suite: Suite, known: Entries, wanted: Sequence[SuiteMethod], folder: Path, train: Train, quiet: bool
+) -> bool:
+    """Whether all trials of what was wanted came to their ends."""
+    from plasticbench.platform.suites import publishing
+    from plasticbench.platform.suites.entries import is_whole, read_entries
+    from plasticbench.platform.suites.running import RECORDS, SuiteRun
+
+    made = SuiteRun(suite, folder, train).run(wanted)
+    publishing.write_tables(suite, {**known, **read_entries(folder / RECORDS)}, folder)
     if not quiet:
         typer.echo((folder / "leaderboard.md").read_text(encoding="utf-8"))
         for line in publishing.compared(suite, known, made):
             out.print(line, highlight=False, soft_wrap=True)
-    if not all(is_whole(entry, suite) for entry in made):
+        out.print(f"{folder / 'leaderboard.html'}", highlight=False, soft_wrap=True)
+    is_all_there = all(is_whole(entry, suite) for entry in made)
+    if not is_all_there:
         err.print("Some trials failed: the same command tries them again.", highlight=False)
-        raise typer.Exit(FAILED)
+    return is_all_there
+
+
+def run_tuned(suite: Suite, out_dir: str | None, *, address: str | None, tracking_uri: str | None, quiet: bool) -> bool:
+    """Runs a benchmark file that tunes; whether all of its trials came to their ends. Raises ``ValueError``."""
+    from plasticbench.platform.cluster.connection import prepare_environment
+
+    prepare_environment(address)
+    from plasticbench.platform.runs import running
+
+    if out_dir is not None and "://" in out_dir:
+        raise ValueError(f"--out: a file that tunes needs a local folder, got {out_dir!r}")
+    train = partial(running.run, address=address, tracking_uri=tracking_uri, quiet=quiet)
+    return _trained(suite, {}, suite.methods, Path(out_dir or Path("runs") / suite.label), train, quiet)
 
 
 @suite_app.command()

@@ -11,9 +11,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from plasticbench.envs import _own_modules
 from plasticbench.platform import shipped
 from plasticbench.platform.definition.benchmark import Benchmark
 from plasticbench.platform.definition.clock import clock_of
+from plasticbench.platform.definition.names import folder_name
 from plasticbench.platform.definition.parsing import BenchmarkError, Problems, mapping, typed, unknown_keys
 from plasticbench.platform.definition.reading import from_dict
 from plasticbench.platform.definition.yaml_text import decoded, parse_yaml
@@ -71,7 +73,10 @@ class SuiteMethod:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Suite:
-    """A named and versioned suite; records of another version are records of another suite."""
+    """A named and versioned suite; records of another version are records of another suite.
+
+    Without a version (0) it is a benchmark file that tunes. Modules that tasks name are looked for in ``folder``.
+    """
 
     name: str
     version: int
@@ -80,11 +85,12 @@ class Suite:
     methods: tuple[SuiteMethod, ...]
     tuning_seeds: tuple[int, ...]
     seeds: tuple[int, ...]
+    folder: Path
 
     @property
     def label(self) -> str:
         """What folders are called: ``lite-v1``."""
-        return f"{self.name}-v{self.version}"
+        return f"{self.name}-v{self.version}" if self.version else folder_name(self.name)
 
     @property
     def num_candidates(self) -> int:
@@ -113,7 +119,8 @@ class Suite:
             "methods": {one.name: _in_words_of(word, one.data) for one in chosen},
             "seeds": list(seeds),
         }
-        return from_dict(data, f"{self.label}, {task.name}", no_warning)
+        with _own_modules.searching([self.folder, Path.cwd()]):
+            return from_dict(data, f"{self.label}, {task.name}", no_warning)
 
     def check(self, methods: Sequence[SuiteMethod]) -> None:
         """Reads everything that these methods would train. Raises ``BenchmarkError``."""
@@ -143,6 +150,10 @@ def find_suite(given: str) -> Suite:
     """
     if (Path(given) / "suite.yaml").is_file():
         return read_suite(Path(given))
+    if Path(given).is_file():
+        raise BenchmarkError(
+            f"{given}: is a file; `plasticbench run` takes benchmark files, with 'tuning_seeds' as well"
+        )
     known = suite_names()
     versions = [name for name in known if given in (name, name.rpartition("-v")[0])]
     if not versions:
@@ -163,14 +174,24 @@ def read_suite(folder: Path) -> Suite:
         if data.get(key) is None:
             problems.add(key, "is missing and has no default")
     problems.raise_any()
+    return suite_of(data, list(_tasks(folder, data["tasks"], problems)), folder, problems)
+
+
+def suite_of(data: Mapping[str, Any], tasks: Sequence[Task], folder: Path, problems: Problems) -> Suite:
+    """The suite of these tasks and of what else ``suite.yaml`` holds. Raises ``BenchmarkError``."""
+    for key in ("name", "tuning_seeds", "seeds", "methods"):
+        if data.get(key) is None:
+            problems.add(key, "is missing and has no default")
+    problems.raise_any()
     suite = Suite(
         name=typed(str, data["name"], "name", problems) or "",
         version=typed(int, data["version"], "version", problems) or 0,
         description=typed(str, data.get("description") or "", "description", problems) or "",
-        tasks=tuple(_tasks(folder, data["tasks"], problems)),
+        tasks=tuple(tasks),
         methods=(*_methods(data, "methods", problems), *_methods(data, "references", problems)),
         tuning_seeds=_seeds(data["tuning_seeds"], "tuning_seeds", problems),
         seeds=_seeds(data["seeds"], "seeds", problems),
+        folder=folder,
     )
     _check_protocol(suite, problems)
     problems.raise_any()

@@ -70,7 +70,9 @@ def told_apart(table: Standings) -> list[FactTable]:
     columns = [facts(power) for power in table.power.values()]
     if not columns:
         return []
-    rows = [[name, *(column[name] for column in columns)] for name in columns[0]]
+    cost = {TUNED: str(table.num_tuning_trials), DEFAULT: "none"}
+    rows = [["trials that tuning took, each of the whole budget", *(cost[setting] for setting in table.power)]]
+    rows += [[name, *(column[name] for column in columns)] for name in columns[0]]
     return [FactTable(f"{table.task}: {_TOLD_APART}", [_WITH[setting] for setting in table.power], rows)]
 
 

@@ -5,12 +5,12 @@ Both are run directories that grow with every method, so that whatever interrupt
 
 from __future__ import annotations
 
-import subprocess
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from plasticbench import storage
+from plasticbench.code_commit import code_commit
 from plasticbench.platform.definition.benchmark import Benchmark
 from plasticbench.platform.definition.parsing import BenchmarkError
 from plasticbench.platform.suites import entries
@@ -83,7 +83,8 @@ class SuiteRun:
     def _origin(self, method: SuiteMethod) -> dict[str, Any]:
         is_own = method not in self.suite.methods
         option = "--method FILE" if is_own else f"--again {method.name}"
-        return {"command": f"plasticbench suite run {self.suite.label} {option}", "commit": commit()}
+        command = f"suite run {self.suite.label} {option}" if self.suite.version else "run FILE"
+        return {"command": f"plasticbench {command}", "commit": code_commit()}
 
 
 def is_default(suite: Suite, task: Task, method: SuiteMethod, candidate: Candidate) -> bool:
@@ -91,24 +92,6 @@ def is_default(suite: Suite, task: Task, method: SuiteMethod, candidate: Candida
     both = [method.default, candidate]
     own, other = suite.benchmark(task, both, suite.seeds[:1], "check").methods
     return (own.parts, own.agent) == (other.parts, other.agent)
-
-
-def commit() -> str | None:
-    """The commit of the package's own repository, with a plus sign where files differ from it; ``None`` without one."""
-    root = Path(__file__).parents[3]
-    if not (root / ".git").exists():
-        return None
-    try:
-        described = subprocess.run(
-            ["git", "describe", "--always", "--dirty=+", "--abbrev=12", "--exclude=*"],
-            cwd=root,
-            capture_output=True,
-            text=True,
-            check=True,
-        )
-    except (OSError, subprocess.CalledProcessError):
-        return None
-    return described.stdout.strip()
 
 
 def methods_to_run(
