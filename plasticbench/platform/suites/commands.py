@@ -14,9 +14,9 @@ from plasticbench.platform.runs.options import Address, AsJson, Quiet
 from plasticbench.platform.terminal import FAILED, err, out, people_errors
 
 if TYPE_CHECKING:
-    from plasticbench.platform.suites.definition import Suite, SuiteMethod
-    from plasticbench.platform.suites.entries import Entries
-    from plasticbench.platform.suites.running import Train
+    from plasticbench.platform.suites.definition import Suite
+    from plasticbench.platform.suites.entries import Entries, Entry
+    from plasticbench.platform.suites.running import SuiteRun
 
 Name = Annotated[
     str, typer.Argument(help="A suite such as quick or lite-v1 (the newest version without one), or its folder.")
@@ -75,6 +75,7 @@ def run(
     again: Annotated[
         list[str] | None, typer.Option("--again", help="Train this published method anew, and compare. Repeatable.")
     ] = None,
+    task: Annotated[list[str] | None, typer.Option("--task", help="On this task alone. Repeatable.")] = None,
     results: Results = None,
     address: Address = None,
     quiet: Quiet = False,
@@ -87,27 +88,29 @@ def run(
         from plasticbench.platform.runs import running
         from plasticbench.platform.suites import publishing
         from plasticbench.platform.suites.definition import find_suite, read_methods
-        from plasticbench.platform.suites.running import methods_to_run
+        from plasticbench.platform.suites.running import SuiteRun, methods_to_run, tasks_to_run
 
         suite = find_suite(name)
         known = publishing.published(suite, results or publishing.FOLDER)
         own = [one for path in method or [] for one in read_methods(path, suite)]
-        wanted = methods_to_run(suite, known, own=own, only=only or [], again=again or [])
-        train = partial(running.run, address=address, quiet=quiet)
-        whole = _trained(suite, known, wanted, out_dir or Path("runs") / suite.label, train, quiet)
-    if not whole:
+        tasks = tasks_to_run(suite, known, only=task or [], again=again or [])
+        wanted = methods_to_run(suite, known, own=own, only=only or [], again=again or [], tasks=tasks)
+        runs = SuiteRun(
+            suite, out_dir or Path("runs") / suite.label, partial(running.run, address=address, quiet=quiet)
+        )
+        made = runs.run(wanted, tasks, () if again else known)
+        is_whole = _told(runs, known, made, quiet)
+    if not is_whole:
         raise typer.Exit(FAILED)
 
 
-def _trained(
-    suite: Suite, known: Entries, wanted: Sequence[SuiteMethod], folder: Path, train: Train, quiet: bool
-) -> bool:
-    """Whether all trials of what was wanted came to their ends."""
+def _told(runs: SuiteRun, known: Entries, made: Sequence[Entry], quiet: bool) -> bool:
+    """Writes and shows the tables; whether all trials of what was made came to their ends."""
     from plasticbench.platform.suites import publishing
     from plasticbench.platform.suites.entries import is_whole, read_entries
-    from plasticbench.platform.suites.running import RECORDS, SuiteRun
+    from plasticbench.platform.suites.running import RECORDS
 
-    made = SuiteRun(suite, folder, train).run(wanted)
+    suite, folder = runs.suite, runs.out
     publishing.write_tables(suite, {**known, **read_entries(folder / RECORDS)}, folder)
     if not quiet:
         typer.echo((folder / "leaderboard.md").read_text(encoding="utf-8"))
@@ -126,11 +129,13 @@ def run_tuned(suite: Suite, out_dir: str | None, *, address: str | None, trackin
 
     prepare_environment(address)
     from plasticbench.platform.runs import running
+    from plasticbench.platform.suites.running import SuiteRun
 
     if out_dir is not None and "://" in out_dir:
         raise ValueError(f"--out: a file that tunes needs a local folder, got {out_dir!r}")
     train = partial(running.run, address=address, tracking_uri=tracking_uri, quiet=quiet)
-    return _trained(suite, {}, suite.methods, Path(out_dir or Path("runs") / suite.label), train, quiet)
+    runs = SuiteRun(suite, Path(out_dir or Path("runs") / suite.label), train)
+    return _told(runs, {}, runs.run(suite.methods), quiet)
 
 
 @suite_app.command()

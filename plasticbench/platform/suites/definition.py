@@ -98,14 +98,17 @@ class Suite:
         return max((len(method.candidates) for method in self.methods), default=0)
 
     def task(self, name: str) -> Task:
-        """The task of this name."""
-        return next(task for task in self.tasks if task.name == name)
+        """The task of this name. Raises ``BenchmarkError`` with the nearest name."""
+        return self._named(name, "task", self.tasks)
 
     def method(self, name: str) -> SuiteMethod:
         """The method of this name. Raises ``BenchmarkError`` with the nearest name."""
-        found = {method.name: method for method in self.methods}
+        return self._named(name, "method", self.methods)
+
+    def _named(self, name: str, what: str, among: Sequence[Any]) -> Any:
+        found = {one.name: one for one in among}
         if name not in found:
-            raise BenchmarkError(f"{self.label} has no method {name!r}. {did_you_mean(name, list(found))}")
+            raise BenchmarkError(f"{self.label} has no {what} {name!r}. {did_you_mean(name, list(found))}")
         return found[name]
 
     def benchmark(self, task: Task, chosen: list[Candidate], seeds: tuple[int, ...], purpose: str) -> Benchmark:

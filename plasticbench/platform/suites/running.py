@@ -5,7 +5,7 @@ Both are run directories that grow with every method, so that whatever interrupt
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -30,14 +30,24 @@ class SuiteRun:
     def __init__(self, suite: Suite, out: Path, train: Train) -> None:
         self.suite, self.out, self._train = suite, out, train
 
-    def run(self, methods: Sequence[SuiteMethod]) -> list[Entry]:
-        """Tunes and runs these methods on all tasks; what is there already is not trained again.
+    def run(
+        self,
+        methods: Sequence[SuiteMethod],
+        tasks: Sequence[Task] | None = None,
+        published: Collection[tuple[str, str]] = (),
+    ) -> list[Entry]:
+        """Tunes and runs these methods on all tasks, or on some; what is there already is not trained again.
+
+        Neither is what is ``published``, by task and method.
 
         Trials that failed leave their entries incomplete. Raises ``ValueError`` before anything starts if there is
         something wrong with a method, ``KeyboardInterrupt`` after an interrupt.
         """
         self.suite.check(methods)
-        return [one for task in self.suite.tasks for one in self._run(task, [m for m in methods if task.runs(m)])]
+        made: list[Entry] = []
+        for task in self.suite.tasks if tasks is None else tasks:
+            made += self._run(task, [m for m in methods if task.runs(m) and (task.name, m.name) not in published])
+        return made
 
     def _run(self, task: Task, methods: Sequence[SuiteMethod]) -> list[Entry]:
         if not methods:
@@ -101,17 +111,37 @@ def methods_to_run(
     own: Sequence[SuiteMethod] = (),
     only: Sequence[str] = (),
     again: Sequence[str] = (),
+    tasks: Sequence[Task] | None = None,
 ) -> list[SuiteMethod]:
     """What is to be trained: methods of one's own, or else those of the suite without a published entry.
 
-    ``only`` restricts the suite's; ``again`` trains a row anew that is published. Raises ``BenchmarkError``.
+    ``only`` restricts the suite's, ``tasks`` where entries may be missing; ``again`` trains a row anew that is
+    published. Raises ``BenchmarkError``.
     """
     if again and only:
         raise BenchmarkError("--again: names what is trained, and so does --only; give one of them")
     if again:
         return [suite.method(name) for name in again]
     chosen = [suite.method(name) for name in only] if only else [] if own else list(suite.methods)
+    where = suite.tasks if tasks is None else tasks
     missing = [
-        one for one in chosen if any(task.runs(one) and (task.name, one.name) not in published for task in suite.tasks)
+        one for one in chosen if any(task.runs(one) and (task.name, one.name) not in published for task in where)
     ]
     return [*missing, *own]
+
+
+def tasks_to_run(
+    suite: Suite, published: entries.Entries, *, only: Sequence[str] = (), again: Sequence[str] = ()
+) -> list[Task]:
+    """On which tasks: those named, of which only those with a published row of a method that is trained ``again``.
+
+    Raises ``BenchmarkError``.
+    """
+    chosen = [suite.task(name) for name in only] or list(suite.tasks)
+    if not again:
+        return chosen
+    for name in again:
+        if not any((task.name, suite.method(name).name) in published for task in chosen):
+            where = ", ".join(task.name for task in chosen)
+            raise BenchmarkError(f"--again: nothing of {name!r} is published on {where}; --only trains it first")
+    return [task for task in chosen if any((task.name, name) in published for name in again)]
