@@ -104,8 +104,7 @@ def run(
     raise typer.Exit(_exit_code(done))
 
 
-def _tuned_suite(config: str, overrides: list[str]) -> Suite | None:
-    path = Path(config)
+def _tuned_suite(path: Path, overrides: list[str]) -> Suite | None:
     if not path.is_file() or b"tuning_seeds" not in path.read_bytes():
         return None
     from plasticbench.platform.suites.tuned_file import read_tuned_file

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from plasticbench.envs import _own_modules
 from plasticbench.platform import shipped
@@ -27,6 +27,7 @@ FOLDER = shipped.FOLDER / "suites"
 _KEYS = ("name", "version", "description", "tasks", "tuning_seeds", "seeds", "methods", "references")
 _GIVEN_BY_SUITE = ("methods", "seeds")
 _FINAL_SHARE = 0.1
+_One = TypeVar("_One")
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -99,17 +100,11 @@ class Suite:
 
     def task(self, name: str) -> Task:
         """The task of this name. Raises ``BenchmarkError`` with the nearest name."""
-        return self._named(name, "task", self.tasks)
+        return _named(name, {one.name: one for one in self.tasks}, f"{self.label} has no task")
 
     def method(self, name: str) -> SuiteMethod:
         """The method of this name. Raises ``BenchmarkError`` with the nearest name."""
-        return self._named(name, "method", self.methods)
-
-    def _named(self, name: str, what: str, among: Sequence[Any]) -> Any:
-        found = {one.name: one for one in among}
-        if name not in found:
-            raise BenchmarkError(f"{self.label} has no {what} {name!r}. {did_you_mean(name, list(found))}")
-        return found[name]
+        return _named(name, {one.name: one for one in self.methods}, f"{self.label} has no method")
 
     def benchmark(self, task: Task, chosen: list[Candidate], seeds: tuple[int, ...], purpose: str) -> Benchmark:
         """The benchmark that trains these variants of methods on a task. Raises ``BenchmarkError``."""
@@ -132,6 +127,12 @@ class Suite:
             variants = {one.name: one for method in own for one in (method.default, *method.candidates)}
             if variants:
                 self.benchmark(task, list(variants.values()), self.seeds, "check")
+
+
+def _named(name: str, found: Mapping[str, _One], otherwise: str) -> _One:
+    if name not in found:
+        raise BenchmarkError(f"{otherwise} {name!r}. {did_you_mean(name, list(found))}")
+    return found[name]
 
 
 def _in_words_of(word: str, data: Any) -> Any:

@@ -9,6 +9,7 @@ from pathlib import Path
 from plasticbench import storage
 from plasticbench.analysis.leaderboard import Leaderboard
 from plasticbench.analysis.leaderboard_text import interval_text, number_text
+from plasticbench.analysis.measure_tables import FactTable, MeasureTable
 from plasticbench.analysis.page import leaderboard_page
 from plasticbench.analysis.rows import ALL, Estimate
 from plasticbench.platform.suites import board as boards
@@ -40,7 +41,9 @@ def _page(board: Board) -> str:
     methods = [method.name for method in board.suite.methods]
     methods += [row.method for table in board.tables for row in table.rows if row.method not in methods]
     runs = {"runs": [{"methods": list(dict.fromkeys(methods)), "controls": [boards.CONTROL]}]}
-    beside = [one for table in board.tables for one in (*whole_run(table), *told_apart(table))]
+    beside: list[MeasureTable | FactTable] = []
+    for table in board.tables:
+        beside += [*whole_run(table), *told_apart(table)]
     return leaderboard_page(Leaderboard(boards.page_rows(board), [], [], runs), beside)
 
 
