@@ -17,7 +17,8 @@ $(INSTALLED): requirements.lock pyproject.toml
 	@touch $@
 
 demo: $(INSTALLED)
-	$(BIN)/plasticbench run configs/quickstart.yaml --out runs/quickstart
+	$(BIN)/plasticbench run configs/demo_digits.yaml --out runs/demo_digits
+	$(BIN)/plasticbench run configs/demo_bandit.yaml --out runs/demo_bandit
 
 test: $(INSTALLED)
 	$(BIN)/python -m pytest -n 2 -m "not slow and not compose"

@@ -137,6 +137,7 @@ def test_an_update_that_a_treatment_takes_part_in_is_not_recorded():
     [
         ({}, {"kind": "l2_init"}, "l2_init takes part in them"),
         ({}, {"kind": "batch_norm"}, "batch_norm takes part in them"),
+        ({}, {"kind": "trac"}, "trac decides on the host"),
         ({"adaptive_ratio": 2.0}, {"kind": "none"}, "its adaptive_ratio depends on what networks pass on"),
     ],
 )

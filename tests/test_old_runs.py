@@ -21,6 +21,8 @@ FAMILIES = ["dqn", "sac", pytest.param("rllib", marks=[pytest.mark.ray, pytest.m
 NEW_NAMES = {"q/bound_ratio"}
 """What version 0.1 did not record."""
 PLANS = {
+    "demo_bandit": ("digits--none--s0--ca972ce0", "22e4b541e0cef6fd"),
+    "demo_digits": ("digits-random-labels--none--s0--552c5752", "d8ddce4ef08bb4c9"),
     "fire_atari": ("asterix--none--s0--86d3afa2", "d82b7e35442880b4"),
     "fire_humanoid": ("h1-balance-simple-v0--none--s0--c15bce20", "be68f52a50a510d9"),
     "pendulum": ("pendulum-v1--none--s0--bf93efc5", "8f760014cc698951"),
@@ -29,10 +31,10 @@ PLANS = {
     "smoke_atari": ("asterix--none--s0--93e0d132", "476124ad1530276f"),
     "smoke_humanoid": ("h1-walk-v0--none--s0--6a7d7c14", "37acf357e063c3ad"),
 }
-"""First trial, and a hash over all trial ids and segments, of version 0.1, but for three files. The two of Atari share
-exploration among environments, which version 0.1 did otherwise (``planning/corrections.py``), and by their preset
-updates now begin a step later, as in its source (``update_clock``). ``rllib_cartpole`` says that its agents descend
-squared errors."""
+"""First trial, and a hash over all trial ids and segments, of version 0.1, but for five files. Those of the demo are
+younger. The two of Atari share exploration among environments, which version 0.1 did otherwise
+(``planning/corrections.py``), and by their preset updates now begin a step later, as in its source (``update_clock``).
+``rllib_cartpole`` says that its agents descend squared errors."""
 
 
 @pytest.fixture

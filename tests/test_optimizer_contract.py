@@ -59,6 +59,12 @@ def test_a_preview_is_the_next_step_to_the_bit_and_changes_nothing(kind: str) ->
     assert torch.count_nonzero(predicted) > 0.9 * predicted.numel()
 
 
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_plan_knows_whose_updates_cannot_be_recorded(kind: str) -> None:
+    config = plugins.load("optimizers", kind).Config()
+    assert getattr(config, "can_capture", True) == getattr(network_of(kind).optimizer, "is_capturable", False)
+
+
 @pytest.mark.parametrize("kind", [kind for kind in KINDS if kind not in WHOLE])
 def test_a_cleared_parameter_of_one_member_goes_on_as_with_a_new_optimizer(kind: str) -> None:
     settings = BY_PARAMETER.get(kind, {})

@@ -10,7 +10,7 @@ from typer.testing import CliRunner
 
 from plasticbench.analysis.aggregate import Runs
 from plasticbench.analysis.claims import detectable_spreads, seeds_needed
-from plasticbench.analysis.power import halves, power, separated_pairs
+from plasticbench.analysis.power import halves, power, separated_pairs, to_text
 from plasticbench.platform.cli import app
 
 
@@ -63,6 +63,15 @@ def test_with_few_seeds_nothing_is_claimed(tmp_path):
     path = write_run(tmp_path, {("CartPole-v1", "none"): [0.1, 0.2], ("CartPole-v1", "fire"): [0.9, 0.8]})
     [task] = power(path, 0.1)
     assert (task.separated, task.seeds_needed, task.best_over_control, task.loss) == ([], None, None, None)
+
+
+def test_a_method_without_all_of_its_ends_is_left_out_with_that_reason(tmp_path):
+    path = write_run(tmp_path, {("CartPole-v1", "none"): [0.1, 0.2], ("CartPole-v1", "fire"): [0.9, 0.8]})
+    for records in (path / "records").glob("*fire*s1*"):
+        records.unlink()
+    [task] = power(path, 0.1)
+    assert (task.methods, task.incomplete) == (["none"], {"fire": 1})
+    assert "left out, with trials that have no final evaluation: fire 1 of 2" in to_text([task])
 
 
 def test_the_command_prints_a_paragraph_or_json(tmp_path):

@@ -25,7 +25,7 @@ def test_shipped_configs_make_plans(path: Path) -> None:
     # shared up to the first change alone.
     least = {"method_zoo": 0.16, "digits_random_labels": 0.04, "digits_permuted": 0.01, "continual_gym": 0.03}
     least |= {"fire_warm_start": 0.3, "fire_continual": 0.005, "fire_class_incremental": 0.02, "fire_language": 0.375}
-    least |= {"label_bandit": 0.05, "pendulum_primed": 0.13}
+    least |= {"label_bandit": 0.05, "pendulum_primed": 0.13, "demo_bandit": 0.09, "demo_digits": 0.06}
     assert summary(plan)["saved_by_forks"] >= least.get(path.stem, 0.375)
     assert Plan.from_json(plan.to_json()) == plan
 

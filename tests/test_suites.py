@@ -200,15 +200,6 @@ def test_an_interrupted_run_goes_on_without_training_anything_twice(made, tmp_pa
     }
 
 
-def test_a_task_on_which_a_method_is_published_is_not_trained_for_it(made, tmp_path):
-    suite, _ = made
-    entries = SuiteRun(suite, tmp_path / "out", train).run(
-        suite.methods[:1], published={("stream", suite.methods[0].name)}
-    )
-    assert entries == []
-    assert not (tmp_path / "out").exists()
-
-
 def test_a_run_grows_by_a_method_that_is_run_alone(made, tmp_path):
     suite, _ = made
     none, l2_init = suite.methods
@@ -367,6 +358,62 @@ def test_a_reference_is_shown_and_never_ranked(made, tmp_path):
     assert table.rows[-1].final.iqm == table.defaults["none"].final.iqm
     assert "frozen" not in {*table.defaults, *table.against_control}
     assert "frozen (a reference, never ranked)" in publishing.tables(suite, entries)["leaderboard.md"]
+
+
+def entry_with(made, method, scores, **changes):
+    """An entry of the suite, of eight evaluations and one change half-way; seeds differ by 0.01."""
+    entry = read_entries(made[1] / "records")["stream", "none"]
+    trials = [
+        {**trial, "scores": [score + 0.01 * (trial["seed"] - 2) for score in scores]}
+        for trial in entry["default"]["trials"]
+    ]
+    own = {"method": method, "default": {"trials": trials}, "tuned": None, "definition": {"kind": method}}
+    course = {"steps": list(range(10, 81, 10)), "change_steps": [40]}
+    return {("stream", method): {**entry, **own, **course, **changes}}
+
+
+WORN = [0.2, 0.3, 0.4, 0.6, 0.1, 0.1, 0.2, 0.4]
+FRESH = [0.2, 0.3, 0.4, 0.6, 0.2, 0.4, 0.6, 0.8]
+
+
+def test_a_table_has_measures_of_the_whole_run_from_records_alone(made, tmp_path):
+    suite = read_suite(write_suite(tmp_path, suite_data(tasks={"stream": {"window": 0.1}})))
+    entries = entry_with(made, "none", WORN) | entry_with(made, "oracle", FRESH, is_reference=True)
+    entries |= entry_with(made, "redo", WORN, definition={"kind": "redo", "every": 20})
+    [table] = make_board(suite, entries).tables
+    found = {(row.method, row.measure): row.estimate.value for row in table.measures["tuned"]}
+    assert {measure: value for (method, measure), value in found.items() if method == "none"} == pytest.approx(
+        {
+            "area": 0.2875,
+            "lost": 0.2,
+            "lost_to_fresh": 0.4,
+            "forward_transfer": (0.2 - 0.5) / (1.0 - 0.5),
+        }
+    )
+    assert found["redo", "final"] == pytest.approx(0.4)  # at step 80 alone
+    assert found["redo", "final_over_reset_periods"] == pytest.approx(0.3)  # at steps 70 and 80
+    assert "| redo | 0.287 [" in publishing.tables(suite, entries)["leaderboard.md"]
+
+
+def test_a_table_says_what_its_task_tells_apart(made, tmp_path):
+    suite = read_suite(write_suite(tmp_path, suite_data(tasks={"stream": {"window": 0.1}})))
+    entries = entry_with(made, "none", WORN) | entry_with(made, "oracle", FRESH, is_reference=True)
+    entries |= entry_with(made, "fire", FRESH)
+    made_tables = publishing.tables(suite, entries)
+    powers = json.loads(made_tables["leaderboard.json"])["power"]
+    assert [one["setting"] for one in powers] == ["tuned", "default"]
+    assert powers[0]["separated"] == [["fire", "none"]]
+    assert powers[0]["loss"]["value"] == pytest.approx(0.4)
+    assert powers[0]["criteria"]["control_loses"] is True
+    for line in ("| pairs separated | 1 of 1 | 1 of 1 |", "| best method separated from none | yes | yes |"):
+        assert line in made_tables["leaderboard.md"]
+    assert "what the task tells apart" in made_tables["leaderboard.html"]
+
+
+def test_the_page_of_a_suite_with_one_task_ranks_methods_with_both_settings(made):
+    page = publishing.tables(made[0], read_entries(made[1] / "records"))["leaderboard.html"]
+    assert page.count("stream, default settings") >= 1
+    assert page.count("<table") == 4  # ranks as tuned and by default, the whole run, what is told apart
 
 
 @pytest.mark.parametrize("name", suite_names())

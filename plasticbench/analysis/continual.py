@@ -16,7 +16,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import pandas as pd
 
-from plasticbench.analysis.curves import FINAL_FRACTION, Stretch, final_value, recovery, window_mean
+from plasticbench.analysis.curves import FINAL_FRACTION, Stretch, recovery, window_mean
 from plasticbench.analysis.events import TaskEvents, task_events
 from plasticbench.analysis.intervals import estimate_of
 from plasticbench.analysis.outcomes import series
@@ -33,8 +33,8 @@ MEASURES = {
     "lost_to_fresh": "fresh agent's score of the last phase less the method's",
     "drop": "score before a change, or a reset where nothing changes, less the lowest after it, mean over them",
     "stability_gap": "the part of a drop that is won back until the next event, mean over events",
-    "final": "mean of the evaluations in the last tenth of the budget, as the leaderboard has it",
-    "final_over_reset_periods": "mean of the evaluations in as many whole reset periods as make a tenth of the budget",
+    "final": "mean of the evaluations at the end of the budget, as the leaderboard has it",
+    "final_over_reset_periods": "mean of the evaluations in as many whole reset periods as make that end",
 }
 """By name, in words."""
 
@@ -65,15 +65,17 @@ Values = dict[tuple[str, int | None], dict[int, float]]
 
 def continual(runs: Sequence[Run], tables: Sequence[pd.DataFrame]) -> list[MeasureRow]:
     """All measures of all tasks, of trials that came to the end; ``tables`` hold evaluations that count."""
-    rows: list[MeasureRow] = []
-    for task, methods in measured(runs, tables).items():
-        for method, values in methods.items():
-            for (measure, phase), by_seed in values.items():
-                own = [value for value in by_seed.values() if math.isfinite(value)]
-                if len(own) == len(by_seed):  # a measure of survivors would be another one
-                    estimate = _at_least_zero(estimate_of(own)) if measure == "stability_gap" else estimate_of(own)
-                    rows.append(MeasureRow(task, method, measure, phase, estimate, len(own)))
-    return rows
+    return [row for task, methods in measured(runs, tables).items() for row in measure_rows(task, methods)]
+
+
+def measure_rows(task: str, methods: Mapping[str, Values]) -> Iterator[MeasureRow]:
+    """The measures of one task's methods over their seeds."""
+    for method, values in methods.items():
+        for (measure, phase), by_seed in values.items():
+            own = [value for value in by_seed.values() if math.isfinite(value)]
+            if len(own) == len(by_seed):  # a measure of survivors would be another one
+                estimate = _at_least_zero(estimate_of(own)) if measure == "stability_gap" else estimate_of(own)
+                yield MeasureRow(task, method, measure, phase, estimate, len(own))
 
 
 def _at_least_zero(estimate: Estimate) -> Estimate:
@@ -93,11 +95,17 @@ def measured(runs: Sequence[Run], tables: Sequence[pd.DataFrame]) -> dict[str, d
     for task in dict.fromkeys(task for run in runs for task in run.tasks):
         planned = [(run, trial) for run in runs for trial in run.by_task.get(task, ())]
         trials = [trial for _, trial in planned]
-        found[task] = _by_method(trials, courses.get(task, {}), planned[0][0].budget_steps)
+        found[task] = measured_on(trials, courses.get(task, {}), planned[0][0].budget_steps)
     return found
 
 
-def _by_method(trials: Sequence[Trial], courses: Courses, budget_steps: int) -> dict[str, Values]:
+def measured_on(
+    trials: Sequence[Trial], courses: Courses, budget_steps: int, final_fraction: float = FINAL_FRACTION
+) -> dict[str, Values]:
+    """The measures of single trials of one task, by method; ``courses`` are of those that came to the end.
+
+    ``final_fraction`` of the budget makes the final score.
+    """
     events = task_events(trials)
     edges = [0, *events.changes, budget_steps]
     first = {trial.method: trial for trial in reversed(trials)}
@@ -109,8 +117,10 @@ def _by_method(trials: Sequence[Trial], courses: Courses, budget_steps: int) -> 
         for seed, course in courses[method].items():
             of_seed = dict(_of_one(course, edges, events, phase_tasks(first[method], len(edges) - 1)))
             if period is not None:
-                of_seed["final", None] = final_value(*course, budget_steps)
-                of_seed["final_over_reset_periods", None] = over_whole_periods(course, budget_steps, period)
+                of_seed["final", None] = window_mean(*course, budget_steps * (1.0 - final_fraction))
+                of_seed["final_over_reset_periods", None] = over_whole_periods(
+                    course, budget_steps, period, final_fraction
+                )
             if fresh and not first[method].is_fresh and len(edges) > 2:
                 of_seed |= _against_fresh(course, edges, fresh)
             for key, value in of_seed.items():
@@ -212,7 +222,9 @@ def reset_period(reset_steps: Sequence[int]) -> int | None:
     return int(gaps.max())
 
 
-def over_whole_periods(course: Course, budget_steps: int, period_steps: int) -> float:
-    """The last tenth of the budget may be the dip after a reset, or all but the dip: here each phase counts alike."""
-    periods = max(1, math.ceil(FINAL_FRACTION * budget_steps / period_steps))
+def over_whole_periods(
+    course: Course, budget_steps: int, period_steps: int, final_fraction: float = FINAL_FRACTION
+) -> float:
+    """The end of the budget may be the dip after a reset, or all but the dip: here each phase counts alike."""
+    periods = max(1, math.ceil(final_fraction * budget_steps / period_steps))
     return window_mean(*course, max(0, budget_steps - periods * period_steps))

@@ -40,6 +40,14 @@ class MeasureTable(NamedTuple):
     cells: Mapping[tuple[str, tuple[str, int | None]], Estimate]
 
 
+class FactTable(NamedTuple):
+    """A row for each fact: its name, then a text for each of ``heads``."""
+
+    title: str
+    heads: list[str]
+    rows: list[list[str]]
+
+
 def heads_of(rows: Sequence[MeasureRow]) -> list[Head]:
     """The measures that some rows have, those of single phases left out."""
     present = {row.measure for row in rows}

@@ -29,7 +29,7 @@ from plasticbench.analysis.leaderboard_text import (
     rank_text,
 )
 from plasticbench.analysis.machines import mixture
-from plasticbench.analysis.measure_tables import heads_of, measure_tables
+from plasticbench.analysis.measure_tables import FactTable, MeasureTable, heads_of, measure_tables
 from plasticbench.analysis.outcomes import Outcome
 from plasticbench.analysis.panels import MAX_DETAILED_TASKS, Panels
 from plasticbench.analysis.phases import phase_tables
@@ -146,12 +146,17 @@ def _control(run: Run) -> str | None:
     return next((trial.method for trial in run.trials if trial.is_control), None)
 
 
-def leaderboard_page(board: Leaderboard) -> str:
-    """The boards alone, methods in the colours of the runs' reports as far as one run has them all."""
+def leaderboard_page(board: Leaderboard, beside: Sequence[MeasureTable | FactTable] = ()) -> str:
+    """The boards, methods in the colours of the runs' reports as far as one run has them all, then other tables."""
     runs = board.provenance["runs"]
     methods = list(dict.fromkeys(method for run in runs for method in run["methods"]))
     controls = {method for run in runs for method in run["controls"]}
-    context = {"boards": boards_of(board.rows), "styles": method_styles(methods, controls), "methods": methods}
+    context = {
+        "boards": boards_of(board.rows),
+        "styles": method_styles(methods, controls),
+        "methods": methods,
+        "beside": beside,
+    }
     return str(_template("leaderboard.html.j2").render(context))
 
 
@@ -188,7 +193,7 @@ def boards_of(rows: Sequence[Row]) -> list[Board]:
     """A board for each task, and for all of them first where there are several."""
     tasks = list(dict.fromkeys(row.task for row in rows))
     boards = []
-    for task in tasks if len(tasks) != 2 else tasks[1:]:  # "all" says nothing new about a single task
+    for task in tasks[1:] if len(tasks) == 2 and tasks[0] == ALL else tasks:  # "all" says nothing new about one task
         own = [row for row in rows if row.task == task]
         iqms = [row.final.iqm for row in own]
         ends = [end for iqm in iqms for end in (iqm.value, iqm.low, iqm.high) if end is not None]

@@ -10,13 +10,14 @@ import numpy as np
 
 from plasticbench.analysis.aggregate import MIN_SEEDS, Runs, iqm
 from plasticbench.analysis.claims import compare_methods, is_testable, seeds_needed
-from plasticbench.analysis.continual import measured
+from plasticbench.analysis.continual import Values, measured
 from plasticbench.analysis.intervals import estimate_of
 from plasticbench.analysis.leaderboard import complete_scores
+from plasticbench.analysis.leaderboard_text import interval_text, number_text
 from plasticbench.analysis.not_finite import counted
 from plasticbench.analysis.outcomes import RECORD_PATTERN, Outcome, outcomes, references
 from plasticbench.analysis.rows import Estimate
-from plasticbench.analysis.runs import Run, load_run, read_table
+from plasticbench.analysis.runs import Trial, load_run, read_table
 from plasticbench.storage import Location
 
 LEAST_LOSS = 0.2
@@ -34,7 +35,8 @@ class TaskPower:
     ``seeds_needed`` finds ``difference`` between two methods of the mean spread with 80 %, ``None`` if 200 do not.
     ``tau`` is Kendall's, of the orders on two disjoint halves of the seeds, over separated pairs alone.
     ``loss`` is the control's score of the last phase behind a fresh agent's. ``diverged`` counts trials that are
-    overvalued or not finite, of ``num_trials``.
+    overvalued or not finite, of ``num_trials``; ``incomplete`` those without a final evaluation, for which a method is
+    left out.
     """
 
     task: str
@@ -52,6 +54,7 @@ class TaskPower:
     loss: Estimate | None
     diverged: Mapping[str, int]
     num_trials: Mapping[str, int]
+    incomplete: Mapping[str, int]
 
     @property
     def criteria(self) -> dict[str, bool | None]:
@@ -77,11 +80,14 @@ def power(run_dir: Location, difference: float) -> list[TaskPower]:
     found = outcomes([run], [table])
     [shown] = counted([table], references([run]))
     values = measured([run], [shown])
-    return [_of_task(run, task, found, values[task], difference) for task in run.tasks]
+    return [power_of(run.by_task[task], found, values[task], difference) for task in run.tasks]
 
 
-def _of_task(run: Run, task: str, found: Sequence[Outcome], values: Mapping[str, Any], difference: float) -> TaskPower:
-    trials = run.by_task[task]
+def power_of(
+    trials: Sequence[Trial], found: Sequence[Outcome], values: Mapping[str, Values], difference: float
+) -> TaskPower:
+    """Of the task of these trials, from what trials reached and what was measured on it (``continual``)."""
+    task = trials[0].task
     left_out = {trial.method for trial in trials if trial.is_reference}
     own = [outcome for outcome in found if outcome.task == task]
     complete = {m: runs for m, runs in complete_scores([task], own).items() if m not in left_out}
@@ -91,7 +97,7 @@ def _of_task(run: Run, task: str, found: Sequence[Outcome], values: Mapping[str,
     separated = separated_pairs(scores)
     agreement = halves(scores, separated)
     estimates = {method: estimate_of(runs[0].values.tolist()) for method, runs in scores.items()}
-    losses = values.get(control or "", {}).get(("lost_to_fresh", None))
+    losses = values.get(control or "", Values()).get(("lost_to_fresh", None))
     ranked = [method for method in (trial.method for trial in trials) if method not in left_out]
     counts = {method: [o for o in own if o.method == method] for method in dict.fromkeys(ranked)}
     return TaskPower(
@@ -112,6 +118,9 @@ def _of_task(run: Run, task: str, found: Sequence[Outcome], values: Mapping[str,
             m: sum(o.overvalued is not None or o.not_finite is not None for o in own) for m, own in counts.items()
         },
         num_trials={method: len(own) for method, own in counts.items()},
+        incomplete={
+            method: missing for method, own in counts.items() if (missing := sum(not o.is_complete for o in own))
+        },
     )
 
 
@@ -157,6 +166,9 @@ def to_text(found: Sequence[TaskPower]) -> str:
 
 def _lines(own: TaskPower) -> list[str]:
     lines = [f"{own.task}: {len(own.methods)} methods, {own.num_seeds} seeds"]
+    if own.incomplete:
+        missing = ", ".join(f"{method} {count} of {own.num_trials[method]}" for method, count in own.incomplete.items())
+        lines.append(f"  left out, with trials that have no final evaluation: {missing}")
     if own.num_seeds < MIN_SEEDS:
         return [*lines, f"  nothing is told apart: {MIN_SEEDS} seeds are needed", _diverged(own)]
     names = "; ".join(
@@ -175,6 +187,25 @@ def _lines(own: TaskPower) -> list[str]:
     said = {True: "yes", False: "no", None: "not known"}
     criteria = ", ".join(f"{name.replace('_', ' ')}: {said[met]}" for name, met in own.criteria.items())
     return [*lines, _diverged(own), f"  criteria: {criteria}"]
+
+
+def facts(own: TaskPower) -> dict[str, str]:
+    """The same in short, for a table of several; who diverged is left to tables of methods."""
+    yes = {True: "yes", False: "no", None: "not known"}
+    loss, widths = own.loss, [width for width in own.widths.values() if width is not None]
+    criteria = own.criteria
+    tau = "" if own.tau is None else f"tau {number_text(own.tau, 2)}, of {own.half_seeds} seeds each: "
+    needed = "more than 200" if own.seeds_needed is None else str(own.seeds_needed)
+    return {
+        "pairs separated": f"{len(own.separated)} of {own.num_pairs}",
+        "width of 95% intervals, median": number_text(float(np.median(widths)) if widths else None),
+        f"seeds that find a difference of {own.difference:g} with 80%": needed,
+        f"{own.control or 'control'} behind a fresh agent by {LEAST_LOSS:g}": (
+            f"{yes[criteria['control_loses']]}" + ("" if loss is None else f": {interval_text(loss)}")
+        ),
+        f"best method separated from {own.control or 'control'}": yes[criteria["best_is_separated"]],
+        "halves of the seeds agree on the order": f"{tau}{yes[criteria['halves_agree']]}",
+    }
 
 
 def _loss(own: TaskPower) -> str:

@@ -34,12 +34,13 @@ from plasticbench.platform.runs.options import (
     UriToo,
 )
 from plasticbench.platform.runs.planning import plan
-from plasticbench.platform.suites.commands import suite_app
+from plasticbench.platform.suites.commands import run_tuned, suite_app
 from plasticbench.platform.terminal import DONE, FAILED, no_warning, out, people_errors, styled, warn
 
 if TYPE_CHECKING:
     from plasticbench.platform.rundir import RunDirectory
     from plasticbench.platform.runs.running import FinishedRun
+    from plasticbench.platform.suites.definition import Suite
 
 LISTED = sorted([*plugins.PACKAGES, "configs", "runs"])
 
@@ -94,10 +95,21 @@ def run(
         from plasticbench.platform.runs import running
 
         _require_absolute_in_job(out_dir)
+        if (tuned := _tuned_suite(config, set_ or [])) is not None:
+            is_whole = run_tuned(tuned, out_dir, address=address, tracking_uri=tracking_uri, quiet=quiet)
+            raise typer.Exit(DONE if is_whole else FAILED)
         done = running.run(
             config, out_dir, overrides=set_ or [], address=address, tracking_uri=tracking_uri, quiet=quiet
         )
     raise typer.Exit(_exit_code(done))
+
+
+def _tuned_suite(path: Path, overrides: list[str]) -> Suite | None:
+    if not path.is_file() or b"tuning_seeds" not in path.read_bytes():
+        return None
+    from plasticbench.platform.suites.tuned_file import read_tuned_file
+
+    return read_tuned_file(path, overrides)
 
 
 @app.command(rich_help_panel=_TRAIN)

@@ -18,7 +18,7 @@ from __future__ import annotations
 import copy
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import ClassVar, NamedTuple
 
 import numpy as np
 import torch
@@ -41,6 +41,7 @@ class Config(Settings):
     ``weight_decay`` is decoupled, and of all weights. A third of Adam's learning rate is what the public code advises.
     """
 
+    can_capture: ClassVar[bool] = False
     learning_rate: PositiveFloat | None = None
     momentum: HalfOpenFraction = 0.9
     fit_rate: PositiveFloat = 0.1

@@ -22,6 +22,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from typing import ClassVar
 
 import torch
 from torch import Tensor
@@ -45,6 +46,7 @@ class Config(Settings):
     ``initial_scale``: of what the first step is worth; it multiplies every scale. ``tuner_eps`` guards the quotients.
     """
 
+    can_capture: ClassVar[bool] = False
     initial_scale: PositiveFloat = 1e-8
     tuner_eps: PositiveFloat = 1e-8
     learning_rate: PositiveFloat | None = None

@@ -13,7 +13,7 @@ from __future__ import annotations
 import copy
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Annotated, Any, Literal, cast
+from typing import Annotated, Any, ClassVar, Literal, cast
 
 import numpy as np
 import torch
@@ -37,6 +37,7 @@ class Config(Settings):
     utilities; ``step_factor`` multiplies the learning rate, in the step but not in the decay.
     """
 
+    can_capture: ClassVar[bool] = False
     form: Literal["sgd", "adam"] = "sgd"
     noise: Annotated[float, Ge(0), PerMember] = 1e-3
     utility_decay: HalfOpenFraction = 0.999

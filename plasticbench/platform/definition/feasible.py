@@ -261,7 +261,10 @@ def _not_captured(method: Method) -> str | None:
         return "its adaptive_ratio depends on what networks pass on"
     acting = [part.kind for part in method.parts if part.family == "treatments" and set(part.hooks) - {"event"}]
     acting += [part.kind for part in method.parts if part.kind == "batch_norm"]  # its statistics follow them
-    return f"{' and '.join(acting)} takes part in them" if acting else None
+    if acting:
+        return f"{' and '.join(acting)} takes part in them"
+    deciding = [part.kind for part in method.parts if not getattr(part.chosen.config, "can_capture", True)]
+    return f"{deciding[0]} decides on the host" if deciding else None
 
 
 def _check_pictures(benchmark: Benchmark, problems: Problems) -> None:

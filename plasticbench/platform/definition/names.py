@@ -65,8 +65,10 @@ _ELSEWHERE = {
 }
 """Names of stable-baselines3, CleanRL and their like, and ours, the nearest first."""
 _MISPLACED = {
+    "tuning_seeds": "`plasticbench run` tunes from a file; for anything else leave out 'tuning_seeds' and each 'tune'.",
+    "tune": "It goes with 'tuning_seeds' at the top of the file.",
     "resets": "The top of the file has 'resets', for all methods; one with a schedule of its own says 'at', 'every' or "
-    "'when' in its place, as in {kind: fire, at: [0.3]}."
+    "'when' in its place, as in {kind: fire, at: [0.3]}.",
 }
 _HOMES = {
     "budget_steps": "budget_steps (agent steps), at the top of the file",

@@ -16,21 +16,27 @@ import numpy as np
 
 from plasticbench.analysis.aggregate import Runs
 from plasticbench.analysis.claims import compare_methods, is_testable
+from plasticbench.analysis.continual import MeasureRow
 from plasticbench.analysis.curves import window_mean
 from plasticbench.analysis.divergence import Overvalued
 from plasticbench.analysis.leaderboard import Leaderboard, complete_scores, rank
 from plasticbench.analysis.leaderboard_text import to_json as rows_to_json
 from plasticbench.analysis.not_finite import NotFinite
 from plasticbench.analysis.outcomes import Outcome
+from plasticbench.analysis.power import TaskPower
+from plasticbench.analysis.power import to_json as power_to_json
 from plasticbench.analysis.rows import ALL, Estimate, Row
 from plasticbench.platform.definition.parsing import BenchmarkError
 from plasticbench.platform.suites.definition import Suite, Task
-from plasticbench.platform.suites.entries import Entries, Entry, curve, score, to_text
+from plasticbench.platform.suites.entries import Entries, Entry, curve, score, to_text, trials_of
+from plasticbench.platform.suites.measures import measures_and_power
 
 SCHEMA_VERSION = 1
 """Of ``leaderboard.json``."""
 CONTROL = "none"
 """The method that others are compared with."""
+TUNED, DEFAULT = "tuned", "default"
+"""The settings with which methods are reported."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -38,7 +44,8 @@ class Standings:
     """One table: rows of tuned methods in the order of their ranks, then references; beside them, by method, the rest.
 
     ``against_control`` is the mean score minus the control's with its simultaneous interval over all pairs,
-    ``ahead_of`` what the same test finds a method ahead of.
+    ``ahead_of`` what the same test finds a method ahead of. ``measures`` are of whole runs, ``power`` says what a task
+    tells apart, both by setting, and of single tasks alone. ``num_tuning_trials`` came before all of it.
     """
 
     task: str
@@ -47,6 +54,9 @@ class Standings:
     against_control: Mapping[str, Estimate]
     ahead_of: Mapping[str, Sequence[str]]
     chosen: Mapping[str, str]
+    measures: Mapping[str, Sequence[MeasureRow]]
+    power: Mapping[str, TaskPower]
+    num_tuning_trials: int
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -106,6 +116,11 @@ def _table(suite: Suite, tasks: Sequence[Task], entries: Entries) -> Standings:
     ranked = {key: entry for key, entry in own.items() if not entry["is_reference"]}
     found = [one for task, entry in _by_task(tasks, own) for one in _outcomes(task, entry, is_tuned=True)]
     defaults = [one for task, entry in _by_task(tasks, ranked) for one in _outcomes(task, entry, is_tuned=False)]
+    beside = {
+        setting: measures_and_power(tasks[0], list(own.values()), outcomes, is_tuned=setting == TUNED)
+        for setting, outcomes in ((TUNED, found), (DEFAULT, defaults))
+        if len(tasks) == 1
+    }
     against, ahead = _claims(complete_scores([task.name for task in tasks], found))
     return Standings(
         task=label,
@@ -114,6 +129,11 @@ def _table(suite: Suite, tasks: Sequence[Task], entries: Entries) -> Standings:
         against_control=against,
         ahead_of=ahead,
         chosen={method: chosen_text(entry) for (task, method), entry in ranked.items() if label == task},
+        measures={setting: measures for setting, (measures, _) in beside.items()},
+        power={setting: power for setting, (_, power) in beside.items()},
+        num_tuning_trials=sum(
+            len(c["trials"]) for e in own.values() for c in (e["tuning"] or {}).get("candidates", ())
+        ),
     )
 
 
@@ -140,8 +160,7 @@ def _claims(scores: Mapping[str, Sequence[Runs]]) -> tuple[dict[str, Estimate], 
 
 
 def _outcomes(task: Task, entry: Entry, *, is_tuned: bool) -> Iterator[Outcome]:
-    group = entry["tuned"] if is_tuned and entry["tuned"] is not None else entry["default"]
-    for trial in group["trials"]:
+    for trial in trials_of(entry, is_tuned=is_tuned):
         steps, values = curve(trial.get("scores", ()), entry["steps"], task.low, task.high)
         changes = entry["change_steps"]
         mark, broken = trial.get("overvalued"), trial.get("not_finite")
@@ -188,25 +207,37 @@ def to_json(board: Board) -> dict[str, Any]:
             for task in suite.tasks
         },
         "rows": [row for table in board.tables for row in _json_rows(table)],
+        "measures": [
+            {"setting": setting, **flat}
+            for table in board.tables
+            for setting, measures in table.measures.items()
+            for flat in rows_to_json(Leaderboard([], [], [], {}, measures))["measures"]
+        ],
+        "power": [
+            {"setting": setting, **flat}
+            for table in board.tables
+            for setting, power in table.power.items()
+            for flat in power_to_json([power])
+        ],
         "absent": {task: names for task, names in board.absent.items() if names},
         "entries": board.provenance,
     }
 
 
 def _json_rows(table: Standings) -> Iterator[dict[str, Any]]:
-    groups = {"tuned": table.rows, "default": list(table.defaults.values())}
+    groups = {TUNED: table.rows, DEFAULT: list(table.defaults.values())}
     for setting, rows in groups.items():
         for flat in rows_to_json(Leaderboard(rows, [], [], {}))["rows"]:
             is_reference = flat["method"] not in table.defaults
-            against = table.against_control.get(flat["method"], Estimate()) if setting == "tuned" else Estimate()
+            against = table.against_control.get(flat["method"], Estimate()) if setting == TUNED else Estimate()
             yield {
                 "setting": "reference" if is_reference else setting,
                 **flat,
                 "against_none": against.value,
                 "against_none_low": against.low,
                 "against_none_high": against.high,
-                "ahead_of": list(table.ahead_of.get(flat["method"], ())) if setting == "tuned" else None,
-                "chosen": table.chosen.get(flat["method"]) if setting == "tuned" else None,
+                "ahead_of": list(table.ahead_of.get(flat["method"], ())) if setting == TUNED else None,
+                "chosen": table.chosen.get(flat["method"]) if setting == TUNED else None,
             }
 
 

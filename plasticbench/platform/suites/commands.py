@@ -3,14 +3,20 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from plasticbench.platform.runs.options import Address, AsJson, Quiet
 from plasticbench.platform.terminal import FAILED, err, out, people_errors
+
+if TYPE_CHECKING:
+    from plasticbench.platform.suites.definition import Suite
+    from plasticbench.platform.suites.entries import Entries, Entry
+    from plasticbench.platform.suites.running import SuiteRun
 
 Name = Annotated[
     str, typer.Argument(help="A suite such as quick or lite-v1 (the newest version without one), or its folder.")
@@ -69,6 +75,7 @@ def run(
     again: Annotated[
         list[str] | None, typer.Option("--again", help="Train this published method anew, and compare. Repeatable.")
     ] = None,
+    task: Annotated[list[str] | None, typer.Option("--task", help="On this task alone. Repeatable.")] = None,
     results: Results = None,
     address: Address = None,
     quiet: Quiet = False,
@@ -81,26 +88,54 @@ def run(
         from plasticbench.platform.runs import running
         from plasticbench.platform.suites import publishing
         from plasticbench.platform.suites.definition import find_suite, read_methods
-        from plasticbench.platform.suites.entries import is_whole, read_entries
-        from plasticbench.platform.suites.running import RECORDS, SuiteRun, methods_to_run
+        from plasticbench.platform.suites.running import SuiteRun, methods_to_run, tasks_to_run
 
         suite = find_suite(name)
         known = publishing.published(suite, results or publishing.FOLDER)
         own = [one for path in method or [] for one in read_methods(path, suite)]
-        folder = out_dir or Path("runs") / suite.label
-        wanted = methods_to_run(suite, known, own=own, only=only or [], again=again or [])
-        train = partial(running.run, address=address, quiet=quiet)
-        done = set() if again else {key for key in known if key[1] not in [one.name for one in own]}
-        made = SuiteRun(suite, folder, train).run(wanted, published=done)
-        shown = {**known, **read_entries(folder / RECORDS)}
-        publishing.write_tables(suite, shown, folder)
+        tasks = tasks_to_run(suite, known, only=task or [], again=again or [])
+        wanted = methods_to_run(suite, known, own=own, only=only or [], again=again or [], tasks=tasks)
+        runs = SuiteRun(
+            suite, out_dir or Path("runs") / suite.label, partial(running.run, address=address, quiet=quiet)
+        )
+        made = runs.run(wanted, tasks, () if again else known)
+        is_whole = _told(runs, known, made, quiet)
+    if not is_whole:
+        raise typer.Exit(FAILED)
+
+
+def _told(runs: SuiteRun, known: Entries, made: Sequence[Entry], quiet: bool) -> bool:
+    """Writes and shows the tables; whether all trials of what was made came to their ends."""
+    from plasticbench.platform.suites import publishing
+    from plasticbench.platform.suites.entries import is_whole, read_entries
+    from plasticbench.platform.suites.running import RECORDS
+
+    suite, folder = runs.suite, runs.out
+    publishing.write_tables(suite, {**known, **read_entries(folder / RECORDS)}, folder)
     if not quiet:
         typer.echo((folder / "leaderboard.md").read_text(encoding="utf-8"))
         for line in publishing.compared(suite, known, made):
             out.print(line, highlight=False, soft_wrap=True)
-    if not all(is_whole(entry, suite) for entry in made):
+        out.print(f"{folder / 'leaderboard.html'}", highlight=False, soft_wrap=True)
+    is_all_there = all(is_whole(entry, suite) for entry in made)
+    if not is_all_there:
         err.print("Some trials failed: the same command tries them again.", highlight=False)
-        raise typer.Exit(FAILED)
+    return is_all_there
+
+
+def run_tuned(suite: Suite, out_dir: str | None, *, address: str | None, tracking_uri: str | None, quiet: bool) -> bool:
+    """Runs a benchmark file that tunes; whether all of its trials came to their ends. Raises ``ValueError``."""
+    from plasticbench.platform.cluster.connection import prepare_environment
+
+    prepare_environment(address)
+    from plasticbench.platform.runs import running
+    from plasticbench.platform.suites.running import SuiteRun
+
+    if out_dir is not None and "://" in out_dir:
+        raise ValueError(f"--out: a file that tunes needs a local folder, got {out_dir!r}")
+    train = partial(running.run, address=address, tracking_uri=tracking_uri, quiet=quiet)
+    runs = SuiteRun(suite, Path(out_dir or Path("runs") / suite.label), train)
+    return _told(runs, {}, runs.run(suite.methods), quiet)
 
 
 @suite_app.command()

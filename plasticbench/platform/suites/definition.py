@@ -9,11 +9,13 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
+from plasticbench.envs import _own_modules
 from plasticbench.platform import shipped
 from plasticbench.platform.definition.benchmark import Benchmark
 from plasticbench.platform.definition.clock import clock_of
+from plasticbench.platform.definition.names import folder_name
 from plasticbench.platform.definition.parsing import BenchmarkError, Problems, mapping, typed, unknown_keys
 from plasticbench.platform.definition.reading import from_dict
 from plasticbench.platform.definition.yaml_text import decoded, parse_yaml
@@ -25,6 +27,7 @@ FOLDER = shipped.FOLDER / "suites"
 _KEYS = ("name", "version", "description", "tasks", "tuning_seeds", "seeds", "methods", "references")
 _GIVEN_BY_SUITE = ("methods", "seeds")
 _FINAL_SHARE = 0.1
+_One = TypeVar("_One")
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -71,7 +74,10 @@ class SuiteMethod:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Suite:
-    """A named and versioned suite; records of another version are records of another suite."""
+    """A named and versioned suite; records of another version are records of another suite.
+
+    Without a version (0) it is a benchmark file that tunes. Modules that tasks name are looked for in ``folder``.
+    """
 
     name: str
     version: int
@@ -80,11 +86,12 @@ class Suite:
     methods: tuple[SuiteMethod, ...]
     tuning_seeds: tuple[int, ...]
     seeds: tuple[int, ...]
+    folder: Path
 
     @property
     def label(self) -> str:
         """What folders are called: ``lite-v1``."""
-        return f"{self.name}-v{self.version}"
+        return f"{self.name}-v{self.version}" if self.version else folder_name(self.name)
 
     @property
     def num_candidates(self) -> int:
@@ -92,15 +99,12 @@ class Suite:
         return max((len(method.candidates) for method in self.methods), default=0)
 
     def task(self, name: str) -> Task:
-        """The task of this name."""
-        return next(task for task in self.tasks if task.name == name)
+        """The task of this name. Raises ``BenchmarkError`` with the nearest name."""
+        return _named(name, {one.name: one for one in self.tasks}, f"{self.label} has no task")
 
     def method(self, name: str) -> SuiteMethod:
         """The method of this name. Raises ``BenchmarkError`` with the nearest name."""
-        found = {method.name: method for method in self.methods}
-        if name not in found:
-            raise BenchmarkError(f"{self.label} has no method {name!r}. {did_you_mean(name, list(found))}")
-        return found[name]
+        return _named(name, {one.name: one for one in self.methods}, f"{self.label} has no method")
 
     def benchmark(self, task: Task, chosen: list[Candidate], seeds: tuple[int, ...], purpose: str) -> Benchmark:
         """The benchmark that trains these variants of methods on a task. Raises ``BenchmarkError``."""
@@ -113,7 +117,8 @@ class Suite:
             "methods": {one.name: _in_words_of(word, one.data) for one in chosen},
             "seeds": list(seeds),
         }
-        return from_dict(data, f"{self.label}, {task.name}", no_warning)
+        with _own_modules.searching([self.folder, Path.cwd()]):
+            return from_dict(data, f"{self.label}, {task.name}", no_warning)
 
     def check(self, methods: Sequence[SuiteMethod]) -> None:
         """Reads everything that these methods would train. Raises ``BenchmarkError``."""
@@ -122,6 +127,12 @@ class Suite:
             variants = {one.name: one for method in own for one in (method.default, *method.candidates)}
             if variants:
                 self.benchmark(task, list(variants.values()), self.seeds, "check")
+
+
+def _named(name: str, found: Mapping[str, _One], otherwise: str) -> _One:
+    if name not in found:
+        raise BenchmarkError(f"{otherwise} {name!r}. {did_you_mean(name, list(found))}")
+    return found[name]
 
 
 def _in_words_of(word: str, data: Any) -> Any:
@@ -143,6 +154,10 @@ def find_suite(given: str) -> Suite:
     """
     if (Path(given) / "suite.yaml").is_file():
         return read_suite(Path(given))
+    if Path(given).is_file():
+        raise BenchmarkError(
+            f"{given}: is a file; `plasticbench run` takes benchmark files, with 'tuning_seeds' as well"
+        )
     known = suite_names()
     versions = [name for name in known if given in (name, name.rpartition("-v")[0])]
     if not versions:
@@ -163,14 +178,24 @@ def read_suite(folder: Path) -> Suite:
         if data.get(key) is None:
             problems.add(key, "is missing and has no default")
     problems.raise_any()
+    return suite_of(data, list(_tasks(folder, data["tasks"], problems)), folder, problems)
+
+
+def suite_of(data: Mapping[str, Any], tasks: Sequence[Task], folder: Path, problems: Problems) -> Suite:
+    """The suite of these tasks and of what else ``suite.yaml`` holds. Raises ``BenchmarkError``."""
+    for key in ("name", "tuning_seeds", "seeds", "methods"):
+        if data.get(key) is None:
+            problems.add(key, "is missing and has no default")
+    problems.raise_any()
     suite = Suite(
         name=typed(str, data["name"], "name", problems) or "",
         version=typed(int, data["version"], "version", problems) or 0,
         description=typed(str, data.get("description") or "", "description", problems) or "",
-        tasks=tuple(_tasks(folder, data["tasks"], problems)),
+        tasks=tuple(tasks),
         methods=(*_methods(data, "methods", problems), *_methods(data, "references", problems)),
         tuning_seeds=_seeds(data["tuning_seeds"], "tuning_seeds", problems),
         seeds=_seeds(data["seeds"], "seeds", problems),
+        folder=folder,
     )
     _check_protocol(suite, problems)
     problems.raise_any()

@@ -88,6 +88,12 @@ def score(trial: Mapping[str, Any], steps: Sequence[int], task: Task, budget_ste
     return window_mean(known, values, budget_steps * (1.0 - task.window))
 
 
+def trials_of(entry: Entry, *, is_tuned: bool) -> Sequence[Mapping[str, Any]]:
+    """Its reporting trials with the settings that were chosen, or with the default ones where these are the same."""
+    group = entry["tuned"] if is_tuned and entry["tuned"] is not None else entry["default"]
+    return list(group["trials"])
+
+
 def curve(
     values: Sequence[float], steps: Sequence[int], low: float = 0.0, high: float = 1.0
 ) -> tuple[np.ndarray, np.ndarray]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 from plasticbench.analysis.leaderboard_text import (
     diverged_text,
@@ -12,12 +12,16 @@ from plasticbench.analysis.leaderboard_text import (
     number_text,
     rank_text,
 )
+from plasticbench.analysis.measure_tables import FactTable, MeasureTable, measure_tables
+from plasticbench.analysis.power import facts
 from plasticbench.analysis.rows import ALL, Estimate, Row
-from plasticbench.platform.suites.board import CONTROL, Board, Standings
+from plasticbench.platform.suites.board import CONTROL, DEFAULT, TUNED, Board, Standings
 from plasticbench.platform.suites.definition import Suite
 
 IN_SHORT = ("rank", "method", "IQM [95% interval]", f"more than {CONTROL} [interval]", "with default settings")
 """Columns for whoever only passes by."""
+_WITH = {TUNED: "as tuned", DEFAULT: "with default settings"}
+_WHOLE_RUN, _TOLD_APART = "over the whole run, as tuned", "what the task tells apart"
 
 
 def to_markdown(board: Board) -> str:
@@ -25,6 +29,7 @@ def to_markdown(board: Board) -> str:
     parts = [f"# {escaped(board.suite.label)}", _protocol(board.suite)]
     for table in board.tables:
         parts += [f"## {_title(table)}", table_text(table)]
+        parts += _beside(table)
     if any(board.absent.values()):
         missing = (
             f"* {escaped(task)}: {', '.join(map(escaped, names))}" for task, names in board.absent.items() if names
@@ -37,8 +42,42 @@ def table_text(table: Standings, columns: Sequence[str] | None = None) -> str:
     """One table, with all columns unless some are named."""
     rows = [_cells(table, row) for row in table.rows]
     shown = list(columns or rows[0])
-    lines = [f"| {' | '.join(shown)} |", "| --- " * len(shown) + "|"]
-    return "\n".join([*lines, *(f"| {' | '.join(row[name] for name in shown)} |" for row in rows)])
+    return _grid(shown, [[row[name] for name in shown] for row in rows])
+
+
+def _beside(table: Standings) -> Iterator[str]:
+    """What stands below the ranks of one task; nothing below those of all tasks."""
+    for one in whole_run(table):
+        rows = [
+            [escaped(method), *(interval_text(one.cells.get((method, head.key), Estimate())) for head in one.heads)]
+            for method in one.methods
+        ]
+        yield f"### {_WHOLE_RUN.capitalize()}"
+        yield _grid(["method", *(head.title for head in one.heads)], rows)
+    for told in told_apart(table):
+        yield f"### {_TOLD_APART.capitalize()}"
+        yield _grid(["", *told.heads], [[escaped(name), *values] for name, *values in told.rows])
+
+
+def whole_run(table: Standings) -> list[MeasureTable]:
+    """The measures of one task's methods as tuned, if there are any."""
+    found = measure_tables(table.measures.get(TUNED, ()), [row.method for row in table.rows])
+    return [one._replace(title=f"{table.task}: {_WHOLE_RUN}") for one in found]
+
+
+def told_apart(table: Standings) -> list[FactTable]:
+    """What one task tells apart, with each setting; none of all tasks."""
+    columns = [facts(power) for power in table.power.values()]
+    if not columns:
+        return []
+    cost = {TUNED: str(table.num_tuning_trials), DEFAULT: "none"}
+    rows = [["trials that tuning took, each of the whole budget", *(cost[setting] for setting in table.power)]]
+    rows += [[name, *(column[name] for column in columns)] for name in columns[0]]
+    return [FactTable(f"{table.task}: {_TOLD_APART}", [_WITH[setting] for setting in table.power], rows)]
+
+
+def _grid(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+    return "\n".join(f"| {' | '.join(cells)} |" for cells in (head, ["---"] * len(head), *rows))
 
 
 def _title(table: Standings) -> str:

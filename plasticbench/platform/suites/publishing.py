@@ -9,13 +9,14 @@ from pathlib import Path
 from plasticbench import storage
 from plasticbench.analysis.leaderboard import Leaderboard
 from plasticbench.analysis.leaderboard_text import interval_text, number_text
+from plasticbench.analysis.measure_tables import FactTable, MeasureTable
 from plasticbench.analysis.page import leaderboard_page
 from plasticbench.analysis.rows import ALL, Estimate
 from plasticbench.platform.suites import board as boards
 from plasticbench.platform.suites.board import Board, make_board
 from plasticbench.platform.suites.definition import Suite
 from plasticbench.platform.suites.entries import Entries, Entry, read_entries
-from plasticbench.platform.suites.markdown import to_markdown
+from plasticbench.platform.suites.markdown import to_markdown, told_apart, whole_run
 
 FOLDER = Path(__file__).parents[2] / "results"
 """What was published with the package."""
@@ -40,7 +41,10 @@ def _page(board: Board) -> str:
     methods = [method.name for method in board.suite.methods]
     methods += [row.method for table in board.tables for row in table.rows if row.method not in methods]
     runs = {"runs": [{"methods": list(dict.fromkeys(methods)), "controls": [boards.CONTROL]}]}
-    return leaderboard_page(Leaderboard(boards.page_rows(board), [], [], runs))
+    beside: list[MeasureTable | FactTable] = []
+    for table in board.tables:
+        beside += [*whole_run(table), *told_apart(table)]
+    return leaderboard_page(Leaderboard(boards.page_rows(board), [], [], runs), beside)
 
 
 def write_tables(suite: Suite, entries: Entries, folder: Path) -> None:

@@ -5,12 +5,12 @@ Both are run directories that grow with every method, so that whatever interrupt
 
 from __future__ import annotations
 
-import subprocess
 from collections.abc import Callable, Collection, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from plasticbench import storage
+from plasticbench.code_commit import code_commit
 from plasticbench.platform.definition.benchmark import Benchmark
 from plasticbench.platform.definition.parsing import BenchmarkError
 from plasticbench.platform.rundir import RunDirectory
@@ -31,19 +31,24 @@ class SuiteRun:
     def __init__(self, suite: Suite, out: Path, train: Train) -> None:
         self.suite, self.out, self._train = suite, out, train
 
-    def run(self, methods: Sequence[SuiteMethod], *, published: Collection[tuple[str, str]] = ()) -> list[Entry]:
-        """Tunes and runs these methods on all tasks; what is there already is not trained again.
+    def run(
+        self,
+        methods: Sequence[SuiteMethod],
+        tasks: Sequence[Task] | None = None,
+        published: Collection[tuple[str, str]] = (),
+    ) -> list[Entry]:
+        """Tunes and runs these methods on all tasks, or on some; what is there already is not trained again.
 
-        ``published`` are tasks and methods that are left out. Trials that failed leave their entries incomplete. Raises
-        ``ValueError`` before anything starts if there is something wrong with a method, ``KeyboardInterrupt`` after an
-        interrupt.
+        Neither is what is ``published``, by task and method.
+
+        Trials that failed leave their entries incomplete. Raises ``ValueError`` before anything starts if there is
+        something wrong with a method, ``KeyboardInterrupt`` after an interrupt.
         """
         self.suite.check(methods)
-        return [
-            one
-            for task in self.suite.tasks
-            for one in self._run(task, [m for m in methods if task.runs(m) and (task.name, m.name) not in published])
-        ]
+        made: list[Entry] = []
+        for task in self.suite.tasks if tasks is None else tasks:
+            made += self._run(task, [m for m in methods if task.runs(m) and (task.name, m.name) not in published])
+        return made
 
     def _run(self, task: Task, methods: Sequence[SuiteMethod]) -> list[Entry]:
         if not methods:
@@ -96,7 +101,8 @@ class SuiteRun:
     def _origin(self, method: SuiteMethod) -> dict[str, Any]:
         is_own = method not in self.suite.methods
         option = "--method FILE" if is_own else f"--again {method.name}"
-        return {"command": f"plasticbench suite run {self.suite.label} {option}", "commit": commit()}
+        command = f"suite run {self.suite.label} {option}" if self.suite.version else "run FILE"
+        return {"command": f"plasticbench {command}", "commit": code_commit()}
 
 
 def is_default(suite: Suite, task: Task, method: SuiteMethod, candidate: Candidate) -> bool:
@@ -106,24 +112,6 @@ def is_default(suite: Suite, task: Task, method: SuiteMethod, candidate: Candida
     return (own.parts, own.agent) == (other.parts, other.agent)
 
 
-def commit() -> str | None:
-    """The commit of the package's own repository, with a plus sign where files differ from it; ``None`` without one."""
-    root = Path(__file__).parents[3]
-    if not (root / ".git").exists():
-        return None
-    try:
-        described = subprocess.run(
-            ["git", "describe", "--always", "--dirty=+", "--abbrev=12", "--exclude=*"],
-            cwd=root,
-            capture_output=True,
-            text=True,
-            check=True,
-        )
-    except (OSError, subprocess.CalledProcessError):
-        return None
-    return described.stdout.strip()
-
-
 def methods_to_run(
     suite: Suite,
     published: entries.Entries,
@@ -131,17 +119,37 @@ def methods_to_run(
     own: Sequence[SuiteMethod] = (),
     only: Sequence[str] = (),
     again: Sequence[str] = (),
+    tasks: Sequence[Task] | None = None,
 ) -> list[SuiteMethod]:
     """What is to be trained: methods of one's own, or else those of the suite without a published entry.
 
-    ``only`` restricts the suite's; ``again`` trains a row anew that is published. Raises ``BenchmarkError``.
+    ``only`` restricts the suite's, ``tasks`` where entries may be missing; ``again`` trains a row anew that is
+    published. Raises ``BenchmarkError``.
     """
     if again and only:
         raise BenchmarkError("--again: names what is trained, and so does --only; give one of them")
     if again:
         return [suite.method(name) for name in again]
     chosen = [suite.method(name) for name in only] if only else [] if own else list(suite.methods)
+    where = suite.tasks if tasks is None else tasks
     missing = [
-        one for one in chosen if any(task.runs(one) and (task.name, one.name) not in published for task in suite.tasks)
+        one for one in chosen if any(task.runs(one) and (task.name, one.name) not in published for task in where)
     ]
     return [*missing, *own]
+
+
+def tasks_to_run(
+    suite: Suite, published: entries.Entries, *, only: Sequence[str] = (), again: Sequence[str] = ()
+) -> list[Task]:
+    """On which tasks: those named, of which only those with a published row of a method that is trained ``again``.
+
+    Raises ``BenchmarkError``.
+    """
+    chosen = [suite.task(name) for name in only] or list(suite.tasks)
+    if not again:
+        return chosen
+    for name in again:
+        if not any((task.name, suite.method(name).name) in published for task in chosen):
+            where = ", ".join(task.name for task in chosen)
+            raise BenchmarkError(f"--again: nothing of {name!r} is published on {where}; --only trains it first")
+    return [task for task in chosen if any((task.name, name) in published for name in again)]
