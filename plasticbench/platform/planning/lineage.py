@@ -27,7 +27,7 @@ _SUPERVISED_PROCESS_BYTES = 480 << 20  # the same without environments
 _MODULE_PROCESS_BYTES = 80 << 20  # what PyTorch traces modules with
 _CUDA_PROCESS_BYTES = 3 << 30  # the same with CUDA's libraries loaded; not measured here
 _CUDA_CONTEXT_BYTES = 1 << 30  # on the GPU: kernels and workspaces; not measured here
-_NETWORK_COPIES = 1.75  # while a commit is written
+_NETWORK_COPIES, _SUPERVISED_NETWORK_COPIES = 3, 1.75  # while a commit is written; targets and passes of agents
 _NUMBERS_OF_A_WEIGHT = 6  # that agents count: itself and its target, its first value, its gradient, two moments
 _PASS_OVERHEAD = 1.5  # that allocators and convolutions take beyond what a pass keeps
 _ACTIVATION_COPIES = 4  # of the largest batch in single precision: what probes keep of convolutions
@@ -274,7 +274,8 @@ class Lineage:
         row_bytes = _ACTIVATION_COPIES * 4 * int(prod(spec.obs_shape)) + self._module_row_bytes()
         weight_bytes = self.agent.network_bytes(spec) // _NUMBERS_OF_A_WEIGHT
         probe_bytes = (p.config.working_bytes(weight_bytes, probes.batch_rows * row_bytes) for p in probes.probes)
-        return rows * row_bytes + max(probe_bytes, default=0) + round(_NETWORK_COPIES * self.agent.network_bytes(spec))
+        copies = _SUPERVISED_NETWORK_COPIES if self.environment.is_supervised else _NETWORK_COPIES
+        return rows * row_bytes + max(probe_bytes, default=0) + round(copies * self.agent.network_bytes(spec))
 
 
 def fitted(agent: AgentConfig, budget_steps: int) -> AgentConfig:
