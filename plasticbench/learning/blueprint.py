@@ -14,6 +14,7 @@ from typing import Any, ClassVar, Literal
 
 import torch
 from torch import Tensor, nn
+from torch._subclasses.fake_tensor import FakeTensorMode
 
 from plasticbench.contracts.network import Role
 from plasticbench.learning.kept import kept_bytes
@@ -27,6 +28,7 @@ from plasticbench.settings import Settings
 Inputs = Literal["numbers", "tokens"]
 
 _EXAMPLE_ROWS = 2  # batch norm needs several
+_PASS_OVERHEAD = 1.5  # that allocators and convolutions take beyond what a pass keeps
 _OUTPUT_COPIES = 4  # side by side for all members, with the loss's logarithms, and the gradients of both
 
 
@@ -58,14 +60,15 @@ class Blueprint(list[LayerSpec]):
 
     @cached_property
     def row_bytes(self) -> int:
-        """What a training pass holds of one row: what its gradient needs, and the outputs with those of its loss."""
-        rows = _EXAMPLE_ROWS
-        try:
-            kept, outputs = kept_bytes(_quietly(self.make), self._example(torch.device("meta")))
-        except (NotImplementedError, RuntimeError):  # a module that cannot run without memory
-            with torch.random.fork_rng(devices=[]):
-                kept, outputs = kept_bytes(self.make(), self._example(torch.device("cpu")))
-        return -(-(kept + _OUTPUT_COPIES * outputs) // rows)
+        """What a training pass takes of one row: what its gradient needs, and the outputs with those of its loss."""
+        cpu = torch.device("cpu")
+        with torch.random.fork_rng(devices=[]):
+            try:
+                with FakeTensorMode():  # chooses kernels as on a CPU, whose memory is that of those on a GPU
+                    kept, outputs = kept_bytes(self.make(), self._example(cpu))
+            except (NotImplementedError, RuntimeError):  # a module that cannot run without memory
+                kept, outputs = kept_bytes(self.make(), self._example(cpu))
+        return math.ceil((_PASS_OVERHEAD * kept + _OUTPUT_COPIES * outputs) / _EXAMPLE_ROWS)
 
 
 def image_shape(obs_shape: tuple[int, ...]) -> tuple[int, int, int]:

@@ -7,10 +7,7 @@ from torch import Tensor, nn
 
 
 def kept_bytes(module: nn.Module, inputs: Tensor) -> tuple[int, int]:
-    """Bytes that autograd keeps for the gradient of a training pass, without weights and buffers; and of its outputs.
-
-    On the device ``meta`` nothing is computed, and neither takes memory.
-    """
+    """Bytes that autograd keeps for the gradient of a training pass, weights and buffers left out; and of outputs."""
     own = {tensor.untyped_storage()._cdata for tensor in (*module.parameters(), *module.buffers())}
     kept: dict[int, torch.UntypedStorage] = {}  # held, so that no two share an address
 

@@ -29,7 +29,6 @@ _CUDA_PROCESS_BYTES = 3 << 30  # the same with CUDA's libraries loaded; not meas
 _CUDA_CONTEXT_BYTES = 1 << 30  # on the GPU: kernels and workspaces; not measured here
 _NETWORK_COPIES, _SUPERVISED_NETWORK_COPIES = 3, 1.75  # while a commit is written; targets and passes of agents
 _NUMBERS_OF_A_WEIGHT = 6  # that agents count: itself and its target, its first value, its gradient, two moments
-_PASS_OVERHEAD = 1.5  # that allocators and convolutions take beyond what a pass keeps
 _ACTIVATION_COPIES = 4  # of the largest batch in single precision: what probes keep of convolutions
 
 
@@ -264,7 +263,7 @@ class Lineage:
     def _module_row_bytes(self) -> int:
         """What one row takes in a training pass of those networks that are modules."""
         networks = self.agent.layers(self.environment.config.spec).values()
-        return round(_PASS_OVERHEAD * sum(getattr(layers, "row_bytes", 0) for layers in networks))
+        return sum(getattr(layers, "row_bytes", 0) for layers in networks)
 
     def _working_bytes(self) -> int:
         """What one member adds to the peak beyond what it holds all the time."""
