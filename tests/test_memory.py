@@ -91,6 +91,48 @@ def test_a_run_with_compressed_frames_takes_the_memory_and_the_disk_that_its_pla
     assert left_bytes == pytest.approx(disk_use(from_dict(data), plan).parts["checkpoints"], rel=0.3)
 
 
+def _supervised(network, batch_rows, **environment):
+    images = {"kind": "images", "data": {"kind": "digits"}, "stream": {"kind": "stationary"}}
+    return {
+        "name": "supervised",
+        "environments": [environment or images],
+        "learner": {"kind": "classifier", "network": network, "batch_rows": batch_rows},
+        "methods": {"none": {"kind": "none"}},
+        "seeds": 4,
+        "budget_updates": 3,
+        "evaluation": {"every_updates": 3},
+        "records": {"every_updates": 3},
+        "probes": {"every_updates": 3, "batch_rows": 32, "kinds": ["dfi", "dormant_ratio", "srank", "weight_norm"]},
+    }
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("network", "batch_rows"),
+    [
+        ({"kind": "mlp"}, 32),
+        ({"kind": "resnet18", "width": 16}, 512),  # mostly what passes keep
+        ({"kind": "resnet18", "width": 32}, 16),  # mostly weights
+        ({"kind": "vit_tiny", "width": 96, "num_blocks": 4}, 512),
+    ],
+)
+def test_networks_of_images_take_the_memory_that_their_plan_says(tmp_path, network, batch_rows):
+    (segment,) = prepare(tmp_path, _supervised(network, batch_rows)).segments
+    assert _peak_bytes(_WHOLE, tmp_path, segment.id) == pytest.approx(segment.memory_bytes, rel=0.3)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("probe", ["dfi", "hessian_trace"])
+def test_a_network_of_tokens_takes_the_memory_that_its_plan_says(tmp_path, probe):
+    text = tmp_path / "text"
+    text.write_text("".join(chr(97 + i * i % 23) for i in range(4_000)))
+    tokens = {"kind": "tokens", "corpora": [str(text)], "mixtures": [[1.0]], "context": 64}
+    data = _supervised({"kind": "gpt"}, 32, **tokens)
+    kinds = {"every_updates": 3, "batch_rows": 32, "kinds": [{"kind": probe}]}
+    (segment,) = prepare(tmp_path / "run", data | {"probes": kinds}).segments
+    assert _peak_bytes(_WHOLE, tmp_path / "run", segment.id) == pytest.approx(segment.memory_bytes, rel=0.3)
+
+
 def _peak_bytes(code, *arguments) -> int:
     command = [sys.executable, "-W", "ignore", "-c", code, *map(str, arguments)]
     told = subprocess.run(

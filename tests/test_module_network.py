@@ -360,3 +360,22 @@ def test_roles_and_outputs_can_be_told() -> None:
     blueprint = told.layers((6,), OUTPUTS)
     assert blueprint.roles["first"] == "head"
     assert blueprint.outputs == {"head"}
+
+
+class Small(nn.Module):
+    def __init__(self, obs_shape, num_outputs):
+        super().__init__()
+        self.first, self.head = nn.Linear(obs_shape[0], 4), nn.Linear(4, num_outputs)
+
+    def forward(self, x):
+        return self.head(torch.relu(self.first(x)))
+
+
+def test_a_row_takes_what_its_gradient_needs_and_its_outputs_and_those_of_the_loss():
+    """Three inputs and four units are kept, with half as much for allocators; two outputs are there four times."""
+    layers = module.Config(target=f"{__name__}:Small").layers((3,), 2)
+    assert layers.row_bytes == 4 * (1.5 * (3 + 4) + 4 * 2)
+    wide = resnet18.Config(width=8).layers((3, 16, 16), 5).row_bytes
+    narrow = resnet18.Config(width=4).layers((3, 16, 16), 5).row_bytes
+    assert wide == pytest.approx(2 * narrow, rel=0.1)
+    assert resnet18.Config(width=4).layers((3, 32, 32), 5).row_bytes == pytest.approx(4 * narrow, rel=0.1)

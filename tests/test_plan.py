@@ -183,6 +183,28 @@ def test_a_replay_is_planned_no_larger_than_the_budget_fills_and_no_id_moves() -
     assert large.trials[0].settings["agent"]["capacity_transitions"] == 1_000_000
 
 
+def test_a_twin_takes_the_memory_of_a_second_agent() -> None:
+    """Acrobot's 6 numbers, 8 units, 3 actions; of each weight there are six numbers of four bytes."""
+    agent = {"kind": "dqn", "network": {"kind": "mlp", "hidden": [8]}}
+    plain, twins = (plan_of(agent=agent, methods={"only": {"kind": kind}}) for kind in ("full_reset", "altnet"))
+    members, twin_bytes = 2, (8 * 6 + 3 * 8) * 24
+    assert [len(segment.members) for segment in twins.segments] == [members, members]
+    for one, other in zip(plain.segments, twins.segments, strict=True):
+        assert other.memory_bytes - one.memory_bytes == other.disk_bytes - one.disk_bytes == members * twin_bytes
+
+
+@pytest.mark.parametrize(
+    ("kind", "weights", "passes"), [("ntk_rank", 2 * 64, 0), ("trainability", 6, 0), ("hessian_trace", 6, 2)]
+)
+def test_a_probe_that_tries_things_on_copies_takes_their_memory(kind: str, weights: int, passes: int) -> None:
+    agent = {"kind": "dqn", "network": {"kind": "mlp", "hidden": [8]}}
+    probes = [{"every_steps": 1_000, "batch_rows": 100, "kinds": [name]} for name in ("dfi", kind)]
+    (plain, *_), (costly, *_) = (plan_of(agent=agent, probes=own).segments for own in probes)
+    weight_bytes, pass_bytes = (8 * 6 + 3 * 8) * 4, 100 * 4 * 4 * 6  # four copies of what is read
+    expected = weights * weight_bytes + passes * pass_bytes
+    assert costly.memory_bytes - plain.memory_bytes == len(plain.members) * expected
+
+
 def test_memory_side_by_side_is_that_of_the_widest_cut_through_the_tree() -> None:
     plan = plan_of(seeds=4, execution={"members_per_population": 6})
     sizes = [segment.memory_bytes for segment in plan.segments]

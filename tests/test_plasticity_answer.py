@@ -117,3 +117,14 @@ def test_every_probe_is_described_and_unknown_ones_keep_their_names():
         "–",  # noqa: RUF001
     ]
     assert np.isinf(facts_of("my_probe").high)
+
+
+def test_trials_that_have_not_come_to_the_end_say_nothing_of_it(tmp_path):
+    run = run_with(tmp_path, DORMANT)
+    for trial in load_run(run).trials:
+        file = run / "records" / f"{trial.id}.jsonl"
+        early = [
+            line for line in file.read_text().splitlines() if int(line.partition('"step":')[2].partition(",")[0]) <= 50
+        ]
+        file.write_text("".join(line + "\n" for line in early))
+    assert found(run).rows == []

@@ -37,7 +37,13 @@ def found(steps: np.ndarray, scores: np.ndarray, **other_methods: np.ndarray) ->
 def test_what_never_comes_back_has_not_recovered_however_often_it_is_evaluated(steps):
     (row,) = found(steps, np.where(steps <= EVENT, 1.0, 0.5))
     assert (row.before.value, row.drop.value) == (1.0, 0.5)
-    assert (row.back.value, row.num_recovered, row.num_seeds, row.stretch_steps) == (np.inf, 0, 3, EVENT)
+    assert (row.back.value, row.num_recovered, row.num_seeds, row.stretch_steps) == (np.inf, 0, 3, steps[-1] - EVENT)
+
+
+def test_who_is_still_training_has_not_recovered_in_as_many_steps_as_were_evaluated():
+    early = STEPS_80[STEPS_80 <= 24_000]
+    (row,) = found(early, np.where(early <= EVENT, 1.0, 0.5))
+    assert (row.back.value, row.stretch_steps) == (np.inf, 4_000)
 
 
 def test_a_recovery_takes_the_steps_to_the_first_evaluation_that_is_as_good_as_before():

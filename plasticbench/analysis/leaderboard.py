@@ -64,7 +64,7 @@ class Leaderboard(NamedTuple):
 
 @np.errstate(over="ignore", invalid="ignore")  # what floats cannot hold is null in the rows
 def leaderboard(run_dirs: Iterable[Location]) -> Leaderboard:
-    """Ranks the methods of one or more runs; rows without a rank come last.
+    """Ranks the methods of one or more runs; task by task, rows without a rank come last.
 
     Raises ``ValueError`` if the runs cannot be compared: other budgets, environments, changes or evaluation on a task,
     other settings under one method name, or a trial that is there twice.

@@ -99,10 +99,12 @@ def _runs(by_seed: Mapping[int, float]) -> Runs:
 
 def _final_means(table: pd.DataFrame, budget_steps: int) -> Mapping[tuple[str, str, str, int], float]:
     names = [name for name in table["name"].cat.categories if name.startswith(PREFIX) and name.count("/") == 2]
-    table = table[table["name"].isin(names)]
-    late = table[table["step"] > budget_steps * (1.0 - FINAL_FRACTION)]
-    if not len(late) and len(table):  # probes that are rarer than that
-        late = table[table["step"] == table["step"].max()]
+    end = budget_steps * (1.0 - FINAL_FRACTION)
+    last = table.groupby(["task", "method", "seed"], observed=True, sort=False)["step"].transform("max")
+    ended = table[(last > end) & table["name"].isin(names)]
+    late = ended[ended["step"] > end]
+    if not len(late) and len(ended):  # probes that are rarer than that
+        late = ended[ended["step"] == ended["step"].max()]
     grouped = late.groupby(["task", "name", "method", "seed"], observed=True, sort=False)["value"]
     return dict(grouped.mean().items())  # a value that is not a number says nothing, and is left out
 

@@ -28,8 +28,8 @@ class RecoveryRow(NamedTuple):
     """What one event did to one method.
 
     ``back`` is the median over seeds of the steps to the first evaluation as good as before, infinite for a seed that
-    did not come back until the next event, ``stretch_steps`` later. ``has_learned`` is false where there was nothing to
-    lose; ``back`` is ``None`` then.
+    did not come back until the next event, or its last evaluation so far, ``stretch_steps`` later. ``has_learned`` is
+    false where there was nothing to lose; ``back`` is ``None`` then.
     """
 
     task: str
@@ -106,7 +106,7 @@ def _rows(
             back=median_interval(back) if learned[method] else None,
             num_recovered=int(np.isfinite(back).sum()),
             num_seeds=len(own),
-            stretch_steps=int(stretch.to_step) - step,
+            stretch_steps=min(int(stretch.to_step), *(int(courses[method][seed][0][-1]) for seed in own)) - step,
             has_learned=learned[method],
         )
 

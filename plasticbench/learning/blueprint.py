@@ -9,13 +9,15 @@ from __future__ import annotations
 import math
 from abc import abstractmethod
 from collections.abc import Callable, Mapping
-from functools import cache
+from functools import cache, cached_property
 from typing import Any, ClassVar, Literal
 
 import torch
 from torch import Tensor, nn
+from torch._subclasses.fake_tensor import FakeTensorMode
 
 from plasticbench.contracts.network import Role
+from plasticbench.learning.kept import kept_bytes
 from plasticbench.learning.layers import LayerSpec
 from plasticbench.learning.module_layers import Convolution
 from plasticbench.learning.module_parts import Part, layout
@@ -25,14 +27,23 @@ from plasticbench.settings import Settings
 
 Inputs = Literal["numbers", "tokens"]
 
+_EXAMPLE_ROWS = 2  # batch norm needs several
+_PASS_OVERHEAD = 1.5  # that allocators and convolutions take beyond what a pass keeps
+_OUTPUT_COPIES = 4  # side by side for all members, with the loss's logarithms, and the gradients of both
+
 
 class Blueprint(list[LayerSpec]):
     """The parts of a module as layers, in the order of their registration; ``make`` builds another such module."""
 
     def __init__(
-        self, make: Callable[[], nn.Module], roles: Mapping[str, Role], outputs: tuple[str, ...], is_random: bool
+        self,
+        make: Callable[[], nn.Module],
+        roles: Mapping[str, Role],
+        outputs: tuple[str, ...],
+        is_random: bool,
+        example: Callable[[torch.device], Tensor],
     ) -> None:
-        self.make, self.is_random = make, is_random
+        self.make, self.is_random, self._example = make, is_random, example
         module = _quietly(make)
         self.parts = layout(module, _frozen(module), takes_unknown=True)
         self.outputs = _outputs(self.parts, outputs)
@@ -46,6 +57,18 @@ class Blueprint(list[LayerSpec]):
         self.last_path = _last_path(module, self.parts, self.outputs)
         self.num_weights = sum(p.numel() for p in module.parameters())
         self.wires = module_wiring(module, self.parts)  # last, as a trace leaves marks in what it goes through
+
+    @cached_property
+    def row_bytes(self) -> int:
+        """What a training pass takes of one row: what its gradient needs, and the outputs with those of its loss."""
+        cpu = torch.device("cpu")
+        with torch.random.fork_rng(devices=[]):
+            try:
+                with FakeTensorMode():  # chooses kernels as on a CPU, whose memory is that of those on a GPU
+                    kept, outputs = kept_bytes(self.make(), self._example(cpu))
+            except (NotImplementedError, RuntimeError):  # a module that cannot run without memory
+                kept, outputs = kept_bytes(self.make(), self._example(cpu))
+        return math.ceil((_PASS_OVERHEAD * kept + _OUTPUT_COPIES * outputs) / _EXAMPLE_ROWS)
 
 
 def image_shape(obs_shape: tuple[int, ...]) -> tuple[int, int, int]:
@@ -87,7 +110,8 @@ class ModuleSettings(Settings):
         if (key, obs_shape, num_outputs) not in _known:
             _examine(self, obs_shape, num_outputs)
             make = _maker(self, obs_shape, num_outputs)
-            blueprint = Blueprint(make, self.told_roles, self.told_outputs, self.is_random)
+            example = _examples(obs_shape, self.inputs == "tokens")
+            blueprint = Blueprint(make, self.told_roles, self.told_outputs, self.is_random, example)
             _known[key, obs_shape, num_outputs] = blueprint
         return _known[key, obs_shape, num_outputs]
 
@@ -97,6 +121,10 @@ _known: dict[tuple[str, tuple[int, ...], int], Blueprint] = {}
 
 def _maker(config: ModuleSettings, obs_shape: tuple[int, ...], num_outputs: int) -> Callable[[], nn.Module]:
     return lambda: config.module(obs_shape, num_outputs)
+
+
+def _examples(obs_shape: tuple[int, ...], tokens: bool) -> Callable[[torch.device], Tensor]:
+    return lambda device: torch.zeros(_EXAMPLE_ROWS, *obs_shape, device=device, dtype=_dtype(tokens))
 
 
 def _quietly(make: Callable[[], nn.Module]) -> nn.Module:
@@ -154,18 +182,18 @@ def _roles(parts: list[Part], outputs: frozenset[str], told: Mapping[str, Role])
 
 def _examine(config: ModuleSettings, obs_shape: tuple[int, ...], num_outputs: int) -> None:
     """Runs it once. Raises ``ValueError`` for outputs of another shape, and for state that nobody would save."""
-    rows = 2
     made = _quietly(lambda: config.module(obs_shape, num_outputs))
     tokens = config.inputs == "tokens"
-    wanted = (rows, *obs_shape, num_outputs) if tokens else (rows, num_outputs)
+    example = _examples(obs_shape, tokens)
+    wanted = (_EXAMPLE_ROWS, *obs_shape, num_outputs) if tokens else (_EXAMPLE_ROWS, num_outputs)
     device = next((p.device for p in made.parameters()), torch.device("cpu"))
     try:
-        found, changed = _run(made, torch.zeros(rows, *obs_shape, device=device, dtype=_dtype(tokens)))
+        found, changed = _run(made, example(device))
     except (NotImplementedError, RuntimeError):  # a module that cannot run without memory
         with torch.random.fork_rng(devices=[]):
             made = config.module(obs_shape, num_outputs)
             try:
-                found, changed = _run(made, torch.zeros(rows, *obs_shape, dtype=_dtype(tokens)))
+                found, changed = _run(made, example(torch.device("cpu")))
             except (RuntimeError, TypeError, ValueError, IndexError) as error:
                 what = f"inputs {list(obs_shape)} with {num_outputs} outputs"
                 raise ValueError(f"{type(made).__name__} does not run on {what}: {error}") from error

@@ -34,6 +34,10 @@ class ProbeConfig(Settings):
         ]
         return "_".join([type(self).__module__.rpartition(".")[2], *changed])
 
+    def working_bytes(self, weight_bytes: int, pass_bytes: int) -> int:
+        """What it takes at most for a member beside its weights and a pass with gradients, each of so many bytes."""
+        return 0
+
     def build(self) -> Self:
         """The probe with these settings."""
         return self

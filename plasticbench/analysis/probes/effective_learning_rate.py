@@ -21,7 +21,8 @@ from plasticbench.contracts.network import NetworkView, Shown
 class Config(ProbeConfig):
     """No settings. An optimizer with means of squared gradients counts as one that normalises its steps.
 
-    Biases are left out, and schedules of the learning rate too. Empty where the optimizer has no learning rate.
+    Biases, normalisations and schedules of the learning rate are left out. Empty where the optimizer has no learning
+    rate.
     """
 
     needs: ClassVar[Shown | None] = "losses"

@@ -31,6 +31,10 @@ class Config(ProbeConfig):
 
     rows: PositiveInt = 64
 
+    def working_bytes(self, weight_bytes: int, pass_bytes: int) -> int:
+        """Gradients of all rows, one by one and then as a matrix."""
+        return 2 * self.rows * weight_bytes
+
     def measure(self, view: NetworkView) -> dict[str, Tensor]:
         """A number in [1, rows] per member, 0 where no row has a gradient, as total only."""
         if view.workings is None:

@@ -18,7 +18,7 @@ from plasticbench.contracts.network import NetworkView
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Config(ProbeConfig):
-    """No settings. The total is the norm over all parameters; layers without a gradient are left out."""
+    """No settings. The total is over all layers; normalisations, and layers without a gradient, are left out."""
 
     @torch.no_grad()
     def measure(self, view: NetworkView) -> dict[str, Tensor]:

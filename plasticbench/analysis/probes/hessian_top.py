@@ -38,6 +38,10 @@ class Config(ProbeConfig):
 
     iterations: PositiveInt = 20
 
+    def working_bytes(self, weight_bytes: int, pass_bytes: int) -> int:
+        """Directions, and the gradient's own graph, which a product with the Hessian goes back through."""
+        return 6 * weight_bytes + 2 * pass_bytes
+
     def measure(self, view: NetworkView) -> dict[str, Tensor]:
         """Eigenvalues ``[M]``, as total only."""
         if view.workings is None:

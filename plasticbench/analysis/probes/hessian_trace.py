@@ -28,6 +28,10 @@ class Config(ProbeConfig):
 
     samples: PositiveInt = 10
 
+    def working_bytes(self, weight_bytes: int, pass_bytes: int) -> int:
+        """Directions, and the gradient's own graph, which a product with the Hessian goes back through."""
+        return 6 * weight_bytes + 2 * pass_bytes
+
     def measure(self, view: NetworkView) -> dict[str, Tensor]:
         """Traces ``[M]``, as total only."""
         if view.workings is None:

@@ -29,6 +29,10 @@ class Config(ProbeConfig):
 
     rows: PositiveInt = 64
 
+    def working_bytes(self, weight_bytes: int, pass_bytes: int) -> int:
+        """Gradients of all rows, one by one and then as a matrix."""
+        return 2 * self.rows * weight_bytes
+
     def measure(self, view: NetworkView) -> dict[str, Tensor]:
         """Ratios ``[M]`` of the largest to the smallest eigenvalue, NaN where nothing moves, as total only."""
         if view.workings is None:

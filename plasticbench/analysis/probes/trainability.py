@@ -41,6 +41,10 @@ class Config(ProbeConfig):
     learning_rate: PositiveFloat = 1e-3
     head: Literal["kept", "fresh"] = "kept"
 
+    def working_bytes(self, weight_bytes: int, pass_bytes: int) -> int:
+        """A fresh network, the copy that learns, its gradient and moments."""
+        return 6 * weight_bytes
+
     def measure(self, view: NetworkView) -> dict[str, Tensor]:
         """Ratios ``[M]`` of mean squared errors, summed over targets, as total only."""
         workings = view.workings

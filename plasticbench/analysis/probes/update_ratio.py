@@ -20,11 +20,14 @@ from plasticbench.contracts.network import NetworkView
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Config(ProbeConfig):
-    """No settings. A layer counts with its bias, so that a bias of zero norm does not make the ratio infinite."""
+    """No settings. A layer counts with its bias, so that a bias of zero norm does not make the ratio infinite.
+
+    Normalisations are left out.
+    """
 
     @torch.no_grad()
     def measure(self, view: NetworkView) -> dict[str, Tensor]:
-        """Ratios ``[M]`` >= 0; the total is the ratio of the norms over all parameters."""
+        """Ratios ``[M]`` >= 0; the total is the ratio of the norms over all layers."""
         moving = [layer for layer in view.layers if layer.weight_update is not None]
         updates = summed({layer.name: squared_norm(layer.weight_update, layer.bias_update) for layer in moving})
         weights = summed({layer.name: squared_norm(layer.weight, layer.bias) for layer in moving})

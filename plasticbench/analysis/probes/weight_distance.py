@@ -29,7 +29,7 @@ def _squares(layer: LayerView) -> tuple[Tensor, Tensor]:
 class Config(ProbeConfig):
     """``scale: relative`` divides by the norm of the initial parameters.
 
-    The total treats all parameters as one vector. Layers without known initial weights are left out.
+    The total treats all layers as one vector. Normalisations, and layers without known initial weights, are left out.
     """
 
     scale: Literal["absolute", "relative"] = "absolute"

@@ -1,4 +1,4 @@
-"""Euclidean norm of all weights and biases.
+"""Euclidean norm of weights and biases.
 
 Source: the quantity whose growth Lyle et al., "Normalization and effective learning rates in RL", NeurIPS 2024, arXiv
 2407.01800, tie to loss of plasticity; there layer by layer, as the layer values here.
@@ -18,7 +18,7 @@ from plasticbench.contracts.network import NetworkView
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Config(ProbeConfig):
-    """No settings. Each layer counts with its bias; the total is the norm of all parameters as one vector."""
+    """No settings. Each layer counts with its bias, a normalisation not at all; the total is over all layers."""
 
     @torch.no_grad()
     def measure(self, view: NetworkView) -> dict[str, Tensor]:

@@ -2,7 +2,7 @@
 
 As in the authors' code (dojeon-ai/SimbaV2): a constant is appended to the inputs, which are scaled to length 1; linear
 layers have no bias, start orthogonal, and each unit's incoming weights have length 1 from the start and after every
-update; behind them stand learned scales, which start at the root of 2 / width. A block is
+update; behind them stand learned scales, which start at the root of 2 / their number. A block is
 ``unit(x + a (unit(Dense(h)(ReLU(scale(Dense(4h)(x))))) - x))`` with learned shares a, which start at 1 / (blocks + 1).
 The outputs read one more such layer, whose scales start at 1, and are the only ones with a bias.
 

@@ -34,6 +34,7 @@ class Config(Settings):
 
     is_for_events: ClassVar[bool] = True  # without any, nobody ever sees the twin
     is_for_agents: ClassVar[bool] = True
+    has_twin: ClassVar[bool] = True
     excludes: ClassVar[dict[str, str]] = dict.fromkeys(("trac", "kron", "upgd", "batch_norm"), _OF_A_WHOLE)
     excludes_families: ClassVar[dict[Family, str]] = {"treatments": "nothing else may act on a network or on its twin"}
 

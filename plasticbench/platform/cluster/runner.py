@@ -370,7 +370,7 @@ def _bury(worker: Any) -> None:
 
 
 def start_tracker(directory: RunDirectory, tracking_uri: str | None) -> Any:
-    """The actor that mirrors records; Ray restarts it if it dies, unless it does nothing else.
+    """The actor that mirrors records; Ray restarts it if it dies, but not without end.
 
     It runs on the driver's node, as several machines must not share the embedded SQLite file, while there is that node.
     """

@@ -23,9 +23,12 @@ PIECE_BYTES = 256 << 20
 
 # tests/test_memory.py measures what these must cover.
 _PROCESS_BYTES = 768 << 20  # Python, PyTorch, Ray and the libraries of environments
+_SUPERVISED_PROCESS_BYTES = 480 << 20  # the same without environments
+_MODULE_PROCESS_BYTES = 80 << 20  # what PyTorch traces modules with
 _CUDA_PROCESS_BYTES = 3 << 30  # the same with CUDA's libraries loaded; not measured here
 _CUDA_CONTEXT_BYTES = 1 << 30  # on the GPU: kernels and workspaces; not measured here
-_NETWORK_COPIES = 3  # while a commit is written
+_NETWORK_COPIES, _SUPERVISED_NETWORK_COPIES = 3, 1.75  # while a commit is written; targets and passes of agents
+_NUMBERS_OF_A_WEIGHT = 6  # that agents count: itself and its target, its first value, its gradient, two moments
 _ACTIVATION_COPIES = 4  # of the largest batch in single precision: what probes keep of convolutions
 
 
@@ -53,7 +56,7 @@ class Segment:
 
     ``start`` is the segment whose last commit it goes on from, its member i from that one's member ``parents[i]``. With
     ``fork`` the environments begin new episodes at ``from_step``. ``memory_bytes`` (of the whole process, at its peak),
-    ``gpu_memory_bytes`` and ``disk_bytes`` (one commit) are upper bounds.
+    ``gpu_memory_bytes`` and ``disk_bytes`` (one commit) are estimates, rather too large than too small.
     """
 
     id: str
@@ -194,7 +197,7 @@ class Lineage:
         fork: bool = False,
     ) -> Segment:
         execution = self.benchmark.execution
-        memory_bytes, gpu_memory_bytes = self._memory_bytes(len(members), start)
+        memory_bytes, gpu_memory_bytes = self._memory_bytes(members, start)
         return Segment(
             id=self._id(members, from_step, to_step),
             task=self.environment.name,
@@ -209,26 +212,27 @@ class Lineage:
             num_gpus=execution.num_gpus if execution.device == "cuda" else 0.0,
             memory_bytes=memory_bytes,
             disk_bytes=self.agent.disk_bytes(self.environment.config.spec, len(members))
-            - saved_bytes(self._compressed_bytes(len(members))),
+            - saved_bytes(self._compressed_bytes(len(members)))
+            + self._twin_bytes(members),
             gpu_memory_bytes=gpu_memory_bytes,
         )
 
     def _compressed_bytes(self, num_members: int) -> int:
         return raw_bytes(self.benchmark, self.environment, self.agent, num_members)
 
-    def _memory_bytes(self, num_members: int, start: Segment | None) -> tuple[int, int]:
+    def _memory_bytes(self, members: Sequence[Member], start: Segment | None) -> tuple[int, int]:
         """Of the host and of the GPU, where with ``cuda`` replay and networks lie.
 
         They pass through the host: networks as a copy and as a file, the replay in pieces, forked where it is loaded.
         Frames that are compressed lie on the host.
         """
-        spec, agent = self.environment.config.spec, self.agent
+        spec, agent, num_members = self.environment.config.spec, self.agent, len(members)
         data_bytes = getattr(self.environment.config, "memory_bytes", 0)
         frame_bytes = self._compressed_bytes(num_members)
         held_bytes = agent.memory_bytes(spec, num_members) + data_bytes - saved_bytes(frame_bytes)
-        working_bytes = num_members * self._working_bytes()
+        working_bytes = num_members * self._working_bytes() + self._twin_bytes(members)
         if self.benchmark.execution.device == "cpu" or not hasattr(agent, "device_bytes"):
-            return _PROCESS_BYTES + held_bytes + working_bytes, 0
+            return self._process_bytes() + held_bytes + working_bytes, 0
         device_bytes = agent.device_bytes(spec, num_members) + data_bytes - frame_bytes
         forks = num_members / len(start.members) if start is not None else 0
         passing_bytes = round((2 + forks) * PIECE_BYTES) + 2 * num_members * agent.network_bytes(spec)
@@ -244,12 +248,33 @@ class Lineage:
             course = "shared" if self.is_only else f"shared-{slug(self.first.name)}"
         return f"{slug(self.environment.name)}--{course}--s{first.seed}--{from_step}-{to_step}"
 
+    def _twin_bytes(self, members: Sequence[Member]) -> int:
+        """Networks and moments of what learns beside the members to take their places."""
+        twins = {
+            m.name for m in self.methods if any(getattr(part.chosen.config, "has_twin", False) for part in m.parts)
+        }
+        count = sum(member.treated_as in twins for member in members)
+        return count * self.agent.network_bytes(self.environment.config.spec) if count else 0
+
+    def _process_bytes(self) -> int:
+        own_bytes = _SUPERVISED_PROCESS_BYTES if self.environment.is_supervised else _PROCESS_BYTES
+        return own_bytes + (_MODULE_PROCESS_BYTES if self._module_row_bytes() else 0)
+
+    def _module_row_bytes(self) -> int:
+        """What one row takes in a training pass of those networks that are modules."""
+        networks = self.agent.layers(self.environment.config.spec).values()
+        return sum(getattr(layers, "row_bytes", 0) for layers in networks)
+
     def _working_bytes(self) -> int:
         """What one member adds to the peak beyond what it holds all the time."""
-        spec = self.environment.config.spec
-        rows = max(self.benchmark.probes.batch_rows, getattr(self.agent, "batch_rows", 0))
-        activation_bytes = 4 * rows * int(prod(spec.obs_shape))
-        return _ACTIVATION_COPIES * activation_bytes + _NETWORK_COPIES * self.agent.network_bytes(spec)
+        spec, probes = self.environment.config.spec, self.benchmark.probes
+        trained_rows = -(-getattr(self.agent, "batch_rows", 0) // getattr(self.agent, "accumulate", 1))
+        rows = max(probes.batch_rows, trained_rows)
+        row_bytes = _ACTIVATION_COPIES * 4 * int(prod(spec.obs_shape)) + self._module_row_bytes()
+        weight_bytes = self.agent.network_bytes(spec) // _NUMBERS_OF_A_WEIGHT
+        probe_bytes = (p.config.working_bytes(weight_bytes, probes.batch_rows * row_bytes) for p in probes.probes)
+        copies = _SUPERVISED_NETWORK_COPIES if self.environment.is_supervised else _NETWORK_COPIES
+        return rows * row_bytes + max(probe_bytes, default=0) + round(copies * self.agent.network_bytes(spec))
 
 
 def fitted(agent: AgentConfig, budget_steps: int) -> AgentConfig:
