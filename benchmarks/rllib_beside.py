@@ -1,10 +1,12 @@
-"""Whether RLlib's DQN learns under the platform as it does alone: ``python -m benchmarks.rllib_beside [--seeds 10]``.
+"""Whether an RLlib agent learns under the platform as it does alone: ``python -m benchmarks.rllib_beside``.
 
-The settings of ``rllib_none`` in ``configs/rllib_cartpole.yaml``, without its change of the task, on the same
-CartPole. Alone is RLlib's own ``Algorithm.train()`` in two ways: with iterations of one fragment, after each of which
-epsilon moves on as it does within the platform, and with RLlib's default of 1,000 steps. Prints one row a seed, the
-mean return of the training episodes that end in the second half; then what the ways differ by, with 95 % intervals of
-Welch's t.
+Alone is RLlib's own ``Algorithm.train()`` in Gymnasium's own environment; within is the method ``none`` of a benchmark.
+Both have the settings of ``rllib_none`` in ``configs/rllib_cartpole.yaml`` and the same chance: of weights, acting, the
+environment and the replay. Prints one row a seed: the mean return of the training episodes that end in the second
+half, and the greatest difference of the final weights.
+
+With ``--iteration-steps 1000``, RLlib's default, it shows what RLlib's loop alone does differently: its epsilon stands
+still within an iteration. By default an iteration is one fragment, as it is within.
 """
 
 from __future__ import annotations
@@ -12,113 +14,129 @@ from __future__ import annotations
 import argparse
 import logging
 import tempfile
-from collections.abc import Callable, Sequence
-from functools import partial
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
+import gymnasium
 import numpy as np
 import yaml
-from scipy.stats import t as student
+from torch import Tensor
 
 from plasticbench.platform.cluster.connection import connected
 from plasticbench.platform.definition.reading import from_dict
 from plasticbench.platform.planning.plan import make_plan
 from plasticbench.platform.rundir import RunDirectory
 from plasticbench.platform.training.segment import SegmentRun
-from plasticbench.records import read_records
+from plasticbench.seeding import Streams, derive_seed
 
-BUDGET_STEPS = 6_400
 TASK = "CartPole-v1"
 FILE = Path(__file__).parents[1] / "configs" / "rllib_cartpole.yaml"
 
 
-def alone(agent: dict[str, Any], iteration_steps: int, seed: int) -> list[tuple[int, float]]:
-    """RLlib's own loop in RLlib's own environment: the step at which each training episode ended, and its return."""
+class Trained(NamedTuple):
+    """Where each training episode ended and how long it was, which is CartPole's return; and the network at the end."""
+
+    episodes: list[tuple[int, float]]
+    weights: Mapping[str, Tensor]
+
+    def late_return(self, budget_steps: int) -> float:
+        """Mean return of the episodes that end in the second half of the budget."""
+        return float(np.mean([value for step, value in self.episodes if budget_steps / 2 <= step <= budget_steps]))
+
+
+class Seeded(gymnasium.Wrapper[Any, Any, Any, Any]):
+    """The first episode begins from a seed, each other where the one before ended; RLlib's own seeds are not used."""
+
+    def __init__(self, config: Mapping[str, Any]) -> None:
+        super().__init__(gymnasium.make(TASK))
+        self._seed: int | None = config["seed"]
+
+    def reset(self, *, seed: int | None = None, options: Any = None) -> Any:
+        """An episode's first observation."""
+        first, self._seed = self._seed, None
+        return self.env.reset(seed=first, options=options)
+
+
+def alone(agent: Mapping[str, Any], seed: int, budget_steps: int, iteration_steps: int) -> Trained:
+    """RLlib's own loop, with the chance that a trial of this seed has."""
+    import torch
     from ray.rllib.algorithms.dqn import DQNConfig
 
-    found: list[tuple[int, float]] = []
+    from plasticbench.agents.rllib import learner
+
+    episodes: list[tuple[int, float]] = []
 
     def note(*, episode: Any, **_: Any) -> None:
-        # A fragment ends in the middle of an episode, so what is shown is its last part; each step is paid 1.
-        found.append(((found[-1][0] if found else 0) + episode.t, float(episode.t)))
+        # A fragment ends in the middle of an episode, of which this is the last part.
+        episodes.append(((episodes[-1][0] if episodes else 0) + episode.t, float(episode.t)))
 
-    own = agent["config"] | {"replay_buffer_config": {"type": "EpisodeReplayBuffer", "capacity": 20_000}}
-    algorithm = (
+    weights_seed, capacity = derive_seed(seed, "rllib"), agent["config"]["replay_buffer_config"]["capacity"]
+    torch.manual_seed(weights_seed)
+    algorithm: Any = (
         DQNConfig()
-        .environment(TASK)
+        .environment(Seeded, env_config={"seed": derive_seed(seed, "environment", 0, 0)})
         .env_runners(num_env_runners=0)
-        .rl_module(model_config=agent["model"] | {"head_fcnet_hiddens": []})
+        .rl_module(model_config={"head_fcnet_hiddens": [], **agent["model"]})
         .reporting(min_sample_timesteps_per_iteration=iteration_steps)
-        .debugging(seed=seed, log_level="ERROR")
+        .debugging(seed=weights_seed, log_level="ERROR")
         .callbacks(on_episode_end=note)
-        .update_from_dict(own | {"dueling": False})
+        .update_from_dict({**agent["config"], "dueling": False})
+        .update_from_dict({"replay_buffer_config": {"type": "EpisodeReplayBuffer", "capacity": capacity}})
         .build_algo()
     )
-    while algorithm.train()["env_runners"]["num_env_steps_sampled_lifetime"] < BUDGET_STEPS:
+    algorithm.local_replay_buffer.rng = Streams(seed)["replay"]
+    while algorithm.train()["env_runners"]["num_env_steps_sampled_lifetime"] < budget_steps:
         pass
+    weights = learner.ask(algorithm, learner.weights)["q"]
     algorithm.stop()
-    return found
+    return Trained(episodes, weights)
 
 
-def within(agent: dict[str, Any], seed: int) -> list[tuple[int, float]]:
+def within(agent: Mapping[str, Any], seed: int, budget_steps: int) -> Trained:
     """The same agent as a trial of a benchmark."""
     data = {
         "name": "beside",
-        "environments": [{"kind": "classic", "task": TASK}],
+        "environments": [{"kind": "gymnasium", "task": TASK}],
         "agent": agent,
         "methods": {"none": {"kind": "none"}},
         "seeds": [seed],
-        "budget_steps": BUDGET_STEPS,
-        "evaluation": {"every_steps": BUDGET_STEPS, "episodes": 1},
-        "probes": {"kinds": []},
+        "budget_steps": budget_steps,
+        "evaluation": {"every_steps": budget_steps // 4, "episodes": 1},
     }
     with tempfile.TemporaryDirectory() as folder:
         benchmark = from_dict(data)
         plan = make_plan(benchmark)
         RunDirectory(Path(folder)).create(benchmark, plan)
-        SegmentRun(Path(folder), plan.segments[0].id).run()
-        records = list(read_records(RunDirectory(Path(folder)).record_file(plan.trials[0].id)))
-    return [(record.step, record.value) for record in records if record.name == "train/return"]
+        trainer = SegmentRun(Path(folder), plan.segments[0].id)._trainer
+        records = [record for stride in trainer.advance() for record in stride]
+        weights = trainer.agent.weights()["q"]
+        trainer.close()
+    return Trained([(one.step, one.value) for one in records if one.name == "train/return"], weights)
 
 
-def late_return(episodes: Sequence[tuple[int, float]]) -> float:
-    """Mean return of the episodes that end in the second half of the budget."""
-    return float(np.mean([value for step, value in episodes if BUDGET_STEPS / 2 <= step <= BUDGET_STEPS]))
-
-
-def difference(ours: Sequence[float], theirs: Sequence[float]) -> str:
-    """Mean difference and the 95 % interval of Welch's t."""
-    variances = [np.var(values, ddof=1) / len(values) for values in (ours, theirs)]
-    freedom = sum(variances) ** 2 / sum(v**2 / (len(ours) - 1) for v in variances)
-    mean, half = np.mean(ours) - np.mean(theirs), student.ppf(0.975, freedom) * np.sqrt(sum(variances))
-    return f"{mean:+.1f} [{mean - half:.1f}, {mean + half:.1f}]"
+def greatest_difference(ours: Mapping[str, Tensor], theirs: Mapping[str, Tensor]) -> float:
+    """Of all entries of all parameters."""
+    return max(float((ours[name] - theirs[name]).abs().max()) for name in ours)
 
 
 def main() -> None:
     """Prints the table."""
+    agent = yaml.safe_load(FILE.read_text())["methods"]["rllib_none"]["agent"]
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--seeds", type=int, default=10)
-    seeds = parser.parse_args().seeds
-    agent = yaml.safe_load(FILE.read_text())["methods"]["rllib_none"]["agent"]
-    fragment = int(agent["config"]["rollout_fragment_length"])
-    ways: dict[str, Callable[[int], list[tuple[int, float]]]] = {
-        "within the platform": partial(within, agent),
-        "alone": lambda seed: alone(agent, fragment, seed),
-        "alone, iterations of 1,000": lambda seed: alone(agent, 1_000, seed),
-    }
+    parser.add_argument("--budget-steps", type=int, default=6_400)
+    parser.add_argument("--iteration-steps", type=int, default=agent["config"]["rollout_fragment_length"])
+    asked = parser.parse_args()
     logging.getLogger("ray.rllib").setLevel(logging.ERROR)
-    found: dict[str, list[float]] = {name: [] for name in ways}
-    print(f"{'seed':>5}" + "".join(f"{name:>28}" for name in ways), flush=True)
+    print(f"{'seed':>5} {'within':>8} {'alone':>8} {'difference of weights':>22}", flush=True)
     with connected("local"):
-        for seed in range(seeds):
-            for name, train in ways.items():
-                found[name].append(late_return(train(seed)))
-            print(f"{seed:5}" + "".join(f"{values[-1]:28.1f}" for values in found.values()), flush=True)
-    print(f"{'mean':>5}" + "".join(f"{np.mean(values):28.1f}" for values in found.values()))
-    ours, *others = found.values()
-    for name, theirs in zip(list(found)[1:], others, strict=True):
-        print(f"within, less {name}: {difference(ours, theirs)}")
+        for seed in range(asked.seeds):
+            ours = within(agent, seed, asked.budget_steps)
+            theirs = alone(agent, seed, asked.budget_steps, asked.iteration_steps)
+            found = [one.late_return(asked.budget_steps) for one in (ours, theirs)]
+            difference = greatest_difference(ours.weights, theirs.weights)
+            print(f"{seed:5} {found[0]:8.1f} {found[1]:8.1f} {difference:22g}", flush=True)
 
 
 if __name__ == "__main__":

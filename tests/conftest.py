@@ -2,6 +2,7 @@
 
 import logging
 import os
+import signal
 import tempfile
 import uuid
 from collections.abc import Iterator
@@ -16,6 +17,11 @@ from plasticbench.envs import humanoid
 from plasticbench.platform.cluster.connection import prepare_environment, start_own_node
 
 torch.set_num_threads(1)
+
+for kind in (signal.SIGINT, signal.SIGHUP):
+    # nohup and shells' background jobs ignore them, and what ignores a signal passes that on to all that it starts
+    if signal.getsignal(kind) is signal.SIG_IGN:
+        signal.signal(kind, lambda *_: None)
 
 with mock.patch.dict(os.environ):  # what tests start sees none of it, as a user's command does not
     prepare_environment("local")
