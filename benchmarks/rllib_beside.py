@@ -40,9 +40,13 @@ class Trained(NamedTuple):
     episodes: list[tuple[int, float]]
     weights: Mapping[str, Tensor]
 
-    def late_return(self, budget_steps: int) -> float:
-        """Mean return of the episodes that end in the second half of the budget."""
-        return float(np.mean([value for step, value in self.episodes if budget_steps / 2 <= step <= budget_steps]))
+    def late_return(self, budget_steps: int, fragment_steps: int) -> float:
+        """Mean return of the second half of the budget, each fragment by the mean of the episodes that end in it."""
+        ended: dict[int, list[float]] = {}
+        for step, value in self.episodes:
+            ended.setdefault(-(-step // fragment_steps), []).append(value)
+        half, whole = budget_steps / 2 / fragment_steps, budget_steps / fragment_steps
+        return float(np.mean([np.mean(values) for fragment, values in ended.items() if half < fragment <= whole]))
 
 
 class Seeded(gymnasium.Wrapper[Any, Any, Any, Any]):
@@ -126,7 +130,8 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--seeds", type=int, default=10)
     parser.add_argument("--budget-steps", type=int, default=6_400)
-    parser.add_argument("--iteration-steps", type=int, default=agent["config"]["rollout_fragment_length"])
+    fragment_steps = agent["config"]["rollout_fragment_length"]
+    parser.add_argument("--iteration-steps", type=int, default=fragment_steps)
     asked = parser.parse_args()
     logging.getLogger("ray.rllib").setLevel(logging.ERROR)
     print(f"{'seed':>5} {'within':>8} {'alone':>8} {'difference of weights':>22}", flush=True)
@@ -134,7 +139,7 @@ def main() -> None:
         for seed in range(asked.seeds):
             ours = within(agent, seed, asked.budget_steps)
             theirs = alone(agent, seed, asked.budget_steps, asked.iteration_steps)
-            found = [one.late_return(asked.budget_steps) for one in (ours, theirs)]
+            found = [one.late_return(asked.budget_steps, fragment_steps) for one in (ours, theirs)]
             difference = greatest_difference(ours.weights, theirs.weights)
             print(f"{seed:5} {found[0]:8.1f} {found[1]:8.1f} {difference:22g}", flush=True)
 
