@@ -18,10 +18,13 @@ from plasticbench.platform.cluster.connection import prepare_environment, start_
 
 torch.set_num_threads(1)
 
-for kind in (signal.SIGINT, signal.SIGHUP):
-    # nohup and shells' background jobs ignore them, and what ignores a signal passes that on to all that it starts
-    if signal.getsignal(kind) is signal.SIG_IGN:
-        signal.signal(kind, lambda *_: None)
+# What nohup or a script starts in the background ignores these, and passes that on to all that tests start and signal.
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+if signal.getsignal(signal.SIGHUP) is signal.SIG_IGN:
+    signal.signal(
+        signal.SIGHUP, lambda *_: None
+    )  # a handler is not passed on, so the tests go on and what they start ends
 
 with mock.patch.dict(os.environ):  # what tests start sees none of it, as a user's command does not
     prepare_environment("local")
