@@ -22,9 +22,7 @@ torch.set_num_threads(1)
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
     signal.signal(signal.SIGINT, signal.default_int_handler)
 if signal.getsignal(signal.SIGHUP) is signal.SIG_IGN:
-    signal.signal(
-        signal.SIGHUP, lambda *_: None
-    )  # a handler is not passed on, so the tests go on and what they start ends
+    signal.signal(signal.SIGHUP, lambda *_: None)  # a handler is passed on to nobody
 
 with mock.patch.dict(os.environ):  # what tests start sees none of it, as a user's command does not
     prepare_environment("local")
