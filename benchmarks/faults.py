@@ -28,12 +28,14 @@ def play(kind: str) -> tuple[bool, str]:
     files = [str(TESTS / f"test_{name}.py") for name in KINDS[kind]]
     began = time.monotonic()
     done = subprocess.run(
-        [sys.executable, "-m", "pytest", "-q", "-m", "not compose", *files], capture_output=True, text=True
+        [sys.executable, "-m", "pytest", "-q", "--tb=short", "-m", "not compose", *files],
+        capture_output=True,
+        text=True,
     )
     counts = {name: int(count) for count, name in re.findall(r"(\d+) (passed|failed|skipped|error)", done.stdout)}
     passed = done.returncode == 0 and counts.get("passed", 0) > 0
     row = f"{kind:8} {counts.get('passed', 0):6} {counts.get('skipped', 0):7} {time.monotonic() - began:7.0f} s"
-    return passed, row if passed else f"{row}\n{done.stdout[-3000:]}"
+    return passed, row if passed else f"{row}\n{done.stdout[max(0, done.stdout.find('= FAILURES')) :]}"
 
 
 def main() -> None:

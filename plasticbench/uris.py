@@ -11,6 +11,7 @@ URI_VARIABLE = "PLASTICBENCH_TRACKING_URI"
 _HIDDEN = "***"
 _URI = re.compile(r"\b[A-Za-z][A-Za-z0-9+.-]*://[^\s'\"`<>]*")
 _SCHEME = re.compile(r"\s*([A-Za-z][A-Za-z0-9+.-]*)://")
+_BARE = re.compile(r"^\s*[^/@\s]*:[^/\s]*@")
 _SECRET = re.compile(r"passw|pwd|passfile|token|secret|credential|signature|api.?key", re.IGNORECASE)
 _LOCAL = {"file", "sqlite"}
 _PATHS_IN_AUTHORITY = {"http", "https", "s3", "s3a", "gs", "gcs", "memory", "ray"}
@@ -18,10 +19,13 @@ _SHORTEST_SECRET = 4  # what is shorter stands in many texts by chance
 
 
 def shown(uri: str) -> str:
-    """``uri`` with what stands before its host, and the secrets of its query, as ``***``; other text as it stands."""
+    """``uri`` with what stands before its host, and the secrets of its query, as ``***``; other text as it stands.
+
+    ``USER:PASSWORD@HOST`` without a scheme is a URI that somebody wrote in part.
+    """
     match = _SCHEME.match(uri)
     if match is None:
-        return uri
+        return _BARE.sub(f"{_HIDDEN}@", uri)
     start, end = _user(uri, match)
     head, mark, query = ((uri[:start] + _HIDDEN + uri[end:]) if end else uri).partition("?")
     return head + mark + "".join(_shown_setting(piece) for piece in re.split(r"([&;#])", query))

@@ -2,6 +2,7 @@
 
 import logging
 import os
+import signal
 import tempfile
 import uuid
 from collections.abc import Iterator
@@ -16,6 +17,12 @@ from plasticbench.envs import humanoid
 from plasticbench.platform.cluster.connection import prepare_environment, start_own_node
 
 torch.set_num_threads(1)
+
+# What nohup or a script starts in the background ignores these, and passes that on to all that tests start and signal.
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+if signal.getsignal(signal.SIGHUP) is signal.SIG_IGN:
+    signal.signal(signal.SIGHUP, lambda *_: None)  # a handler is passed on to nobody
 
 with mock.patch.dict(os.environ):  # what tests start sees none of it, as a user's command does not
     prepare_environment("local")

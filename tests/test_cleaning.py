@@ -14,10 +14,12 @@ from plasticbench.platform.definition.reading import from_dict
 from plasticbench.platform.planning.plan import make_plan
 from plasticbench.platform.rundir import RunDirectory
 from plasticbench.platform.runs.cleaning import clean, plan_cleaning
+from plasticbench.platform.tracking.tracker import committed_bytes
 from plasticbench.platform.training.ends import can_be_gone_on_from, finished_bytes
 from plasticbench.platform.training.journal import is_journal
 from plasticbench.platform.training.segment import SegmentRun
 from plasticbench.platform.training.soundness import damages
+from plasticbench.records import record_length
 
 
 def invoke(*arguments, answer=None):
@@ -91,7 +93,7 @@ def test_a_cleaned_run_grows_from_the_start(run):
     assert contents(run).items() >= records.items()
 
 
-def test_weights_and_the_store_go_where_records_alone_are_kept(run):
+def test_weights_and_the_store_go_where_records_alone_are_kept(run, caplog):
     invoke("clean", run, "--keep", "records", "--yes")
     left = contents(run).keys()
     assert {name.partition("/")[0] for name in left} == {
@@ -102,6 +104,10 @@ def test_weights_and_the_store_go_where_records_alone_are_kept(run):
         "machines",
     }
     assert not [name for name in left if name.endswith(".safetensors")]
+    plan = RunDirectory(run).plan()
+    mirrored = committed_bytes(RunDirectory(run), plan.segments)
+    assert mirrored == {trial.id: record_length(run / "records" / f"{trial.id}.jsonl") for trial in plan.trials}
+    assert caplog.text == ""  # least of all an advice to remove what was cleaned on purpose, and train it again
 
 
 def test_all_takes_the_whole_run(run):

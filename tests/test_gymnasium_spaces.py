@@ -80,6 +80,16 @@ def test_other_observations_say_which_wrapper_helps(space: spaces.Space[Any], he
     assert help_ in str(error.value)
 
 
+def test_numbers_without_an_axis_or_without_a_number_are_refused() -> None:
+    with pytest.raises(ValueError, match=r"must have at least one axis, got .*wrappers: \[FlattenObservation\]"):
+        observations_of(spaces.Box(0, 1, ()))
+    for shape in [(0,), (3, 0)]:
+        with pytest.raises(ValueError, match=r"observations must hold at least one number, got Box"):
+            observations_of(spaces.Box(0, 1, shape))
+    with pytest.raises(ValueError, match=r"actions must be at least one number, got Box"):
+        actions_of(spaces.Box(0, 1, (0,)))
+
+
 def test_a_choice_that_starts_elsewhere_is_an_offset() -> None:
     actions = actions_of(spaces.Discrete(3, start=5))
     assert actions.spec == DiscreteActions(count=3)
@@ -94,6 +104,7 @@ def test_a_choice_that_starts_elsewhere_is_an_offset() -> None:
         (spaces.MultiDiscrete([[2, 2], [2, 2]]), 16, [[0, 0], [1, 1]]),
         (spaces.MultiBinary(3), 8, [0, 1, 1]),
         (spaces.MultiDiscrete([10, 10, 10]), 1000, [0, 0, 3]),
+        (spaces.Box(np.int8([5, -1]), np.int8([6, 1]), dtype=np.int8), 6, [6, -1]),
     ],
 )
 def test_combinations_are_one_choice_in_the_order_of_a_counter(space: Any, count: int, third: list[Any]) -> None:
@@ -121,6 +132,7 @@ def test_numbers_take_the_shape_of_their_box() -> None:
             r"must be bounded, got .*wrappers: \[\{kind: BoundAction, low: -1, high: 1",
         ),
         (spaces.Box(np.float32([0]), np.float32([np.inf])), r"must be bounded, got "),
+        (spaces.Box(0, 255, (3,), np.uint8), r"at most 1,000 combinations, .* got 16,777,216 of Box"),
         (spaces.Dict(a=spaces.Discrete(2)), r"must be a choice \(Discrete, MultiDiscrete\) or a bounded Box, got Dict"),
     ],
 )

@@ -155,6 +155,7 @@ def test_a_new_file_begins_as_a_shipped_one_and_never_writes_over_another(tmp_pa
     path = tmp_path / "my.yaml"
     assert runner.invoke(app, ["new", str(path), "--from", "pendulum"]).exit_code == 0
     assert path.read_text() == shipped.text("pendulum")
+    assert runner.invoke(app, ["new", str(tmp_path / "folder" / "my.yaml")]).exit_code == 0
     again = runner.invoke(app, ["new", str(path)])
     assert again.exit_code == 2
     assert "is there already; choose another name" in again.stderr

@@ -173,10 +173,36 @@ def test_steps_and_names_that_cannot_be_are_refused(tmp_path):
             (9, {"a": 1}, "from 10, as steps never go back, to the budget of 100, got 9"),
             (101, {"a": 1}, "got 101"),
             (11, {"a\nb": 1}, "names must be text of one line"),
+            (11, {"a": "x"}, "values: a: must be one number, got 'x'"),
+            (11, {"a": torch.ones(2)}, "values: a: must be one number, got tensor"),
+            (10, {"b": 1, "a": 2}, "values: a: recorded at step 10 already"),
         ):
             with pytest.raises(ValueError, match=message):
                 mine.record(step, values)
-    assert steps_of(mine) == [10]
+        with pytest.raises(ValueError, match="returns: must be one return or several, got none"):
+            mine.evaluation(20, [])
+        mine.record(10, {"b": 1})
+    assert steps_of(mine) == [10, 10]
+
+
+def test_each_fact_of_a_step_is_there_once_also_where_a_trial_goes_on(tmp_path):
+    with recorder(tmp_path / "run") as mine:
+        mine.record(10, {"a": 1})
+    with recorder(tmp_path / "run", from_step=10) as again:
+        with pytest.raises(ValueError, match="values: a: recorded at step 10 already"):
+            again.record(10, {"a": 2})
+        again.record(10, {"b": 2})
+        again.record(20, {"a": 2})
+    assert steps_of(again) == [10, 10, 20]
+
+
+def test_a_closed_recorder_records_nothing(tmp_path):
+    mine = recorder(tmp_path / "run")
+    mine.close()
+    mine.close()
+    with pytest.raises(ValueError, match="this recorder is closed"):
+        mine.record(10, {"a": 1})
+    assert steps_of(mine) == []
 
 
 def test_directories_of_the_platform_and_of_loops_are_not_mixed(tmp_path):

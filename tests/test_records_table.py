@@ -117,7 +117,7 @@ def test_bad_input_is_one_message_and_leaves_nothing_behind(run, trials, tmp_pat
         ((tmp_path / "nowhere", "--to", "csv"), "not a run directory"),
         ((run, "--to", "xlsx"), "--to: must be one of csv, parquet, got 'xlsx'"),
         ((run, "--to", "csv", "--out", "taken.csv"), "--out: taken.csv exists"),
-        ((run, "--to", "csv", "--out", "nowhere/records.csv"), "nowhere"),
+        ((run, "--to", "csv", "--out", "nowhere/records.csv"), "--out: there is no folder nowhere"),
     ):
         result = runner.invoke(app, ["export", *map(str, arguments)])
         assert result.exit_code == 2, result.output

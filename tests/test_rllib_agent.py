@@ -76,6 +76,16 @@ def test_a_run_that_is_interrupted_again_and_again_equals_one_that_is_not(tmp_pa
     assert expected == found
 
 
+def test_rllibs_own_loop_with_the_same_chance_trains_the_same_network():
+    from benchmarks.rllib_beside import alone, greatest_difference, within
+
+    ours, theirs = within(DQN, 3, 400), alone(DQN, 3, 400, iteration_steps=4)
+    assert len(ours.episodes) > 5
+    assert [value for _, value in ours.episodes] == [value for _, value in theirs.episodes]
+    assert greatest_difference(ours.weights, theirs.weights) == 0
+    assert greatest_difference(ours.weights, within(DQN, 4, 400).weights) > 0
+
+
 @pytest.fixture(params=[(DQN, 0), (SAC, 0), (DQN, 1)], ids=["DQN", "SAC", "remote DQN"])
 def trained(request, tmp_path):
     """An agent that has learned, halfway through its budget."""

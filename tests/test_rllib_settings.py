@@ -32,6 +32,11 @@ def rllib(agent=AGENT, **changes):
         ({"gamma": 1.5}, "agent.config.gamma: must be one number above 0 and at most 1, got 1.5"),
         ({"tau": 7}, "agent.config.tau: must be one number above 0 and at most 1, got 7"),
         ({"lr": 0}, "agent.config.lr: must be one number above 0"),
+        ({"lr": float("inf")}, "agent.config.lr: must be one number above 0"),
+        ({"epsilon": []}, "agent.config.epsilon: must be a number from 0 to 1, or [[0, first], [step, last], ...]"),
+        ({"epsilon": [[0, 1.0]]}, "agent.config.epsilon: must be"),
+        ({"epsilon": [[5, 1.0], [100, 0.1]]}, "agent.config.epsilon: must be"),
+        ({"epsilon": [[0, 1.0], [100, 0.1], [50, 0.2]]}, "agent.config.epsilon: must be"),
         ({"lerning_rate": 1}, "agent.config.lerning_rate: no setting that resets"),
         ({"gama": 0.9}, "Did you mean 'gamma'"),
         ({"replay_buffer_config": {"type": "PrioritizedEpisodeReplayBuffer"}}, "must be {capacity: transitions} alone"),
@@ -58,6 +63,7 @@ def test_a_setting_that_would_fight_a_treatment_is_refused_by_name(changes, mess
             "cannot be set: fresh weights are drawn as PyTorch draws them",
         ),
         ({"fcnet_hiddens": 64}, "agent.model.fcnet_hiddens: must be a list of widths, got 64"),
+        ({"conv_filters": [[16, 4]]}, "agent.model.conv_filters: must be a list of [channels, kernel, stride]"),
         ({"fcnet_activation": "gelu"}, "agent.model.fcnet_activation: must be one of relu, tanh"),
     ],
 )
@@ -72,6 +78,10 @@ def test_a_network_that_resets_do_not_know_is_refused(model, message):
     [
         ({"environments": [CARTPOLE | {"num_envs": 2}]}, "environments.0.num_envs: must be at most 1 for agent"),
         ({"environments": [{"kind": "classic", "task": "Pendulum-v1"}]}, "RLlib's DQN needs discrete actions. Choose"),
+        (
+            {"budget_steps": 1_000},
+            "agent.config.num_steps_sampled_before_learning_starts: must be less than the budget of 1000 steps",
+        ),
         ({"budget_steps": 4_002}, "budget_steps: must be a multiple of the 4 steps that the agent of 'none' takes"),
         ({"execution": {"device": "cuda", "num_gpus": 1.0}}, "execution.device: must be cpu for agent kind 'rllib'"),
         ({"agent": AGENT | {"num_learners": 2}}, "agent.num_learners"),

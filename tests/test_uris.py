@@ -68,6 +68,12 @@ def test_a_uri_is_shown_without_its_secrets(uri, text):
     assert visible(f"at '{uri}': no") == f"at '{text}': no"
 
 
+def test_an_address_without_a_scheme_is_shown_without_its_password():
+    assert shown("alice:S3cr@et@db:5432/m") == "***@db:5432/m"
+    with pytest.raises(ValueError, match=r"--tracking-uri: must be one of .* got '\*\*\*@db'"):
+        accepted("alice:S3cret@db")
+
+
 def test_passwords_are_hidden_wherever_a_text_repeats_them():
     uri = "postgresql://alice:S3cret%21@h/m"
     assert without_secrets(f"{uri}: S3cret! and S3cret%21 are wrong for alice", uri) == (

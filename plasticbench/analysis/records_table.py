@@ -68,6 +68,8 @@ def export(run_dir: str | Path | Location, to: str, out: Path) -> None:
         raise ValueError(f"--to: must be one of {', '.join(_WRITERS)}, got {to!r}")
     if out.exists():
         raise ValueError(f"--out: {out} exists. Choose another file, or remove it")
+    if not out.parent.is_dir():
+        raise ValueError(f"--out: there is no folder {out.parent}")
     run, draft = load_run(storage.connect(run_dir)), out.with_name(out.name + ".new")
     try:
         with _WRITERS[to](str(draft), _SCHEMA) as writer:

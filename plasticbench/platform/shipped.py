@@ -45,6 +45,7 @@ def resolved(given: str) -> Path:
 def start_new(path: Path, name: str) -> None:
     """Writes a copy to begin from. Raises ``BenchmarkError`` rather than writing over a file."""
     content = text(name)
+    path.parent.mkdir(parents=True, exist_ok=True)
     try:
         with open(path, "x", encoding="utf-8") as file:
             file.write(content)

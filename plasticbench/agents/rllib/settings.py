@@ -6,8 +6,10 @@ by name, because RLlib would take it and the comparison would be silently wrong.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from itertools import pairwise
 from typing import Any, Literal
 
 from plasticbench import settings
@@ -130,7 +132,7 @@ def _check_value(key: str, kind: Any, value: Any) -> None:
 
 def _rule(kind: Any, value: Any) -> str | None:
     """What the value must be, or ``None`` if it is that."""
-    number = isinstance(value, int | float) and not isinstance(value, bool)
+    number = isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
     whole = isinstance(value, int) and not isinstance(value, bool)
     if isinstance(kind, tuple):
         return None if value in kind else f"one of {', '.join(kind)}"
@@ -142,8 +144,11 @@ def _rule(kind: Any, value: Any) -> str | None:
         "steps": (whole and value >= 0, "a whole number of agent steps, 0 or more"),
         "flag": (isinstance(value, bool), "true or false"),
         "widths": (isinstance(value, list) and all(isinstance(x, int) and x > 0 for x in value), "a list of widths"),
-        "filters": (isinstance(value, list), "a list of [channels, kernel, stride]"),
-        "epsilon": (_is_epsilon(value), "a number from 0 to 1, or [[0, first], [step, last], ...]"),
+        "filters": (
+            isinstance(value, list) and all(isinstance(x, list) and len(x) in (3, 4) for x in value),
+            "a list of [channels, kernel, stride], with a padding as fourth where it is not the usual one",
+        ),
+        "epsilon": (_is_epsilon(value), "a number from 0 to 1, or [[0, first], [step, last], ...] in order of steps"),
         "buffer": (
             isinstance(value, Mapping) and set(value) == {"capacity"} and _rule("count", value["capacity"]) is None,
             "{capacity: transitions} alone, because rows are drawn uniformly, as native agents draw them by default",
@@ -154,11 +159,13 @@ def _rule(kind: Any, value: Any) -> str | None:
 
 
 def _is_epsilon(value: Any) -> bool:
-    points = value if isinstance(value, list) else [[0, value]]
-    return all(
-        isinstance(point, list) and len(point) == 2 and isinstance(point[1], int | float) and 0 <= point[1] <= 1
-        for point in points
-    )
+    points = value if isinstance(value, list) else [[0, value], [1, value]]
+    if len(points) < 2 or not all(isinstance(point, list) and len(point) == 2 for point in points):
+        return False
+    steps = [step for step, _ in points]
+    shares = all(isinstance(x, int | float) and not isinstance(x, bool) and 0 <= x <= 1 for _, x in points)
+    whole = all(isinstance(step, int) and not isinstance(step, bool) for step in steps)
+    return shares and whole and steps[0] == 0 and all(now < later for now, later in pairwise(steps))
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -191,6 +198,14 @@ class Settings(settings.Settings):
     def setting(self, name: str) -> Any:
         """A setting of ``config``, or RLlib's default."""
         return self.config.get(name, DEFAULTS[self.algorithm].get(name))
+
+    def fits(self, num_envs: int, budget_steps: int) -> None:
+        """Raises ``ValueError`` for a budget in which nothing would be learnt."""
+        if self.learning_starts_steps >= budget_steps:
+            raise ValueError(
+                f"config.num_steps_sampled_before_learning_starts: must be less than the budget of {budget_steps} "
+                f"steps, got {self.learning_starts_steps}"
+            )
 
     def inert_within(self, num_envs: int, budget_steps: int) -> dict[str, str]:
         """Settings without effect in so many agent steps, and why."""

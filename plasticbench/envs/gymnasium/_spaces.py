@@ -72,6 +72,10 @@ def observations_of(space: spaces.Space[Any]) -> Observations:
     """Raises ``ValueError`` with the wrapper that helps where observations are no Box."""
     if not isinstance(space, spaces.Box):
         raise ValueError(f"observations must be a Box of numbers, got {_text(space)}. {_observation_advice(space)}")
+    if not space.shape:
+        raise ValueError(f"observations must have at least one axis, got {_text(space)}. {_FLATTEN}")
+    if 0 in space.shape:
+        raise ValueError(f"observations must hold at least one number, got {_text(space)}")
     is_picture = space.dtype == np.uint8 and len(space.shape) in (2, 3)
     return Observations(tuple(space.shape), _layout(space.shape) if is_picture else "vector")
 
@@ -112,6 +116,11 @@ def actions_of(space: spaces.Space[Any]) -> Actions:
             return _combinations(space, space.nvec, space.start)
         case spaces.MultiBinary():
             return _combinations(space, np.full(space.shape, 2), np.zeros(space.shape, np.int64))
+        case spaces.Box() if 0 in space.shape:
+            raise ValueError(f"actions must be at least one number, got {_text(space)}")
+        case spaces.Box() if np.issubdtype(space.dtype, np.integer):
+            low = space.low.astype(np.int64)
+            return _combinations(space, space.high.astype(np.int64) - low + 1, low)
         case spaces.Box():
             return _numbers(space)
     raise ValueError(

@@ -7,14 +7,15 @@ their loops alone.
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import suppress
 from typing import TYPE_CHECKING, Any, Self
 
 from plasticbench import storage
 from plasticbench.platform.definition.names import is_control
 from plasticbench.platform.rundir import RunDirectory
 from plasticbench.platform.runs.external_plan import ExternalTrial, alone, enter, hold, plan_of
-from plasticbench.records import Record, RecordWriter
+from plasticbench.records import Record, RecordWriter, read_records
 
 if TYPE_CHECKING:
     import os
@@ -86,6 +87,8 @@ class Recorder:
             self._writer = RecordWriter(self.directory.record_file(self.trial), kept)
         self.step = from_step or 0
         """The newest step of which something was recorded."""
+        self._names = {record.name for record in self._kept() if record.step == self.step}
+        self._closed = False
         self._committed_s = time.monotonic()
 
     def record(self, step: int, values: Mapping[str, float]) -> None:
@@ -95,18 +98,23 @@ class Recorder:
                 f"step: must be a whole number from {self.step}, as steps never go back, to the budget of "
                 f"{self._budget_steps}, got {step!r}"
             )
-        for name in values:
-            if not isinstance(name, str) or not name.strip("/") or any(map(is_control, name)):
-                raise ValueError(f"values: names must be text of one line, got {name!r}")
+        if self._closed:
+            raise ValueError(f"{self.trial}: this recorder is closed; from_step= of a new one goes on with the trial")
+        numbers = {name: _number(name, value) for name, value in values.items()}
+        taken = self._names if step == self.step else set()
+        if twice := sorted(taken & numbers.keys()):
+            raise ValueError(f"values: {', '.join(twice)}: recorded at step {step} already, and a fact is there once")
         now = time.time()
-        self._writer.write([Record(self.trial, int(step), name, float(value), now) for name, value in values.items()])
-        self.step = int(step)
+        self._writer.write([Record(self.trial, int(step), name, value, now) for name, value in numbers.items()])
+        self.step, self._names = int(step), taken | numbers.keys()
         if time.monotonic() - self._committed_s >= self._commit_every_s:
             self.commit()
 
     def evaluation(self, step: int, returns: float | Sequence[float]) -> None:
         """An evaluation: one undiscounted return, or several, whose mean counts. Leaderboards need one at the end."""
         several: Any = returns if hasattr(returns, "__len__") else [returns]
+        if not len(several):
+            raise ValueError("returns: must be one return or several, got none")
         mean = sum(map(float, several)) / len(several)
         low, high = self._references or (0.0, 1.0)
         self.record(step, {"eval/return": mean, "eval/score": (mean - low) / (high - low)})
@@ -135,13 +143,30 @@ class Recorder:
 
     def close(self) -> None:
         """Commits; afterwards nothing can be recorded."""
+        if self._closed:
+            return
         self.commit()
+        self._closed = True
         self._writer.close()
         if self._held is not None:
             self._held.close()
+
+    def _kept(self) -> Iterator[Record]:
+        """What a trial that goes on holds already."""
+        with suppress(FileNotFoundError):
+            yield from read_records(self.directory.record_file(self.trial))
 
     def __enter__(self) -> Self:
         return self
 
     def __exit__(self, *raised: object) -> None:
         self.close()
+
+
+def _number(name: str, value: Any) -> float:
+    if not isinstance(name, str) or not name.strip("/") or any(map(is_control, name)):
+        raise ValueError(f"values: names must be text of one line, got {name!r}")
+    try:
+        return float(value)
+    except (TypeError, ValueError, RuntimeError):  # torch's, of a tensor with several numbers
+        raise ValueError(f"values: {name}: must be one number, got {value!r}") from None

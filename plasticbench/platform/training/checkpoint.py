@@ -230,7 +230,7 @@ class CheckpointStore:
 
     def record_bytes(self, segment: str) -> dict[str, int]:
         """Committed lengths of the segment's record files, empty before its first commit."""
-        commit = self.latest(segment)
+        commit = self.completed(segment) if self.is_cleaned(segment) else self.latest(segment)
         return commit.record_bytes if commit else {}
 
     def newest_number(self, segment: str) -> int | None:
