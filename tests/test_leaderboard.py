@@ -82,6 +82,16 @@ def test_what_methods_share_seed_by_seed_separates_them_though_their_intervals_o
     assert (unpaired["x"].rank_worst, unpaired["y"].rank_best) == (2, 1)
 
 
+def test_a_method_that_fails_on_one_of_many_tasks_does_not_stand_above_those_found_ahead_of_it():
+    seeds, spread = tuple(range(5)), np.array([-0.02, -0.01, 0.0, 0.01, 0.02])
+    means = {"fails_once": (0.0, 0.8, 0.8, 0.8), "steady": (0.7, 0.7, 0.7, 0.7), "low": (0.1, 0.1, 0.1, 0.1)}
+    found = standings({name: [Runs(mean + spread, seeds) for mean in own] for name, own in means.items()})
+    assert found["fails_once"].iqm.value > found["steady"].iqm.value
+    assert {name: one.rank for name, one in found.items()} == {"steady": 1, "fails_once": 2, "low": 3}
+    assert all(one.rank_best <= one.rank <= one.rank_worst for one in found.values())
+    assert found["steady"].behind.value == 0.0
+
+
 def test_two_seeds_have_no_interval_and_the_row_says_so(tmp_path):
     row = board([write_run(tmp_path, {("A", "none"): [0.0, 1.0]})])[0]
     assert row.final.iqm.value == pytest.approx(0.5)

@@ -1,9 +1,10 @@
 """Ranks methods from the records of one or more runs.
 
 The final score of a trial is the mean of its evaluations in the last tenth of the budget, and the evaluation at the
-very end must be there. Methods stand in the order of the IQM of the final scores (equal IQMs share a rank). The order
-alone is no finding: ``rank_best`` and ``rank_worst`` bound it by the pairs that the platform's one test finds apart
-(``claims``). A method that lacks a trial's final evaluation, or a task, is listed without a rank, because
+very end must be there. Methods stand in the order of the IQM of the final scores (equal IQMs share a rank), but none
+stands above one that is found ahead of it, as can be over several tasks: means, which are tested, count the task on which
+a method fails, and IQMs leave it out. The order alone is no finding: ``rank_best`` and ``rank_worst`` bound it by the pairs
+that the platform's one test finds apart (``claims``). A method that lacks a trial's final evaluation, or a task, is listed without a rank, because
 the runs that are missing may be the bad ones.
 
 Methods stand by raw return on a task without reference returns. Where there are several tasks, such a task stays out of
@@ -226,7 +227,8 @@ def standings(scores: Mapping[str, Sequence[Runs]]) -> dict[str, Standing]:
         lead = mean[max(point, key=lambda method: point[method])]
         return {m: Standing(iqm=_estimate(point[m]), rank=order[m], behind=_estimate(lead - mean[m])) for m in point}
     found = compare_methods(scores)
-    leader = int(np.argmax(list(point.values())))
+    order = _ranks(point, found.is_ahead)
+    leader = list(scores).index(next(iter(order)))
     detectable = _estimate(detectable_difference(scores)).value if len(scores) > 1 else None
     return {
         method: Standing(
@@ -239,6 +241,20 @@ def standings(scores: Mapping[str, Sequence[Runs]]) -> dict[str, Standing]:
         )
         for i, (method, tasks) in enumerate(scores.items())
     }
+
+
+def _ranks(point: Mapping[str, float], is_ahead: np.ndarray) -> dict[str, int]:
+    """Ranks from 1 by IQM among those that nobody left is ahead of; ``is_ahead`` ``[methods, methods]``."""
+    names, values = list(point), list(point.values())
+    left, ranks = list(range(len(names))), dict[str, int]()
+    before = None
+    while left:
+        best = max((i for i in left if not is_ahead[left, i].any()), key=lambda i: values[i])
+        is_equal = before is not None and values[before] == values[best]
+        ranks[names[best]] = ranks[names[before]] if before is not None and is_equal else 1 + len(ranks)
+        left.remove(best)
+        before = best
+    return ranks
 
 
 def _behind(found: Comparison, leader: int, method: int) -> Estimate:
