@@ -18,7 +18,7 @@ from plasticbench.platform.suites import adding, publishing
 from plasticbench.platform.suites.board import make_board
 from plasticbench.platform.suites.definition import find_suite, read_methods, read_suite, suite_names
 from plasticbench.platform.suites.entries import best, iqm_of, read_entries, to_text
-from plasticbench.platform.suites.running import SuiteRun, methods_to_run
+from plasticbench.platform.suites.running import SuiteRun, methods_to_run, tasks_to_run
 from plasticbench.platform.training.ends import can_be_gone_on_from
 from plasticbench.platform.training.segment import SegmentRun
 
@@ -340,6 +340,31 @@ def test_versions_of_a_suite_are_not_mixed_in_a_table(made, tmp_path):
     newer = read_suite(write_suite(tmp_path, suite_data(version=2)))
     with pytest.raises(BenchmarkError, match="is of tiny-v1, and this is tiny-v2: versions of a suite are not mixed"):
         make_board(newer, read_entries(made[1] / "records"))
+
+
+def test_a_folder_that_only_bears_the_name_of_a_shipped_suite_is_refused(shipped, tmp_path):
+    suite, out = shipped
+    assert find_suite(str(out.parent / "tiny-v1")) == suite
+    assert find_suite(str(write_suite(tmp_path / "same"))) == suite
+    write_suite(tmp_path / "other", suite_data(tuning_seeds=[8, 9]))
+    with pytest.raises(BenchmarkError, match="is not the tiny-v1 that comes with the package"):
+        find_suite(str(tmp_path / "other"))
+
+
+def test_only_what_is_not_published_is_trained_and_again_only_what_is(made, tmp_path):
+    tasks = {name: {} for name in ("stream", "other")}
+    shutil.copy(write_suite(tmp_path) / "stream.yaml", tmp_path / "other.yaml")
+    suite, known = read_suite(write_suite(tmp_path, suite_data(tasks=tasks))), read_entries(made[1] / "records")
+    assert [one.name for one in methods_to_run(suite, known)] == ["none", "l2_init"]  # of the other task
+    assert methods_to_run(suite, known, tasks=[suite.task("stream")]) == []
+    asked = []
+    runs = SuiteRun(suite, tmp_path / "out", lambda benchmark, path: asked.append(path.parent.name) or 1 / 0)
+    with pytest.raises(ZeroDivisionError):
+        runs.run(suite.methods, published=known)
+    assert asked == ["other"]
+    assert [task.name for task in tasks_to_run(suite, known, again=["none"])] == ["stream"]
+    with pytest.raises(BenchmarkError, match="nothing of 'none' is published on other; --only trains it first"):
+        tasks_to_run(suite, known, only=["other"], again=["none"])
 
 
 def test_a_reference_is_shown_and_never_ranked(made, tmp_path):

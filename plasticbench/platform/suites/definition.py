@@ -7,7 +7,7 @@ candidates as every other, so that none is tuned longer than its rivals.
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -86,7 +86,7 @@ class Suite:
     methods: tuple[SuiteMethod, ...]
     tuning_seeds: tuple[int, ...]
     seeds: tuple[int, ...]
-    folder: Path
+    folder: Path = field(compare=False)
 
     @property
     def label(self) -> str:
@@ -153,7 +153,13 @@ def find_suite(given: str) -> Suite:
     Raises ``BenchmarkError``.
     """
     if (Path(given) / "suite.yaml").is_file():
-        return read_suite(Path(given))
+        suite = read_suite(Path(given))
+        if suite.label in suite_names() and suite != read_suite(FOLDER / suite.label):
+            raise BenchmarkError(
+                f"{given}: is not the {suite.label} that comes with the package, with whose results it would be mixed. "
+                "Give it another name or version"
+            )
+        return suite
     if Path(given).is_file():
         raise BenchmarkError(
             f"{given}: is a file; `plasticbench run` takes benchmark files, with 'tuning_seeds' as well"
@@ -310,7 +316,7 @@ def _check_grids(methods: list[SuiteMethod], count: int, problems: Problems) -> 
         own = len(method.candidates)
         if own > MAX_CANDIDATES:
             problems.add(f"methods.{method.name}.tune", f"may have {MAX_CANDIDATES} candidates, got {own}")
-        elif own != count:
+        elif own != count <= MAX_CANDIDATES:
             problems.add(
                 f"methods.{method.name}.tune",
                 f"must have as many candidates as every method of the suite, {count}, got {own}",
