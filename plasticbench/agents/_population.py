@@ -33,7 +33,7 @@ class SilencedReplay(SavedReplay, Protocol):
     """What was learnt from, of members of whom some may be silent."""
 
     def silence(self, members: Sequence[int]) -> None:
-        """All that these members saw and did becomes zeros."""
+        """What these members saw, did and earned becomes zeros, but for whole numbers, which are always finite."""
         ...
 
 

@@ -168,7 +168,7 @@ class PopulationReplay:
         self._stored_rows = 0
 
     def silence(self, members: Sequence[int]) -> None:
-        """All that these members saw and did becomes zeros; when their episodes ended stays."""
+        """What these members saw, did and earned becomes zeros, but for whole numbers, which are always finite."""
         for values in self._stored.values():
             if values.is_floating_point():
                 values[list(members)] = 0.0

@@ -136,7 +136,7 @@ class RLlibAgent:
         return float(self._algorithm.metrics.peek((LEARNER_RESULTS, DEFAULT_MODULE_ID, key), latest_merged_only=True))
 
     def act_in_evaluation(self, obs: np.ndarray, uniforms: np.ndarray) -> np.ndarray:
-        """Greedy actions of DQN, the most likely ones of SAC; chance plays no part."""
+        """Greedy actions of DQN, of SAC those most likely before squashing; chance plays no part."""
         module, seen = self._runner.module, torch.from_numpy(encode(obs[0], self.spec))
         with torch.no_grad():
             outputs = module.forward_inference({Columns.OBS: seen})
