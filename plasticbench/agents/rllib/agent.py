@@ -88,13 +88,13 @@ def _no_process_group() -> Iterator[None]:
 @contextmanager
 def _no_folder() -> Iterator[None]:
     """RLlib makes a folder in the home directory for results that only its own ``train`` would write."""
-    before = trainable.DEFAULT_STORAGE_PATH
-    with TemporaryDirectory(prefix="plasticbench-rllib-") as folder:
-        trainable.DEFAULT_STORAGE_PATH = folder
+    module: Any = trainable
+    before = module.DEFAULT_STORAGE_PATH
+    with TemporaryDirectory(prefix="plasticbench-rllib-") as module.DEFAULT_STORAGE_PATH:
         try:
             yield
         finally:
-            trainable.DEFAULT_STORAGE_PATH = before
+            module.DEFAULT_STORAGE_PATH = before
 
 
 class RLlibAgent:
