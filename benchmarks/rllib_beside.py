@@ -23,6 +23,7 @@ import numpy as np
 import yaml
 from torch import Tensor
 
+from plasticbench.agents.rllib.settings import MODEL_DEFAULTS
 from plasticbench.platform.cluster.connection import connected
 from plasticbench.platform.definition.reading import from_dict
 from plasticbench.platform.planning.plan import make_plan
@@ -81,7 +82,7 @@ def alone(agent: Mapping[str, Any], seed: int, budget_steps: int, iteration_step
         DQNConfig()
         .environment(Seeded, env_config={"seed": derive_seed(seed, "environment", 0, 0)})
         .env_runners(num_env_runners=0)
-        .rl_module(model_config={"head_fcnet_hiddens": [], **agent["model"]})
+        .rl_module(model_config={**MODEL_DEFAULTS, **agent["model"]})
         .reporting(min_sample_timesteps_per_iteration=iteration_steps)
         .debugging(seed=weights_seed, log_level="ERROR")
         .callbacks(on_episode_end=note)

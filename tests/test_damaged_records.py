@@ -125,6 +125,11 @@ def test_commands_refuse_damaged_records_until_they_are_repaired(tmp_path):
         assert result.exit_code == 2, result.output
         assert f"{trial}.jsonl holds" in result.output + result.stderr
         assert "resume --repair" in result.output + result.stderr
+    shown = runner.invoke(app, ["status", str(out)]).output
+    assert f"small: failed; of {len(plan.trials)} trials {len(plan.trials) - 1} done, 1 failed" in shown
+    assert f"{trial} is damaged: its record file holds" in shown
+    assert "--repair` goes back to before that" in shown
     result = runner.invoke(app, ["resume", str(out), "--repair", "--quiet"])
     assert result.exit_code == 0, result.output
+    assert "small: complete" in runner.invoke(app, ["status", str(out)]).output
     assert facts(out, plan) == before

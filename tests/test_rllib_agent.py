@@ -110,6 +110,12 @@ def treat(agent, treatment, batch=None):
     return agent.treat([0], 0, 120, batch)
 
 
+def test_no_folder_of_results_is_left_behind(trained):
+    folder = Path(trained.agent._algorithm.logdir)
+    assert not folder.exists()
+    assert Path.home() not in folder.parents
+
+
 @pytest.mark.parametrize("kind", ["full_reset", "shrink_perturb", "fire"])
 def test_after_a_reset_the_runner_acts_with_the_learners_weights(trained, kind):
     agent = trained.agent

@@ -16,8 +16,8 @@ from plasticbench import storage
 from plasticbench.failures import Failure, failures_name, last_failures, last_frames
 from plasticbench.platform.heartbeat import PERIOD_S, duration, heartbeat
 from plasticbench.platform.rundir import RunDirectory
-from plasticbench.platform.training.checkpoint import CheckpointStore
-from plasticbench.records import last_step
+from plasticbench.platform.training.checkpoint import CheckpointStore, Commit
+from plasticbench.records import last_step, record_length
 from plasticbench.storage import location
 
 TrialState = Literal["done", "running", "failed", "waiting"]
@@ -73,7 +73,7 @@ def status(directory: RunDirectory) -> Status:
     failed = last_failures(directory.path, 0 if driver is None else driver["num_old_failures"])
     reached = _reached(directory, plan, driver)
     trials = tuple(_trial(trial, reached[trial["id"]], failed.get(trial["id"])) for trial in plan["trials"])
-    causes = [failed[trial.id] for trial in trials if trial.state == "failed"]
+    causes = [failed[trial.id] for trial in trials if trial.state == "failed" and not reached[trial.id].damage]
     shown = {(cause.segment, *cause.trials): cause for cause in causes}
     return Status(
         name=plan["name"],
@@ -108,6 +108,7 @@ class _Reached:
     step: int = 0
     is_done: bool = False
     is_running: bool = False
+    damage: str = ""
 
 
 def _reached(directory: RunDirectory, plan: Mapping[str, Any], driver: Mapping[str, Any] | None) -> dict[str, _Reached]:
@@ -128,12 +129,32 @@ def _reached(directory: RunDirectory, plan: Mapping[str, Any], driver: Mapping[s
             one.step = max(one.step, step)
             one.is_done |= is_complete and segment["to_step"] == plan["budget_steps"]
             one.is_running |= name in running and not is_complete
+    for trial, damage in _damages(directory, commits).items() if driver is None else ():
+        if trial in found:
+            found[trial].damage = damage
     return found
+
+
+def _damages(directory: RunDirectory, commits: Sequence[Commit | None]) -> dict[str, str]:
+    """By trial, of record files that are shorter than what was committed; only a resume reads what they hold."""
+    committed: dict[str, int] = {}
+    for commit in filter(None, commits):
+        for trial, length in commit.record_bytes.items():
+            committed[trial] = max(committed.get(trial, 0), length)
+    with ThreadPoolExecutor(_IO_THREADS) as pool:
+        lengths = pool.map(lambda trial: record_length(directory.record_file(trial)), committed)
+        return {
+            trial: f"its record file holds {length:,} bytes, and {committed[trial]:,} were committed"
+            for trial, length in zip(committed, lengths, strict=True)
+            if length < committed[trial]
+        }
 
 
 def _trial(trial: Mapping[str, Any], reached: _Reached, failure: Failure | None) -> TrialStatus:
     state: TrialState = "waiting"
-    if failure is not None and failure.is_alone:  # its population went on to the end without it
+    if reached.damage:
+        state = "failed"
+    elif failure is not None and failure.is_alone:  # its population went on to the end without it
         state = "failed"
     elif reached.is_done:
         state = "done"
@@ -141,7 +162,7 @@ def _trial(trial: Mapping[str, Any], reached: _Reached, failure: Failure | None)
         state = "running"
     elif failure is not None:
         state = "failed"
-    reason = failure.reason if failure is not None and state == "failed" else ""
+    reason = reached.damage or (failure.reason if failure is not None and state == "failed" else "")
     names = {name: trial[name] for name in ("id", "task", "method", "seed")}
     return TrialStatus(**names, state=state, step=reached.step, reason=reason)
 
@@ -177,6 +198,12 @@ def to_text(found: Status) -> Iterator[str]:
         yield f"and {len(found.failures) - _MAX_SHOWN} more"
     if found.failures:
         yield f"Whole tracebacks: {found.run_dir}/{failures_name(location(found.run_dir))}"
+    causes = {trial for failure in found.failures for trial in failure.trials}
+    damaged = [trial for trial in found.trials if trial.state == "failed" and trial.id not in causes]
+    yield from (f"{trial.id} is damaged: {trial.reason}" for trial in damaged[:_MAX_SHOWN])
+    if damaged:
+        yield f"`plasticbench resume {where} --repair` goes back to before that, and on from there."
+        return
     is_over = all(failure.is_alone for failure in found.failures) and found.counts["waiting"] == 0
     if found.is_external:
         yield f"Loops of others record it. `plasticbench resume {where}` brings report and MLflow up to date."

@@ -6,6 +6,7 @@ import logging
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from tempfile import TemporaryDirectory
 from typing import Any
 
 import numpy as np
@@ -20,6 +21,7 @@ from ray.rllib.core.rl_module.default_model_config import DefaultModelConfig
 from ray.rllib.utils.metrics import ENV_RUNNER_RESULTS, LEARNER_RESULTS, NUM_ENV_STEPS_SAMPLED_LIFETIME
 from ray.rllib.utils.spaces.space_utils import unsquash_action
 from ray.train.backend import BackendConfig
+from ray.tune.trainable import trainable
 from torch import Tensor
 
 from plasticbench.agents.rllib import learner
@@ -66,7 +68,7 @@ def build_algorithm(config: Settings, spec: EnvSpec, seed: int) -> Any:
         .debugging(seed=seed, log_level="ERROR")
         .update_from_dict(own | {"replay_buffer_config": replay})
     )
-    with warnings.catch_warnings(), _no_process_group():
+    with warnings.catch_warnings(), _no_process_group(), _no_folder():
         warnings.simplefilter("ignore")  # RLlib warns of its own deprecations
         logging.getLogger("ray.rllib").setLevel(logging.ERROR)
         return built.build_algo()
@@ -81,6 +83,18 @@ def _no_process_group() -> Iterator[None]:
         yield
     finally:
         learner_group._get_backend_config = before
+
+
+@contextmanager
+def _no_folder() -> Iterator[None]:
+    """RLlib makes a folder in the home directory for results that only its own ``train`` would write."""
+    module: Any = trainable
+    before = module.DEFAULT_STORAGE_PATH
+    with TemporaryDirectory(prefix="plasticbench-rllib-") as module.DEFAULT_STORAGE_PATH:
+        try:
+            yield
+        finally:
+            module.DEFAULT_STORAGE_PATH = before
 
 
 class RLlibAgent:
