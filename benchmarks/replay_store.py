@@ -202,20 +202,23 @@ def measure_commits(num_steps: int) -> None:
             plan = make_plan(benchmark)
             RunDirectory(Path(folder)).create(benchmark, plan)
             run = SegmentRun(Path(folder), plan.segments[0].id)
-            blocked, written, course = [], [], run._trainer.advance()
+            blocked, busy, written, course = [], [], [], run._trainer.advance()
             with ThreadPoolExecutor(1) as beside:
                 for _ in range(4):
                     for records in itertools.islice(course, num_steps):
                         run._write(records)
-                    began = time.perf_counter()
+                    began, began_busy = time.perf_counter(), time.thread_time()
                     run._commit(beside)
                     blocked.append(time.perf_counter() - began)
+                    busy.append(time.thread_time() - began_busy)
                     run._writing.result()  # type: ignore[union-attr]
                     written.append(time.perf_counter() - began)
             chunk = max(run._chunks[1:], key=lambda chunk: chunk.first_row).file.num_bytes or 0
         seconds = statistics.median(blocked[1:])
         share = {f"share_at_{period:g}_s": round(seconds / period, 4) for period in (30.0, 600.0)}
-        times = {"blocked_ms": round(1000 * seconds), "written_ms": round(1000 * statistics.median(written[1:]))}
+        named = {"blocked": blocked, "blocked_cpu": busy, "written": written}
+        times = {f"{name}_ms": round(1000 * statistics.median(found[1:])) for name, found in named.items()}
+        times["first_blocked_ms"] = round(1000 * blocked[0])
         found[store] = {**times, "chunk_mb": round(chunk / 1e6, 1), **share}
     print(json.dumps(found, indent=1))
 

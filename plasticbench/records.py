@@ -81,14 +81,23 @@ class RecordWriter:
         """Keeps records in memory until ``sync``."""
         self._pending += [record.to_json().encode() + b"\n" for record in records]
 
-    def sync(self) -> int:
-        """Forces everything to the storage and returns the length in bytes; after an ``OSError`` it can be repeated."""
-        if self._pending:
-            data = b"".join(self._pending)
+    @property
+    def num_pending(self) -> int:
+        """Records that were written and are in memory alone."""
+        return len(self._pending)
+
+    def sync(self, count: int | None = None) -> int:
+        """Forces the first ``count`` pending records, or all, to the storage; returns the length in bytes.
+
+        Others may be written meanwhile, in another thread. After an ``OSError`` it can be repeated.
+        """
+        pending = self._pending[:count]
+        if pending:
+            data = b"".join(pending)
             self._log.write(self._length, data)
             self._length += len(data)
             self.crc32 = zlib.crc32(data, self.crc32)
-            self._pending = []
+            del self._pending[: len(pending)]
         return self._length
 
     def close(self) -> None:

@@ -10,7 +10,7 @@ import logging
 import os
 import shutil
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
@@ -137,6 +137,21 @@ def write_atomically(path: Location, data: bytes) -> None:
     write_together({path: data})
 
 
+def write_pieces(path: Location, pieces: Iterable[bytes | memoryview], num_bytes: int) -> None:
+    """The same of about ``num_bytes`` that a disk is given piece by piece. Raises ``OSError``."""
+    if isinstance(path, UPath):
+        write_atomically(path, b"".join(pieces))
+        return
+    draft = path.with_name(path.name + ".new")
+    try:
+        _write_draft(draft, pieces)
+        os.replace(draft, path)
+    except OSError as error:
+        draft.unlink(missing_ok=True)
+        raise lacking(error, path, num_bytes) from None
+    _sync_folder(path.parent)
+
+
 def write_together(files: Mapping[Location, bytes]) -> None:
     """Writes files of one folder durably, each whole; on a disk that is full or broken none of them is written.
 
@@ -149,7 +164,7 @@ def write_together(files: Mapping[Location, bytes]) -> None:
     drafts = {path.with_name(path.name + ".new"): path for path in local}
     try:
         for draft, path in drafts.items():
-            _write_draft(draft, local[path])
+            _write_draft(draft, (local[path],))
         for draft, path in drafts.items():
             os.replace(draft, path)
     except OSError as error:
@@ -170,10 +185,10 @@ def lacking(error: OSError, path: Path, num_bytes: int) -> OSError:
     return OSError(error.errno, f"{error.strerror}; {said}" if num_bytes > free_bytes else error.strerror, str(path))
 
 
-def _write_draft(draft: Path, data: bytes) -> None:
+def _write_draft(draft: Path, pieces: Iterable[bytes | memoryview]) -> None:
     draft.parent.mkdir(parents=True, exist_ok=True)
     with open(draft, "wb") as file:
-        file.write(data)
+        file.writelines(pieces)
         file.flush()
         os.fsync(file.fileno())
 

@@ -9,13 +9,15 @@ from small_runs import prepare, run_all, small
 from test_cli import runner
 
 from plasticbench import storage
+from plasticbench.platform import session
 from plasticbench.platform.cli import app
 from plasticbench.platform.definition.reading import from_dict
+from plasticbench.platform.literal import LiteralConsole
 from plasticbench.platform.planning.plan import make_plan
 from plasticbench.platform.rundir import RunDirectory
 from plasticbench.platform.runs.cleaning import clean, plan_cleaning
 from plasticbench.platform.tracking.tracker import committed_bytes
-from plasticbench.platform.training.ends import can_be_gone_on_from, finished_bytes
+from plasticbench.platform.training.ends import can_be_gone_on_from, finished_bytes, remove_ends
 from plasticbench.platform.training.journal import is_journal
 from plasticbench.platform.training.segment import SegmentRun
 from plasticbench.platform.training.soundness import damages
@@ -47,6 +49,18 @@ def test_it_says_what_each_part_takes_and_removes_nothing_unless_told_to(run):
         assert contents(run) == before
     assert invoke("clean", run, answer="n\n").exit_code == 0
     assert contents(run) == before
+
+
+def test_what_a_driver_that_died_left_is_removed_once_nothing_goes_on_from_it(tmp_path):
+    trunk, branch = prepare(tmp_path, small(checkpoint={"every_s": 1000.0, "ends": "remove"})).segments
+    directory = RunDirectory(tmp_path)
+    SegmentRun(tmp_path, trunk.id).run()
+    assert remove_ends(directory, [trunk, branch]) == []
+    SegmentRun(tmp_path, branch.id).run()
+    session.execute(directory, LiteralConsole(quiet=True), address=None, tracking_uri=None, quiet=True)  # no Ray
+    assert not any(name.endswith(".safetensors") for name in storage.tree(directory.checkpoints))
+    assert remove_ends(directory, [trunk, branch]) == []
+    assert SegmentRun(tmp_path, branch.id).is_complete
 
 
 def test_what_a_later_part_of_a_trunk_keeps_of_its_past_stays_while_a_branch_of_it_is_open(tmp_path):

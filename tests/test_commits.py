@@ -87,6 +87,28 @@ def test_the_next_commit_waits_for_the_one_that_is_being_written(tmp_path, undis
     assert finish(tmp_path, plan) == undisturbed
 
 
+def test_training_waits_for_no_commit_that_is_late(tmp_path, undisturbed, monkeypatch):
+    plan = prepare(tmp_path, small(checkpoint={"every_s": 0.001}))
+    run = SegmentRun(tmp_path, plan.segments[0].id)
+    save, released, begun = CheckpointStore.save, threading.Event(), []
+
+    def slowly(store, commit):
+        begun.append(commit.step)
+        released.wait()
+        save(store, commit)
+
+    def release_at_the_end():
+        if run.progress().step >= plan.segments[0].to_step - 20:
+            released.set()
+        return False
+
+    monkeypatch.setattr(CheckpointStore, "save", slowly)
+    assert run.run(release_at_the_end)
+    assert begun[0] < begun[1] >= plan.segments[0].to_step - 20, "training went on, and began no other"
+    monkeypatch.undo()
+    assert finish(tmp_path, plan) == undisturbed
+
+
 @pytest.mark.parametrize("steps_between", [0, 1, 10])
 def test_what_could_not_be_written_beside_is_told_by_the_next_commit_and_written_by_the_one_after(
     tmp_path, undisturbed, beside, steps_between

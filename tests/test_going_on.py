@@ -15,7 +15,7 @@ from plasticbench.envs import _journal
 from plasticbench.envs._journal import ReplayRefused
 from plasticbench.platform.definition.parsing import BenchmarkError
 from plasticbench.platform.definition.reading import from_dict
-from plasticbench.platform.planning.going_on import going_on_text, longest_replay
+from plasticbench.platform.planning.going_on import going_on_text, longest_replay, refusal_note
 from plasticbench.platform.planning.plan import make_plan
 from plasticbench.platform.rundir import RunDirectory
 from plasticbench.platform.tracking.mirror import Mirror
@@ -160,12 +160,20 @@ def test_a_plan_tells_how_long_the_longest_replay_takes():
     assert "is refused" not in text
 
 
+def test_many_environments_are_stepped_faster_than_few():
+    # 200 steps of 50 members with 2 environments: 100 in each of 100 steps, of 28 + 150 us each.
+    replay, _ = _told(seeds=25)
+    assert replay.seconds == pytest.approx(100 * 178e-6)
+
+
 def test_a_plan_tells_that_a_replay_will_be_refused_and_what_helps():
     game = {"kind": "atari", "task": "Asterix", "num_envs": 2}
     agent = {"kind": "dqn", "network": {"kind": "nature_cnn"}, "learning_starts_steps": 50, "capacity_transitions": 300}
     _, text = _told(environments=[game], agent=agent, checkpoint={"max_replay_s": 0.01})
     assert "more than checkpoint.max_replay_s (0.01 s) is refused then. Use environments whose state is saved" in text
     assert "backend: ale" in text
+    benchmark = from_dict(small(environments=[game], agent=agent, checkpoint={"max_replay_s": 0.01}))
+    assert refusal_note(benchmark, make_plan(benchmark)).startswith("an interruption late in this run could not be")
     assert _told(environments=[game | {"backend": "ale"}], agent=agent) == (
         None,
         "going on: the state of all environments is saved",

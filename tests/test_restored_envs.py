@@ -137,6 +137,21 @@ def test_a_journal_of_an_earlier_version_goes_on_as_a_saved_state() -> None:
     np.testing.assert_array_equal(third.load_state_dict(again.state_dict()), old.obs)
 
 
+def test_a_game_that_envpool_began_goes_on_in_ale_and_not_the_other_way() -> None:
+    envpools, ales = (atari.Config(task="Asterix", backend=backend) for backend in ("envpool", "ale"))
+    actions = _actions(ales, 2, 60)
+    env, twin = JournaledEnv(envpools, SEEDS, num_threads=1), JournaledEnv(ales, [0, 1], num_threads=1)
+    env.reset()
+    for action in actions[:30]:
+        env.step(action)
+    np.testing.assert_array_equal(twin.load_state_dict(env.state_dict()), env.obs)
+    saved = twin.state_dict()
+    for action in actions[30:]:
+        np.testing.assert_array_equal(env.step(action).obs, twin.step(action).obs)
+    with pytest.raises(ValueError, match="Go on with the backend that the run began with"):
+        env.load_state_dict(saved)
+
+
 def test_families_say_whether_they_can_be_saved() -> None:
     says = {kind: getattr(plugins.load("envs", kind).Config, "is_restorable", None) for kind in ("classic", "mujoco")}
     assert says == {"classic": None, "mujoco": None}

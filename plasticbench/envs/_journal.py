@@ -174,6 +174,11 @@ class JournaledEnv:
         self._start(state["seeds"].copy())
         base = {name.removeprefix(_STATE): value for name, value in state.items() if name.startswith(_STATE)}
         if base:
+            if not is_restorable(self._config):
+                raise ValueError(
+                    "the state of environments was saved, and those of now cannot go on from it. Go on with the "
+                    "backend that the run began with"
+                )
             assert isinstance(self._env, RestorableEnv)
             with watch("restore"):
                 self.obs = self._env.restore(base)

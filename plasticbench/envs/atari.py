@@ -12,8 +12,10 @@ pins. What is particular to it:
 Where we differ, by one emulator frame and by rounding: EnvPool cannot start an episode without a no-op frame (it
 crashes), and frames are made grey before the maximum and the resize instead of after them.
 
-``backend: ale`` saves the emulator's state, so a resume need not step through the past as EnvPool's must. With
-``sticky_unit: frame`` it must as well: the action that an emulator would repeat is not in its state.
+``backend: ale`` saves the emulator's state, so a resume need not step through the past as EnvPool's must. In the 57
+games with references its course is EnvPool's bit for bit, and trials with either have one id, but for two settings for
+which chance is drawn otherwise: ``sticky_unit: frame`` and more than one frame without action. With ``sticky_unit:
+frame`` it must step through the past as well: the action that an emulator would repeat is not in its state.
 
 EnvPool shows the first 210 rows of a screen. Those of Adventure, AirRaid, Carnival, JourneyEscape, KeystoneKapers,
 KingKong, Klax, LaserGates, MrDo, Pacman, Pooyan, SirLancelot and SpaceWar have up to 250: ``backend: ale`` shows all.
@@ -118,6 +120,22 @@ class Config(Settings):
     def is_restorable(self) -> bool:
         """Whether the emulator's state can be reached: ale-py's, but not the action that its own stickiness holds."""
         return self.backend == "ale" and (self.sticky_unit == "step" or self.sticky_probability == 0)
+
+    @property
+    def _is_envpools(self) -> bool:
+        """Whether EnvPool gives the same course, bit for bit: measured of these games alone."""
+        is_step = self.sticky_unit == "step" or self.sticky_probability == 0
+        return is_step and self.noop_max_frames == 1 and self.task in ATARI
+
+    @property
+    def identity(self) -> dict[str, str]:
+        """What stands in trial ids in place of settings that change no result."""
+        return {"backend": "envpool"} if self._is_envpools else {}
+
+    @property
+    def corrections(self) -> dict[str, int]:
+        """Frames of ``ale`` differed from EnvPool's by rounding."""
+        return {"ale_frames": 1} if self.backend == "ale" and not self._is_envpools else {}
 
     @property
     def score_source(self) -> str:

@@ -97,7 +97,7 @@ class RunDirectory:
         return ""
 
     def _take_over(self, benchmark: Benchmark, plan: Plan, modules: bytes, has_end: HasEnd) -> str:
-        from plasticbench.platform.planning.changes import can_come_later, changes, listed
+        from plasticbench.platform.planning.changes import can_come_later, changes, changes_no_course, listed
 
         known, before = self.plan(), self.benchmark()
         is_same_work = {trial.id for trial in known.trials} == {trial.id for trial in plan.trials} and [
@@ -107,7 +107,7 @@ class RunDirectory:
         later = {
             key: values
             for key, values in found.items()
-            if can_come_later(key) or (is_same_work and key.startswith("execution."))
+            if can_come_later(key) or (is_same_work and changes_no_course(key))
         }
         others = {key: values for key, values in found.items() if key not in later}
         if not is_same_work:

@@ -23,7 +23,7 @@ from plasticbench.platform.tracking.flush import LocalFlush
 from plasticbench.platform.tracking.mirror import Mirror, RunStatus, TrackingUnavailable, check, masked
 from plasticbench.platform.tracking.schema import file_problem
 from plasticbench.platform.tracking.tracker import committed_bytes
-from plasticbench.platform.training.ends import external_bytes, finished_bytes
+from plasticbench.platform.training.ends import external_bytes, finished_bytes, remove_ends
 from plasticbench.records import last_step
 from plasticbench.storage import Location
 
@@ -49,6 +49,11 @@ def execute(
     run = _Session(directory, tracking_uri, console, display)
     if plan.external:
         return _follow(run, plan)
+    if directory.benchmark().checkpoint.ends == "remove":
+        try:
+            remove_ends(directory, plan.segments)
+        except OSError as error:
+            display.problem(f"what nobody needs any more could not be removed: {error}")
     finished = finished_bytes(directory, plan.segments, plan.budget_steps)
     if finished is None:
         heartbeat.say("training")

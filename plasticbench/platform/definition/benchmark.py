@@ -74,6 +74,10 @@ class Environment:
         scenario: Scenario = self.scenario.config.build(self.config.spec, seeds, budget_steps, stride_steps)
         return scenario
 
+    def identity(self) -> dict[str, Any]:
+        """Its settings as trial ids hold them: what gives the same course bit for bit is one."""
+        return self.settings() | getattr(self.config, "identity", {})
+
     def settings(self) -> dict[str, Any]:
         """Plain data of all that can change a result: no label, no time limit, and nothing that only forbids."""
         return self.family.settings() | ({"scenario": self.scenario.settings()} if self.scenario is not None else {})

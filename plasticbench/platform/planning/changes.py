@@ -25,6 +25,11 @@ def can_come_later(key: str) -> bool:
     return key.startswith(_LATER) or re.fullmatch(r"environments\.\d+\.step_timeout_s", key) is not None
 
 
+def changes_no_course(key: str) -> bool:
+    """Whether a setting changes no result where the ids of trials stay: backends that agree bit for bit have one."""
+    return key.startswith("execution.") or re.fullmatch(r"environments\.\d+\.backend", key) is not None
+
+
 def keeps_trials(key: str) -> bool:
     """Whether a run may grow where this setting differs, as long as the ids of the trials that are there stay."""
     return key != "name" and not key.startswith("execution.")

@@ -11,13 +11,14 @@ from plasticbench.platform.planning.plan import Plan
 
 _STEPS_PER_S = {
     "atari": 2_300,
-    "classic": 200_000,
     "humanoid": 3_000,
     "minatar": 150_000,
     "mujoco": 4_500,
 }
 """Agent steps that one CPU replays in a second, of the slowest task that was measured (``python -m benchmarks.resumes
 --speeds``)."""
+_CLASSIC_STEP_S, _CLASSIC_ENV_STEP_S = 28e-6, 1.5e-6
+"""Of all environments together, and of each on top: few are stepped a third as fast as a hundred."""
 _BOX2D_STEPS_PER_S = 50_000
 _ALE_STEPS_PER_S = 1_250
 
@@ -54,16 +55,18 @@ def _replay(benchmark: Benchmark, plan: Plan, segment: Segment) -> Replay:
     while began.start is not None and not began.fork:  # whose environments go on where another segment's stopped
         began = plan.segment(began.start)
     steps, num_members = segment.to_step - began.from_step, len(segment.members)
-    speed = _speed(environment, min(max(1, int(segment.num_cpus)), num_members * environment.config.num_envs))
+    speed = _speed(environment, max(1, int(segment.num_cpus)), num_members * environment.config.num_envs)
     seconds = None if speed is None else steps * num_members / speed
     return Replay(task=segment.task, steps=steps, num_members=num_members, seconds=seconds)
 
 
-def _speed(environment: Environment, num_cpus: int) -> float | None:
+def _speed(environment: Environment, num_cpus: int, num_envs: int) -> float | None:
     """Agent steps per second; games that are stepped in Python are stepped by one thread."""
-    kind, config = environment.family.kind, environment.config
+    kind, config, num_cpus = environment.family.kind, environment.config, min(num_cpus, num_envs)
     if kind == "classic" and config.task.startswith("LunarLander"):
         return _BOX2D_STEPS_PER_S * num_cpus
+    if kind == "classic":
+        return num_envs / (_CLASSIC_STEP_S + _CLASSIC_ENV_STEP_S * num_envs / num_cpus)
     if kind == "atari" and getattr(config, "backend", "") == "ale":
         return _ALE_STEPS_PER_S
     if kind == "minatar" or kind not in _STEPS_PER_S:
@@ -80,19 +83,35 @@ def going_on_text(benchmark: Benchmark, plan: Plan) -> str:
     longest = longest_replay(benchmark, plan)
     if longest is None:
         return "going on: the state of all environments is saved"
+    return "; ".join(filter(None, [f"going on: {_past(longest)}", refusal(benchmark, plan)]))
+
+
+def _past(longest: Replay) -> str:
     past = f"a past of up to {longest.steps:,} steps of {longest.num_members} members on {longest.task!r}"
     if longest.seconds is None:
-        return f"going on: environments step through {past} again, at a speed that is not known here"
-    text = f"going on: environments step through {past} again, about {_duration(longest.seconds)} on a CPU as measured"
-    limit_s = benchmark.checkpoint.max_replay_s
-    if longest.seconds <= limit_s:
-        return text
+        return f"environments step through {past} again, at a speed that is not known here"
+    return f"environments step through {past} again, about {_duration(longest.seconds)} on a CPU as measured"
+
+
+def refusal(benchmark: Benchmark, plan: Plan) -> str | None:
+    """What a run that is interrupted late will be refused, and what helps, while nothing is lost yet."""
+    longest, limit_s = longest_replay(benchmark, plan), benchmark.checkpoint.max_replay_s
+    if longest is None or longest.seconds is None or longest.seconds <= limit_s:
+        return None
     environment = benchmark.environment(longest.task)
     saves = "environments whose state is saved (backend: ale), " if environment.family.kind == "atari" else ""
     return (
-        f"{text}; more than checkpoint.max_replay_s ({limit_s:g} s) is refused then. Use {saves}"
+        f"more than checkpoint.max_replay_s ({limit_s:g} s) is refused then. Use {saves}"
         "checkpoint.environments: restart, or a higher limit"
     )
+
+
+def refusal_note(benchmark: Benchmark, plan: Plan) -> str | None:
+    """The same for those who start a run."""
+    longest, refused = longest_replay(benchmark, plan), refusal(benchmark, plan)
+    if longest is None or refused is None:
+        return None
+    return f"an interruption late in this run could not be gone on from: {_past(longest)}; {refused}"
 
 
 def _duration(seconds: float) -> str:

@@ -156,7 +156,8 @@ def _trials(benchmark: Benchmark, environment: Environment, method: Method) -> I
         shared["corrections"] = corrected
     for seed in benchmark.seeds:
         settings = shared | {"seed": seed}
-        digest = hashlib.sha256(canonical({"format": RESULT_FORMAT, **settings}).encode()).hexdigest()[:8]
+        hashed = {"format": RESULT_FORMAT, **settings, "environment": environment.identity()}
+        digest = hashlib.sha256(canonical(hashed).encode()).hexdigest()[:8]
         yield Trial(
             id=f"{slug(environment.name)}--{slug(method.name)}--s{seed}--{digest}",
             task=environment.name,

@@ -108,11 +108,15 @@ def run(
 
     prepare_environment(address)  # before anything that the benchmark names may import Ray
     from plasticbench.platform.definition.names import folder_name
+    from plasticbench.platform.planning.going_on import refusal_note
     from plasticbench.platform.planning.plan import make_plan
     from plasticbench.platform.training.ends import can_be_gone_on_from
 
-    read = _read(benchmark, overrides, no_warning if quiet else warn)
+    tell = no_warning if quiet else warn
+    read = _read(benchmark, overrides, tell)
     plan = make_plan(read)
+    if (note := refusal_note(read, plan)) is not None:
+        tell(note)
     directory = directory_of(str(out) if out is not None else f"runs/{folder_name(read.name)}")
     directory.require_tracking(tracking_uri)
     with directory.lock():

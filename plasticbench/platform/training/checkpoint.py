@@ -26,6 +26,7 @@ from plasticbench.platform.training.journal import (
     require_actions,
 )
 from plasticbench.storage import Location
+from plasticbench.tensor_files import tensor_pieces
 
 if TYPE_CHECKING:  # whoever only asks how far a segment is does not wait for PyTorch
     import numpy as np
@@ -102,28 +103,19 @@ class CheckpointStore:
 
     def __init__(self, folder: Location) -> None:
         self.folder = folder
-        self._unwritten: dict[str, bytes] = {}  # by path
 
     def save_tensors(self, segment: str, name: str, tensors: Mapping[str, Tensor]) -> StoredFile:
         """Writes tensors to ``<segment>/<name>.safetensors`` and returns what a manifest needs to know."""
-        file = self.hold_tensors(segment, name, tensors)
-        self.write_held()
-        return file
+        path, crc32, num_bytes = f"{segment}/{name}{_TENSORS}", 0, 0
 
-    def hold_tensors(self, segment: str, name: str, tensors: Mapping[str, Tensor]) -> StoredFile:
-        """The same, of which ``write_held`` or the next ``save`` does the writing; tensors may change meanwhile."""
-        import safetensors.torch
+        def pieces() -> Iterator[bytes | memoryview]:
+            nonlocal crc32, num_bytes
+            for piece in tensor_pieces(tensors):
+                crc32, num_bytes = zlib.crc32(piece, crc32), num_bytes + len(piece)
+                yield piece
 
-        data = safetensors.torch.save({key: tensor.contiguous() for key, tensor in tensors.items()})
-        path = f"{segment}/{name}.safetensors"
-        self._unwritten[path] = data
-        return StoredFile(path=path, crc32=zlib.crc32(data), num_bytes=len(data))
-
-    def write_held(self) -> None:
-        """Writes what is held; after an ``OSError`` it can be repeated."""
-        for path in list(self._unwritten):
-            storage.write_atomically(self.folder / path, self._unwritten[path])
-            del self._unwritten[path]
+        storage.write_pieces(self.folder / path, pieces(), sum(tensor.nbytes for tensor in tensors.values()))
+        return StoredFile(path=path, crc32=crc32, num_bytes=num_bytes)
 
     def load_tensors(self, file: StoredFile) -> dict[str, Tensor]:
         """Reads tensors back. Raises ``CheckpointError`` for a missing, truncated or altered file, else ``OSError``."""
@@ -152,7 +144,6 @@ class CheckpointStore:
 
     def save(self, commit: Commit) -> None:
         """Makes the commit the segment's newest, then drops what only older ones needed."""
-        self.write_held()
         path = self._manifest(commit.segment, commit.number)
         storage.write_atomically(path, json.dumps(asdict(commit), separators=(",", ":")).encode())
         self._drop_old(commit.segment)

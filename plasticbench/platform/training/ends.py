@@ -82,3 +82,12 @@ def are_over(directory: RunDirectory, segments: Sequence[Segment]) -> list[str]:
             needed.add(name)
             name = starts.get(name)
     return [segment.id for segment in segments if segment.id not in needed]
+
+
+def remove_ends(directory: RunDirectory, segments: Sequence[Segment]) -> list[str]:
+    """Removes what a process that died should have removed, once nothing goes on from it. Raises ``OSError``."""
+    store = CheckpointStore(directory.checkpoints)
+    left = [name for name in are_over(directory, segments) if not store.is_cleaned(name)]
+    for name in left:
+        store.clean(name)
+    return left

@@ -3,8 +3,8 @@
 Records go to the files of all trials that a member stands for. A commit first forces those files to disk, then names
 their lengths, so that whatever a death left behind the last commit is cut off when the segment goes on.
 
-Training waits while the bytes of a commit are put together, and goes on while they are written. Until its manifest is
-there, the one before is the newest, and no other is begun.
+Training waits while what it changes is copied, and goes on while the copy becomes files. Until the manifest of a commit
+is there, the one before is the newest, and no other is begun.
 """
 
 from __future__ import annotations
@@ -17,6 +17,7 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -36,13 +37,14 @@ from plasticbench.platform.training.checkpoint import (
 )
 from plasticbench.platform.training.ends import sound_end
 from plasticbench.platform.training.inherited import inherit_records
-from plasticbench.platform.training.journal import ActionJournal, StoredActions
+from plasticbench.platform.training.journal import ActionJournal
 from plasticbench.platform.training.machine import machine
 from plasticbench.platform.training.pictures import film_policies
 from plasticbench.platform.training.trainer import Trainer
 from plasticbench.platform.training.weights import save_weights
 from plasticbench.records import Record, RecordWriter
 from plasticbench.storage import Location
+from plasticbench.tensor_files import Copies
 
 _IO_THREADS = 16
 ACTIONS = "environment/actions"
@@ -66,6 +68,34 @@ def _pieces(replay: SavedReplay, first_row: int) -> list[tuple[int, int]]:
     step = max(1, PIECE_BYTES // row_bytes)
     starts = range(first_row, max(replay.rows, first_row + 1), step)
     return [(start, min(start + step, replay.rows)) for start in starts]
+
+
+_Rows = tuple[tuple[int, int], Mapping[str, Tensor]]
+"""Where rows of a replay begin and end, and what it exports of them."""
+
+
+def _exported(replay: SavedReplay, bounds: tuple[int, int]) -> Mapping[str, Tensor]:
+    first_row, until_row = bounds
+    if until_row == replay.rows:
+        return replay.export(first_row)
+    rows: Mapping[str, Tensor] = replay.export(first_row, until_row)  # type: ignore[call-arg]  # it has ``row_bytes``
+    return rows
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class _Held:
+    """A commit in memory; ``chunks`` are on the disk already, ``num_records`` those of each trial that are not."""
+
+    number: int
+    step: int
+    tensors: Mapping[str, Tensor]
+    plain: dict[str, Any]
+    num_records: Sequence[int]
+    rows: Sequence[_Rows]
+    chunks: Sequence[ReplayChunk]
+    until_row: int
+    actions: np.ndarray | None
+    first_action_step: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -109,6 +139,7 @@ class SegmentRun:
         self._chunks: tuple[ReplayChunk, ...] = ()
         self._saved_rows = 0
         self._journal = ActionJournal(self._store.folder, self.segment.id)
+        self._copies = Copies()
         self._writing: Future[None] | None = None
         trials = [trial for member in self.segment.members for trial in member.trials]
         self._writers = self._open_records(trials, self._load())
@@ -191,7 +222,8 @@ class SegmentRun:
                 self._write(records)
                 if should_stop():
                     break
-                if time.monotonic() - last_commit >= self.benchmark.checkpoint.every_s:
+                is_due = time.monotonic() - last_commit >= self.benchmark.checkpoint.every_s
+                if is_due and (self._writing is None or self._writing.done()):
                     self._commit(beside)
                     last_commit = time.monotonic()
         self.is_complete = self._trainer.step >= self.segment.to_step
@@ -216,70 +248,74 @@ class SegmentRun:
             writing, self._writing = self._writing, None
             if writing is not None:
                 writing.result()
-            self._store.require_claim(self.segment.id, self._claim)
-            commit = self._captured()
+            held = self._held()
             if beside is None:
-                self._publish(commit)
+                self._publish(held)
             else:
-                self._writing = beside.submit(self._publish, commit)
+                self._writing = beside.submit(self._publish, held)
         except OSError as error:
             raise StorageError(
                 f"{self._directory.path}: what was trained since the last commit could not be saved: {error}. That "
                 "commit is intact: mend this, and `plasticbench resume` goes on from it"
             ) from error
 
-    def _publish(self, commit: Commit) -> None:
-        self._store.write_held()
+    def _publish(self, held: _Held) -> None:
+        self._store.require_claim(self.segment.id, self._claim)
+        records = list(self._writers.values())
+        lengths = _at_once(lambda pair: pair[0].sync(pair[1]), zip(records, held.num_records, strict=True))
+        saved = [self._save_rows(*bounds, held.number, rows) for bounds, rows in held.rows]
+        commit = Commit(
+            segment=self.segment.id,
+            number=held.number,
+            step=held.step,
+            complete=held.step >= self.segment.to_step,
+            record_bytes=dict(zip(self._writers, lengths, strict=True)),
+            record_crc32={trial: writer.crc32 for trial, writer in self._writers.items()},
+            plain=held.plain,
+            tensors=self._store.save_tensors(self.segment.id, f"state-{held.number:08d}", held.tensors),
+            chunks=(*held.chunks, *saved),
+            actions=None if held.actions is None else self._journal.save(held.first_action_step, held.actions),
+        )
         self._store.require_claim(self.segment.id, self._claim)  # writing may have taken long
         self._store.save(commit)
+        self._chunks, self._saved_rows = commit.chunks, held.until_row
         self.record_bytes = commit.record_bytes
 
-    def _captured(self) -> Commit:
-        trainer, name, number = self._trainer, self.segment.id, self._number
-        self._number += 1  # even if nothing comes of it: files that later commits need have it in their names
-        record_bytes = dict(zip(self._writers, _at_once(RecordWriter.sync, self._writers.values()), strict=True))
+    def _held(self) -> _Held:
+        """What a commit of this moment needs, in memory that training leaves as it is."""
+        trainer, number = self._trainer, self._number
+        self._number += 1  # even if nothing comes of it: files may be there that have it in their names
         tensors, plain = trainer.state_dict()
-        actions = self._save_actions(tensors)
-        return Commit(
-            segment=name,
+        actions = tensors.pop(ACTIONS).numpy() if len(tensors.get(ACTIONS, ())) else None  # later ones stand elsewhere
+        rows, chunks = self._held_rows(number)
+        num_envs = 0 if actions is None else actions.shape[1] // len(self.segment.members)
+        return _Held(
             number=number,
             step=trainer.step,
-            complete=trainer.step >= self.segment.to_step,
-            record_bytes=record_bytes,
-            record_crc32={trial: writer.crc32 for trial, writer in self._writers.items()},
+            tensors=self._copies.of(tensors),
             plain=copy.deepcopy(plain),
-            tensors=self._store.hold_tensors(name, f"state-{number:08d}", tensors),
-            chunks=self._live_chunks(number),
+            num_records=[writer.num_pending for writer in self._writers.values()],
+            rows=rows,
+            chunks=chunks,
+            until_row=trainer.agent.replay.rows,
             actions=actions,
+            first_action_step=trainer.step - num_envs * (0 if actions is None else len(actions)),
         )
 
-    def _save_actions(self, tensors: dict[str, Tensor]) -> StoredActions | None:
-        """Takes the environments' past actions out of the tensors, if there are any, and saves those that are new."""
-        if ACTIONS not in tensors or not len(tensors[ACTIONS]):
-            return None
-        actions = tensors.pop(ACTIONS).numpy()
-        num_envs = actions.shape[1] // len(self.segment.members)
-        return self._journal.save(self._trainer.step - len(actions) * num_envs, actions)
-
-    def _live_chunks(self, number: int) -> tuple[ReplayChunk, ...]:
-        """Saves the rows since the last commit and leaves out chunks of which no row is alive."""
+    def _held_rows(self, number: int) -> tuple[list[_Rows], list[ReplayChunk]]:
+        """Rows since the last commit, and the chunks that there are, without those of which no row is alive."""
         replay = self._trainer.agent.replay
         # The newest saved row was still open then, so it is saved again.
-        first_row = max(self._saved_rows - 1, replay.oldest_row, 0)
-        pieces = _pieces(replay, first_row)
-        new = [self._save_rows(*bounds, number, at_once=len(pieces) > 1) for bounds in pieces]
-        self._saved_rows = replay.rows
-        old = (chunk for chunk in self._chunks if chunk.first_row + chunk.num_rows > replay.oldest_row)
-        self._chunks = (*old, *new)
-        return self._chunks
+        *first, last = _pieces(replay, max(self._saved_rows - 1, replay.oldest_row, 0))
+        chunks = [chunk for chunk in self._chunks if chunk.first_row + chunk.num_rows > replay.oldest_row]
+        if first:  # one piece may wait in memory to be written, others may not
+            self._store.require_claim(self.segment.id, self._claim)
+        chunks += [self._save_rows(*bounds, number, _exported(replay, bounds)) for bounds in first]
+        return [(last, _exported(replay, last))], chunks
 
-    def _save_rows(self, first_row: int, until_row: int, number: int, *, at_once: bool) -> ReplayChunk:
-        replay, name = self._trainer.agent.replay, f"replay-{first_row:012d}-{number:08d}"
-        is_rest = until_row == replay.rows
-        rows: Any = replay.export(first_row) if is_rest else replay.export(first_row, until_row)  # type: ignore[call-arg]
-        save = self._store.save_tensors if at_once else self._store.hold_tensors  # what is held takes memory
+    def _save_rows(self, first_row: int, until_row: int, number: int, rows: Mapping[str, Tensor]) -> ReplayChunk:
         return ReplayChunk(
-            file=save(self.segment.id, name, rows),
+            file=self._store.save_tensors(self.segment.id, f"replay-{first_row:012d}-{number:08d}", rows),
             first_row=first_row,
             num_rows=until_row - first_row,
             parents=tuple(range(len(self.segment.members))),

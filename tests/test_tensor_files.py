@@ -1,0 +1,43 @@
+"""Copies of tensors that training may change, and files that hold them."""
+
+import safetensors.torch
+import torch
+
+from plasticbench.tensor_files import Copies, tensor_pieces
+
+
+def test_a_file_in_pieces_is_one_of_safetensors() -> None:
+    tensors = {
+        "matrix": torch.randn(3, 40, 50),
+        "transposed": torch.randn(4, 300, 400).transpose(1, 2),  # in more than one piece
+        "empty": torch.zeros(0, 4),
+        "number": torch.tensor(3.0, dtype=torch.float64),
+        "marks": torch.tensor([True, False]),
+        "counts": torch.arange(5),
+        "half": torch.ones(3, dtype=torch.bfloat16),
+        "frames": torch.arange(7, dtype=torch.uint8),
+    }
+    pieces = list(tensor_pieces(tensors))
+    assert len(pieces) > len(tensors) + 1
+    loaded = safetensors.torch.load(b"".join(pieces))
+    assert loaded.keys() == tensors.keys()
+    for name, tensor in tensors.items():
+        assert loaded[name].dtype == tensor.dtype
+        assert torch.equal(loaded[name], tensor)
+
+
+def test_a_copy_holds_what_was_and_takes_the_memory_of_the_one_before() -> None:
+    flat, other = torch.arange(100.0), torch.arange(50)
+    tensors = {"matrix": flat[:40].view(4, 10).T, "rest": flat[40:].view(6, 10), "few": other[:3]}
+    before = {name: tensor.clone() for name, tensor in tensors.items()}
+    copies = Copies()
+    first = copies.of(tensors)
+    flat.zero_()
+    other.zero_()
+    assert all(torch.equal(first[name], before[name]) for name in tensors)
+    assert first["matrix"].data_ptr() == first["rest"].data_ptr() - 4 * 40, "one copy of what lies together"
+    assert first["matrix"].stride() == tensors["matrix"].stride()
+    second = copies.of(tensors)
+    assert second["rest"].data_ptr() == first["rest"].data_ptr()
+    assert all(torch.equal(second[name], tensors[name]) for name in tensors)
+    assert first["few"].tolist() == [0, 1, 2], "not the whole of a buffer that belongs to others"
