@@ -56,7 +56,7 @@ class RolloutSettings(AgentSettings):
         """Bytes of one member's networks, with gradients and moments."""
 
     def fits(self, num_envs: int, budget_steps: int) -> None:
-        """Raises ``ValueError`` where environments do not fill a rollout together, or the budget is shorter than one."""
+        """Raises ``ValueError`` where the environments cannot fill a rollout, or the budget is shorter than one."""
         if self.rollout_steps % num_envs:
             raise ValueError(
                 f"rollout_steps: must be a multiple of the {num_envs} environments, which step together, got "

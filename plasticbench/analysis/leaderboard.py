@@ -2,10 +2,10 @@
 
 The final score of a trial is the mean of its evaluations in the last tenth of the budget, and the evaluation at the
 very end must be there. Methods stand in the order of the IQM of the final scores (equal IQMs share a rank), but none
-stands above one that is found ahead of it, as can be over several tasks: means, which are tested, count the task on which
-a method fails, and IQMs leave it out. The order alone is no finding: ``rank_best`` and ``rank_worst`` bound it by the pairs
-that the platform's one test finds apart (``claims``). A method that lacks a trial's final evaluation, or a task, is listed without a rank, because
-the runs that are missing may be the bad ones.
+stands above one that is found ahead of it, as can be over several tasks: means, which are tested, count the task on
+which a method fails, and IQMs leave it out. The order alone is no finding: ``rank_best`` and ``rank_worst`` bound it
+by the pairs that the platform's one test finds apart (``claims``). A method that lacks a trial's final evaluation, or
+a task, is listed without a rank, because the runs that are missing may be the bad ones.
 
 Methods stand by raw return on a task without reference returns. Where there are several tasks, such a task stays out of
 what all tasks say together.

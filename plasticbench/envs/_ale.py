@@ -146,8 +146,8 @@ class AleEnv:
             repeat_action_probability=repeat_action_probability,
             full_action_space=full_action_space,
         )
-        own = {"full_actions": full_action_space, "noop_max_frames": noop_max_frames}
-        self._games = [_Game(make(), seed, spec.obs_shape, **own) for seed in seeds]
+        game = partial(_Game, obs_shape=spec.obs_shape, full_actions=full_action_space, noop_max_frames=noop_max_frames)
+        self._games = [game(make(), seed) for seed in seeds]
         self._ended = np.zeros(self.num_envs, bool)
 
     def reset(self) -> np.ndarray:

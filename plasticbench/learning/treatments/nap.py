@@ -44,7 +44,8 @@ class Config(Settings):
             raise ValueError("'nap' would scale weights whose rows the network itself holds at length 1. Leave it out")
         if bare := [layer.name for layer in hidden if layer.activation != "identity" and not layer.is_norm]:
             raise ValueError(
-                f"'nap' needs a normalisation before every nonlinearity, but {', '.join(bare)} {'have' if len(bare) > 1 else 'has'} none. "
+                f"'nap' needs a normalisation before every nonlinearity, but {', '.join(bare)} "
+                f"{'have' if len(bare) > 1 else 'has'} none. "
                 "Put {kind: layer_norm} before it in the method, or use weight_projection"
             )
 
