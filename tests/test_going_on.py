@@ -162,7 +162,7 @@ def test_a_plan_tells_how_long_the_longest_replay_takes():
 
 def test_many_environments_are_stepped_faster_than_few():
     # 200 steps of 50 members with 2 environments: 100 in each of 100 steps, of 28 + 150 us each.
-    replay, _ = _told(seeds=25)
+    replay, _ = _told(seeds=25, execution={"members_per_population": 50})
     assert replay.seconds == pytest.approx(100 * 178e-6)
 
 

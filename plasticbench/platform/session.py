@@ -49,7 +49,7 @@ def execute(
     run = _Session(directory, tracking_uri, console, display)
     if plan.external:
         return _follow(run, plan)
-    if directory.benchmark().checkpoint.ends == "remove":
+    if directory.removes_ends():
         try:
             remove_ends(directory, plan.segments)
         except OSError as error:
