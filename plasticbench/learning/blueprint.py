@@ -211,7 +211,7 @@ def _examine(config: ModuleSettings, obs_shape: tuple[int, ...], num_outputs: in
 
 
 def _dtype(tokens: bool) -> torch.dtype:
-    return torch.int64 if tokens else torch.float32
+    return torch.int64 if tokens else torch.get_default_dtype()
 
 
 def _run(module: nn.Module, inputs: Tensor) -> tuple[Any, str | None]:
