@@ -8,6 +8,7 @@ and what is not as the records give it is named.
 from __future__ import annotations
 
 import hashlib
+import math
 import re
 import sys
 from pathlib import Path
@@ -26,7 +27,7 @@ from plasticbench.platform.suites.markdown import IN_SHORT, table_text
 
 ROOT = Path(__file__).parents[1]
 PAGES = (ROOT / "README.md", ROOT / "docs" / "results.md")
-PICTURE, SHOWN = ROOT / "docs" / "results.png", "quick-v1"
+PICTURE, SHOWN, COLUMNS = ROOT / "docs" / "results.png", "lite-v1", 2
 _BLOCK = re.compile(r"(<!-- results ([\w-]+) (\w+) -->\n\n?).*?(<!-- end -->)", re.DOTALL)
 
 
@@ -51,8 +52,9 @@ def _board(suite: Suite) -> Board:
 def draw(board: Board) -> Figure:
     """Each task's methods from the best down: IQM and interval as tuned (filled) and with default settings (open)."""
     tables = [table for table in board.tables if table.task != ALL]
-    figure = Figure(figsize=(5.4 * len(tables), 4.2), layout="constrained")
-    for axes, table in zip(figure.subplots(1, len(tables), squeeze=False)[0], tables, strict=True):
+    num_rows = math.ceil(len(tables) / COLUMNS)
+    figure = Figure(figsize=(5.4 * COLUMNS, 4.2 * num_rows), layout="constrained")
+    for axes, table in zip(figure.subplots(num_rows, COLUMNS, squeeze=False).flat, tables, strict=False):
         _draw_table(axes, table, [method.name for method in board.suite.methods])
     return figure
 
