@@ -23,7 +23,7 @@ sys.path[:0] = [str(ROOT), str(ROOT / "docs")]
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
 PLACEHOLDERS = re.compile(r"\S*<[^>]*>\S*|\b[A-Z][A-Z0-9]*\b(?!_)|[\w+]+://\S+|\.\.\.|…")
 OWN = ("docs/check.py", "tests/test_documents.py")  # what they name need not exist
-ELSEWHERE = {"docker", "kubectl", "ssh", "apt-get", "pip", "openssl", "htpasswd", "git", "time", "export"}
+ELSEWHERE = {"docker", "kubectl", "ssh", "apt-get", "pip", "htpasswd", "git", "time", "export"}
 """Programs whose options nothing here can look up."""
 _ENVPOOL = {"box2d", "gfootball", "highway", "jumanji", "myosuite", "toy_text", "Extreme", "Exploration"}
 FOREIGN = {"--profile", "--scale", "ENABLE_INIT_CONTAINER_INJECTION", "autotune", "use_sde", *_ENVPOOL}

@@ -89,6 +89,7 @@ def forgotten() -> Iterator[None]:
     """Afterwards this process knows nothing of the modules, ids and folders that were met inside."""
     modules, tasks = set(sys.modules), set(gymnasium.registry)
     folders, brought = list(_own_modules._folders), dict(_own_modules._brought)
+    named = set(_own_modules._named)
     try:
         yield
     finally:
@@ -100,6 +101,7 @@ def forgotten() -> Iterator[None]:
         _own_modules._folders[:] = folders
         _own_modules._brought.clear()
         _own_modules._brought.update(brought)
+        _own_modules._named.intersection_update(named)
         _own_modules.open_archive.cache_clear()
         _making.examined.cache_clear()
         _making.saves_state.cache_clear()

@@ -90,6 +90,10 @@ def test_folders_of_images_are_classes_in_the_order_of_their_names(tmp_path) -> 
     assert found.images.shape == (6, 3, 4, 4)
     assert found.labels.tolist() == [0, 0, 0, 1, 1, 1]
     assert found.images[:, 0, 0, 0].tolist() == [0, 1, 2, 40, 41, 42]
+    plugins.load("datasets", "image_folder")._folder.cache_clear()
+    for ending in ("jpg", "JPEG", "ppm", "bmp", "pgm", "tif", "tiff", "webp"):  # torchvision's ImageFolder reads them
+        Image.new("L" if ending == "pgm" else "RGB", (6, 6)).save(tmp_path / "train" / "bee" / f"more.{ending}")
+    assert load("image_folder", folder=str(tmp_path), size=4).labels.tolist() == [0] * 3 + [1] * 11
     (tmp_path / "val" / "wasp").mkdir()
     plugins.load("datasets", "image_folder")._folder.cache_clear()
     with pytest.raises(ValueError, match="a class 'wasp' that the training images have not"):

@@ -1,9 +1,11 @@
 """``task: "mymodule:MyEnv-v0"``: where such a module is found, how it travels, and what is said where it is not."""
 
+import io
 import os
 import subprocess
 import sys
 import time
+import zipfile
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -138,6 +140,24 @@ def test_the_module_and_what_it_imports_beside_it_travel_to_a_worker_that_has_no
     done = subprocess.run([sys.executable, "-c", ELSEWHERE, str(run)], cwd="/", capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
     assert done.stdout.count("plasticbench-modules") + done.stdout.count("parts") == 2
+
+
+def test_a_module_that_only_another_file_of_the_process_named_does_not_travel(tmp_path: Path) -> None:
+    folder, run = tmp_path / "folder", tmp_path / "run"
+    benchmark = _begin(folder, run)
+    alone = _own_modules.archive(benchmark.modules)
+    (folder / "others_part.py").write_text("")
+    write_module(folder, "other", task="Other-v0", imports="import sibling, others_part")
+    other = load(write_file(folder, {"task": "other:Other-v0"}))
+    assert _own_modules.archive(benchmark.modules) == alone
+    with zipfile.ZipFile(io.BytesIO(_own_modules.archive(other.modules))) as file:
+        assert sorted(file.namelist()) == [
+            "other.py",
+            "others_part.py",
+            "parts/__init__.py",
+            "parts/inner.py",
+            "sibling.py",
+        ]
 
 
 def test_a_package_that_a_worker_lacks_is_named(tmp_path: Path) -> None:

@@ -69,6 +69,15 @@ def test_native_and_rllib_agents_share_a_run_whose_processes_may_die(tmp_path):
     assert sorted(tag for (tag,) in tags) == ["dqn", "rllib DQN"]
 
 
+def test_a_plan_measures_rllib_agents_beside_native_ones(tmp_path):
+    agent = {name: value for name, value in RLLIB.items() if name != "num_learners"}
+    data = mixed() | {"methods": {"none": {"kind": "none"}, "rllib": {"kind": "none", "agent": agent}}}
+    code, output = _finish(_start("plan", _write(tmp_path / "mixed.yaml", data), "--time"), timeout_s=300)
+    assert code == 0, output
+    assert "a step of all environments" in output
+    assert "4 steps of all environments" in output
+
+
 def _run_on_own(folder: Path, deliver: str) -> tuple[int, str]:
     """A short run of RLlib's DQN on an environment that delivers such observations."""
     write_module(folder, deliver=f"return {deliver}")

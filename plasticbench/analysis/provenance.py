@@ -1,4 +1,4 @@
-"""What a leaderboard was made of, from plans and records alone: the same of these give the same bytes."""
+"""What a leaderboard was made of, from the files of its runs alone: the same of these give the same bytes."""
 
 from __future__ import annotations
 

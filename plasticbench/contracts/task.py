@@ -224,6 +224,7 @@ class Demands:
     max_envs: int | None = None
     helper_cpus: int = 0  # of processes besides the population's own
     devices: tuple[str, ...] = ("cpu", "cuda")
+    inside_ray: bool = False  # it is built only where Ray runs
 
 
 class Evaluation(Protocol):

@@ -6,6 +6,7 @@ from them in turn is taken along; packages that are installed are not.
 
 from __future__ import annotations
 
+import ast
 import atexit
 import fcntl
 import importlib
@@ -23,6 +24,7 @@ from pathlib import Path
 
 _folders: list[Path] = []
 _brought: dict[str, tuple[Path, tuple[Path, ...]]] = {}  # top-level name -> its file or folder, and what was searched
+_named: set[str] = set()  # top-level names that benchmark files of this process have named
 _SKIPPED = ("__pycache__", ".")
 _PREFIX = "plasticbench-modules-"
 _YOUNG_S = 60.0
@@ -67,7 +69,8 @@ def import_module(name: str) -> None:
         importlib.invalidate_caches()
         with on_path():
             importlib.import_module(name)
-    _remember(name.partition(".")[0])
+    _named.add(_top(name))
+    _remember(_top(name))
 
 
 def _remember(name: str) -> None:
@@ -79,11 +82,17 @@ def _remember(name: str) -> None:
 
 
 def archive(names: Sequence[str]) -> bytes:
-    """A zip file with these modules, and with the brought ones that they import; empty where none is brought."""
-    searched = {folder for name in names if _top(name) in _brought for folder in _brought[_top(name)][1]}
+    """A zip file with these modules, and with the brought ones that they import; empty where none is brought.
+
+    What only other benchmark files of this process asked for is left out. All else goes along, since an environment may
+    import what its text does not name.
+    """
+    own = {_top(name) for name in names}
+    searched = {folder for name in own & _brought.keys() for folder in _brought[name][1]}
     if not searched:
         return b""
-    found = {name: place for name, (place, _) in _brought.items() if place.parent in searched}
+    others = _reached(_named - own) - _reached(own)
+    found = {name: place for name, (place, _) in _brought.items() if place.parent in searched and name not in others}
     buffer = io.BytesIO()
     with zipfile.ZipFile(buffer, "w", zipfile.ZIP_DEFLATED) as file:
         for _, place in sorted(found.items()):
@@ -91,6 +100,27 @@ def archive(names: Sequence[str]) -> bytes:
                 info = zipfile.ZipInfo(path.relative_to(place.parent).as_posix(), _ALWAYS)
                 file.writestr(info, path.read_bytes(), zipfile.ZIP_DEFLATED)
     return buffer.getvalue()
+
+
+def _reached(names: set[str]) -> set[str]:
+    """Those of the names that are brought, and all brought modules that their texts import in turn."""
+    reached, waiting = set[str](), list(names)
+    while waiting:
+        if (name := waiting.pop()) in _brought and name not in reached:
+            reached.add(name)
+            for path in _files(_brought[name][0]):
+                waiting += _imports(path) if path.suffix == ".py" else ()
+    return reached
+
+
+def _imports(path: Path) -> Iterator[str]:
+    """Top-level names of what a text imports; nothing of one that is no Python any more."""
+    with suppress(SyntaxError, ValueError):
+        for node in ast.walk(ast.parse(path.read_bytes())):
+            if isinstance(node, ast.Import):
+                yield from (_top(one.name) for one in node.names)
+            elif isinstance(node, ast.ImportFrom) and node.module and not node.level:
+                yield _top(node.module)
 
 
 def _top(name: str) -> str:

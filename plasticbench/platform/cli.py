@@ -178,7 +178,7 @@ app.command(rich_help_panel=_TRAIN)(plan)
 
 @app.command(rich_help_panel=_LOOK)
 def report(run_dir: RunDir, tracking_uri: UriToo = None) -> None:
-    """Rebuilds the report from plan and records alone; with --tracking-uri also brings that MLflow store up to date."""
+    """Rebuilds the report from the run's own files; with --tracking-uri also brings that MLflow store up to date."""
     with people_errors():
         directory = _directory(run_dir)
         from plasticbench.analysis.report import write_report

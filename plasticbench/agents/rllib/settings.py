@@ -254,7 +254,12 @@ class Settings(settings.Settings):
     def demands(self) -> Demands:
         """One member with one environment, on the CPU; a learner of its own needs one more."""
         return Demands(
-            round_steps=self.fragment_steps, max_members=1, max_envs=1, helper_cpus=self.num_learners, devices=("cpu",)
+            round_steps=self.fragment_steps,
+            max_members=1,
+            max_envs=1,
+            helper_cpus=self.num_learners,
+            devices=("cpu",),
+            inside_ray=True,
         )
 
     @property

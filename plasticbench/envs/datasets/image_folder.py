@@ -17,7 +17,7 @@ from plasticbench.envs.datasets._files import existing
 from plasticbench.envs.datasets._statistics import data_set
 from plasticbench.settings import PositiveInt, Settings
 
-_ENDINGS = (".png", ".jpg", ".jpeg", ".bmp", ".webp", ".ppm")
+_ENDINGS = (".jpg", ".jpeg", ".png", ".ppm", ".bmp", ".pgm", ".tif", ".tiff", ".webp")  # those of ImageFolder
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

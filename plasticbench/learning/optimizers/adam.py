@@ -17,7 +17,10 @@ from plasticbench.settings import HalfOpenFraction, NonNegativeFloat, PositiveFl
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Config(Settings):
-    """What is left out is the agent's own setting; every agent trains with Adam unless its method says otherwise."""
+    """A learning rate, ``eps`` or weight decay that is left out is the agent's own.
+
+    Every native agent trains with Adam unless its method, or ``optimizer`` of DQN, says otherwise.
+    """
 
     learning_rate: PositiveFloat | None = None
     beta1: HalfOpenFraction = 0.9

@@ -32,9 +32,11 @@ _LEAST_NORM = 1e-30  # a weight of zeros has a gradient of zeros, and the guard 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Config(Settings):
-    """``strength`` and ``scale`` are those of R; Adam's settings that are left out are the agent's own.
+    """``strength`` and ``scale`` are those of R.
 
-    ``isometry_learning_rate``: ``None`` is the learning rate. ``scale``: squared singular values that are aimed at; 2
+    A learning rate, ``eps`` or weight decay that is left out is the agent's own.
+
+    ``isometry_learning_rate``: by default the learning rate. ``scale``: squared singular values that are aimed at; 2
     is the author's choice for ReLU. ``layers``: by default not the outputs, whose size is that of the values or actions
     that they have to express: a single output would be held at a weight of norm ``sqrt(scale)``.
     """

@@ -15,7 +15,7 @@ from plasticbench.settings import HalfOpenFraction, NonNegativeFloat, PositiveFl
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Config(Settings):
-    """What is left out is the agent's own setting; ``weight_decay`` is times the learning rate, at every update."""
+    """A learning rate or ``eps`` that is left out is the agent's own; decay is times the rate, at every update."""
 
     learning_rate: PositiveFloat | None = None
     beta1: HalfOpenFraction = 0.9

@@ -22,9 +22,9 @@ from plasticbench.settings import NonNegativeFloat, PositiveFloat, Settings
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Config(Settings):
-    """``threshold`` is of squared gradients, ``eps`` is added to the sum; what is left out is the agent's own setting.
+    """``threshold`` is of squared gradients, ``eps`` is added to the sum.
 
-    ``weight_decay`` is decoupled, and of all weights.
+    A learning rate or weight decay that is left out is the agent's own; the decay is decoupled, and of all weights.
     """
 
     threshold: NonNegativeFloat = 1e-8

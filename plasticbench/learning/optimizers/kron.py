@@ -36,7 +36,7 @@ _FIT_DECAY = 1e-3  # per update
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Config(Settings):
-    """``fit_rate``: how far factors go at a fit. What is left out is the agent's own setting.
+    """``fit_rate``: how far factors go at a fit. A learning rate or weight decay that is left out is the agent's own.
 
     ``weight_decay`` is decoupled, and of all weights. A third of Adam's learning rate is what the public code advises.
     """

@@ -34,9 +34,9 @@ _TIMES_ADAMS_RATE = {"original": 10.0, "moonlight": 1.0}
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Config(Settings):
-    """Settings that are left out are the agent's own; ``adam_learning_rate``, betas and ``eps`` are those of Adam.
+    """``adam_learning_rate``, ``eps`` and a weight decay that are left out are the agent's own; betas are Adam's.
 
-    ``learning_rate`` is that of matrices: ``None`` is ten times Adam's, or Adam's own with the scale of Moonlight.
+    ``learning_rate`` is that of matrices: by default ten times Adam's, or Adam's own with the scale of Moonlight.
     ``weight_decay`` is decoupled and concerns all parameters. ``layers``: whose weights count as matrices; the outputs'
     do not by default, as its author advises.
     """

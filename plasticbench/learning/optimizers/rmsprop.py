@@ -22,7 +22,7 @@ from plasticbench.settings import HalfOpenFraction, NonNegativeFloat, PositiveFl
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Config(Settings):
-    """What is left out is the agent's own setting.
+    """A learning rate, ``eps`` or weight decay that is left out is the agent's own.
 
     ``decay`` is PyTorch's ``alpha``; ``centered`` divides by the standard deviation in place of the root mean square;
     ``momentum`` is of the divided gradients; ``eps`` is added to the root, or to what stands under it. ``weight_decay``

@@ -19,7 +19,7 @@ from plasticbench.settings import HalfOpenFraction, NonNegativeFloat, PositiveFl
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Config(Settings):
-    """What is left out is the agent's own setting, its ``eps`` aside."""
+    """A learning rate or weight decay that is left out is the agent's own."""
 
     learning_rate: PositiveFloat | None = None
     momentum: HalfOpenFraction = 0.0

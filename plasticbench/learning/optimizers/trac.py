@@ -41,7 +41,7 @@ _SERIES = (1 / _N, 1 / (2 * _N + 1))
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Config(Settings):
-    """Adam's settings that are left out are the agent's own.
+    """A learning rate, ``eps`` or weight decay that is left out is the agent's own.
 
     ``initial_scale``: of what the first step is worth; it multiplies every scale. ``tuner_eps`` guards the quotients.
     """

@@ -30,7 +30,9 @@ _LEAST_UTILITY = 1e-30
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Config(Settings):
-    """``noise`` is a standard deviation, of what is added to the gradient; what is left out is the agent's own setting.
+    """``noise`` is a standard deviation, of what is added to the gradient.
+
+    A learning rate, ``eps`` or weight decay that is left out is the agent's own.
 
     ``scope``: utilities are divided by the member's largest, or by the norm of those along the last dimension of their
     tensor. ``gates``: utility holds back the whole step, or its noise alone. ``maximum`` is of corrected or uncorrected

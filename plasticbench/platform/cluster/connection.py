@@ -199,6 +199,19 @@ def connected(address: str | None) -> Iterator[None]:
 
 
 @contextmanager
+def own_node() -> Iterator[None]:
+    """A Ray of our own for what this process does alone. Raises ``BenchmarkError`` as ``start_own_node`` does."""
+    with _sigterm_kept():
+        start_own_node()
+        import ray
+
+        try:
+            yield
+        finally:
+            ray.shutdown()
+
+
+@contextmanager
 def _sigterm_kept() -> Iterator[None]:
     """Ray leaves a handler of its own, which would end a process that goes on without Ray otherwise than before."""
     before = signal.getsignal(signal.SIGTERM)

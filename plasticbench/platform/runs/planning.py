@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator, Mapping
+from contextlib import nullcontext
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -16,6 +17,7 @@ from plasticbench.platform.runs.options import AsJson, Config, Overrides
 from plasticbench.platform.terminal import err, out, people_errors, warn
 
 if TYPE_CHECKING:
+    from plasticbench.platform.definition.benchmark import Benchmark
     from plasticbench.platform.planning.disk import DiskUse
     from plasticbench.platform.planning.going_on import Replay
     from plasticbench.platform.planning.plan import Plan
@@ -47,18 +49,26 @@ def plan(
         made = make_plan(benchmark)
         facts, disk, taken = summary(made), disk_use(benchmark, made), None
         if timed:
-            from plasticbench.platform.training.timing import estimate
-
-            taken = estimate(benchmark, made, usable_cpus(), lambda text: err.print(text, highlight=False))
+            taken = _measured(benchmark, made)
     if as_json:
         typer.echo(_as_json(made, facts, disk, taken, longest_replay(benchmark, made)))
         return
     out.print(_table(made))
     costs = (*_costs(facts, disk, note(benchmark)), going_on_text(benchmark, made))
-    for line in (*_counts(made, facts), *costs, *(_times(taken, made.clock) if taken else ())):
+    for line in (*_counts(made, facts), *costs, *(_times(taken, made, benchmark) if taken else ())):
         out.print(line, highlight=False, markup=False, soft_wrap=True)
     if raw := dict.fromkeys(trial.task for trial in made.trials if not trial.has_references):
         out.print("ranked by raw return, without reference returns:", ", ".join(raw), highlight=False, markup=False)
+
+
+def _measured(benchmark: Benchmark, made: Plan) -> TimeEstimate:
+    """Inside a Ray of its own where an agent can be built nowhere else."""
+    from plasticbench.platform.cluster.connection import own_node
+    from plasticbench.platform.training.timing import estimate
+
+    needs_ray = any(method.agent_config.demands.inside_ray for method in benchmark.methods)
+    with own_node() if needs_ray else nullcontext():
+        return estimate(benchmark, made, usable_cpus(), lambda text: err.print(text, highlight=False))
 
 
 def _as_json(
@@ -116,13 +126,16 @@ def _costs(facts: Mapping[str, Any], disk: DiskUse, assumed: str) -> Iterator[st
     yield from (f"    {line}" for line in (disk.records_note, assumed) if line)
 
 
-def _times(taken: TimeEstimate, clock: str) -> Iterator[str]:
+def _times(taken: TimeEstimate, made: Plan, benchmark: Benchmark) -> Iterator[str]:
     from plasticbench.platform.heartbeat import duration
 
     many = f", {taken.side_by_side} populations at a time" if taken.side_by_side > 1 else ""
     yield f"time: about {duration(taken.seconds)} here, as busy as it is now{many}; start-up and commits come on top"
-    what = "an update of all members" if clock == UPDATES.unit else "a step of all environments"
+    agents = {segment.id: segment.agent_method for segment in made.segments}
     for segment, costs in taken.costs.items():
+        round_steps = benchmark.method(agents[segment]).agent_config.demands.round_steps
+        what = "a step of all environments" if round_steps == 1 else f"{round_steps:,} steps of all environments"
+        what = "an update of all members" if made.clock == UPDATES.unit else what
         parts = {what: costs.stride_s, "an evaluation": costs.evaluation_s, "all probes": costs.probes_s}
         yield f"    {segment}: " + ", ".join(f"{_milliseconds(seconds)} {part}" for part, seconds in parts.items())
 

@@ -185,7 +185,7 @@ class CheckpointStore:
         return commit if commit is not None and commit.complete else None
 
     def newest(self, segment: str) -> Commit | None:
-        """The newest manifest, whatever became of its files; ``None`` if there is none that can be read."""
+        """The newest manifest, whatever became of its files; ``None`` if there is none, or it cannot be read."""
         numbers = _numbers(storage.entries(self.folder / segment))
         try:
             return self._read(segment, numbers[-1]) if numbers else None

@@ -89,8 +89,9 @@ def measure(benchmark: Benchmark, segment: Segment) -> Costs:
     torch.set_num_threads(max(1, segment.num_cpus))
     trainer = Trainer(benchmark, segment)
     course, learner = trainer.course, trainer.agent
-    starts = benchmark.method(segment.agent_method).agent_config.learning_starts_steps
-    first_step = rounded_up(max(starts, (segment.from_step + segment.to_step) // 2), course.stride_steps)
+    config = benchmark.method(segment.agent_method).agent_config
+    learns = max(config.learning_starts_steps, (segment.from_step + segment.to_step) // 2)
+    first_step = 0 if config.demands.inside_ray else rounded_up(learns, course.stride_steps)  # RLlib counts by itself
     steps = cycle(range(first_step, max(segment.to_step, first_step + 1), course.stride_steps))
     phase = sum(change <= first_step for change in course.change_steps)
     probes = [probe.config.build() for probe in benchmark.probes.probes]
