@@ -145,6 +145,9 @@ def test_runs_of_backends_that_agree_are_compared_and_grow_by_each_other(tmp_pat
         own = _benchmark([seed], task="Asterix", backend=name)
         RunDirectory(tmp_path / name).create(own, make_plan(own))
     methods = {row.method for row in leaderboard([tmp_path / "envpool", tmp_path / "ale"]).rows}
+    same = _benchmark([1], task="Asterix", backend="envpool")
+    taken = RunDirectory(tmp_path / "ale").create(same, make_plan(same))
+    assert taken == "environments.0.backend: envpool in place of ale"
     whole = _benchmark([0, 1], task="Asterix", backend="ale")
     RunDirectory(tmp_path / "envpool").create(whole, make_plan(whole))
     assert {row.method for row in leaderboard([tmp_path / "envpool"]).rows} == methods
