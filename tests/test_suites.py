@@ -456,6 +456,13 @@ def test_a_table_says_what_its_task_tells_apart(made, tmp_path):
     assert "what the task tells apart" in made_tables["leaderboard.html"]
 
 
+def test_a_table_says_nothing_of_what_no_test_was_made_of(made, tmp_path):
+    suite = read_suite(write_suite(tmp_path, suite_data(tasks={"stream": {"window": 0.1}})))
+    text = publishing.tables(suite, entry_with(made, "none", WORN))["leaderboard.md"]
+    assert "| pairs separated | not known | not known |" in text
+    assert "| seeds that find a difference of 0.1 with 80% | not known | not known |" in text
+
+
 def test_the_page_of_a_suite_with_one_task_ranks_methods_with_both_settings(made):
     page = publishing.tables(made[0], read_entries(made[1] / "records"))["leaderboard.html"]
     assert page.count("stream, default settings") >= 1
