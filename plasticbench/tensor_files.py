@@ -20,6 +20,12 @@ _TYPES = {
     "int8": "I8",
     "uint8": "U8",
     "bool": "BOOL",
+    "uint16": "U16",
+    "uint32": "U32",
+    "uint64": "U64",
+    "complex64": "C64",
+    "float8_e4m3fn": "F8_E4M3",
+    "float8_e5m2": "F8_E5M2",
 }
 _PIECE_BYTES = 1 << 20  # of a tensor that is larger, each of its members is a piece
 
@@ -35,22 +41,22 @@ class Copies:
 
     def of(self, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
         """Equal tensors in the host's memory, until the next call."""
-        shown: dict[int, int] = {}  # bytes by buffer
+        shown: dict[tuple[int, int], int] = {}  # bytes by buffer
         for tensor in tensors.values():
-            address = tensor.untyped_storage().data_ptr()
-            shown[address] = shown.get(address, 0) + tensor.nbytes
+            buffer = _buffer(tensor)
+            shown[buffer] = shown.get(buffer, 0) + tensor.nbytes
         spare, self._memory = self._memory, []
-        copied: dict[int, Tensor] = {}
+        copied: dict[tuple[int, int], Tensor] = {}
         found = {}
         for name, tensor in tensors.items():
-            storage = tensor.untyped_storage()
-            if storage.nbytes() > 2 * shown[storage.data_ptr()]:  # most of it belongs to others
+            buffer = _buffer(tensor)
+            if buffer[1] > 2 * shown[buffer]:  # most of it belongs to others
                 found[name] = tensor.detach().to("cpu", copy=True)
                 continue
-            if storage.data_ptr() not in copied:
-                copied[storage.data_ptr()] = self._copy(_bytes_of(tensor), spare)
+            if buffer not in copied:
+                copied[buffer] = self._copy(_bytes_of(tensor), spare)
             found[name] = tensor.new_empty(0, device="cpu").set_(
-                copied[storage.data_ptr()].untyped_storage(), tensor.storage_offset(), tensor.shape, tensor.stride()
+                copied[buffer].untyped_storage(), tensor.storage_offset(), tensor.shape, tensor.stride()
             )
         return found
 
@@ -62,6 +68,12 @@ class Copies:
             own = buffer.new_empty(len(buffer), device="cpu", pin_memory=buffer.is_cuda)
         self._memory.append(own)
         return own.copy_(buffer)
+
+
+def _buffer(tensor: Tensor) -> tuple[int, int]:
+    """Address and bytes of what a tensor lies in: arrays of NumPy may begin at one address and end elsewhere."""
+    storage = tensor.untyped_storage()
+    return storage.data_ptr(), storage.nbytes()
 
 
 def _bytes_of(tensor: Tensor) -> Tensor:
@@ -91,4 +103,6 @@ def tensor_pieces(tensors: Mapping[str, Tensor]) -> Iterator[bytes | memoryview]
 def _memory(tensor: Tensor) -> memoryview:
     import torch
 
-    return tensor.detach().cpu().contiguous().view(-1).view(torch.uint8).numpy().data
+    whole = tensor.detach().cpu().contiguous()
+    # Of a dimension of length 1 any stride counts as contiguous, and bytes are seen through a stride of 1 alone.
+    return whole.as_strided((whole.numel(),), (1,)).view(torch.uint8).numpy().data

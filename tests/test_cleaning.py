@@ -1,6 +1,8 @@
 """``clean`` and ``list runs``: what goes is said and asked for, records and unfinished work stay."""
 
 import json
+import subprocess
+import sys
 from functools import partial
 
 import pytest
@@ -61,6 +63,18 @@ def test_what_a_driver_that_died_left_is_removed_once_nothing_goes_on_from_it(tm
     assert not any(name.endswith(".safetensors") for name in storage.tree(directory.checkpoints))
     assert remove_ends(directory, [trunk, branch]) == []
     assert SegmentRun(tmp_path, branch.id).is_complete
+
+
+def test_a_finished_run_is_gone_on_with_without_pytorch(tmp_path):
+    run_all(tmp_path, small(checkpoint={"every_s": 1000.0, "ends": "remove"}))
+    invoke("resume", tmp_path, "--quiet")  # which sends it
+    code = (
+        "import sys; from typer.testing import CliRunner; from plasticbench.platform.cli import app\n"
+        f"result = CliRunner().invoke(app, ['resume', {str(tmp_path)!r}])\n"
+        "assert result.exit_code == 0, result.output\n"
+        "assert 'torch' not in sys.modules"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True)
 
 
 def test_what_a_later_part_of_a_trunk_keeps_of_its_past_stays_while_a_branch_of_it_is_open(tmp_path):

@@ -94,7 +94,7 @@ def test_training_waits_for_no_commit_that_is_late(tmp_path, undisturbed, monkey
 
     def slowly(store, commit):
         begun.append(commit.step)
-        released.wait()
+        released.wait(60)
         save(store, commit)
 
     def release_at_the_end():

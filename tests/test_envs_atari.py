@@ -1,3 +1,5 @@
+from pathlib import Path
+
 import ale_py
 import envpool
 import numpy as np
@@ -7,12 +9,15 @@ from envpool.registration import registry
 from small_runs import small
 
 from plasticbench import plugins
+from plasticbench.analysis.leaderboard import leaderboard
 from plasticbench.contracts.task import EnvStep, VectorEnv
 from plasticbench.envs import _ale, atari
 from plasticbench.envs._ale import average_columns, resize, rom_name
 from plasticbench.envs._scores import RAW_RETURN
+from plasticbench.platform.definition.benchmark import Benchmark
 from plasticbench.platform.definition.reading import from_dict
 from plasticbench.platform.planning.plan import make_plan
+from plasticbench.platform.rundir import RunDirectory
 
 
 def _play(env: VectorEnv, steps: int) -> tuple[np.ndarray, list[EnvStep]]:
@@ -108,10 +113,14 @@ def test_both_backends_give_the_same_course(task: str, sticky_probability: float
     assert task == "BeamRider" or any(step.terminated.any() for step in ours)
 
 
-def _id(**settings: object) -> str:
+def _benchmark(seeds: int | list[int] = 1, **settings: object) -> Benchmark:
     game = {"kind": "atari", "num_envs": 2, **settings}
     agent = {"kind": "dqn", "network": {"kind": "nature_cnn"}, "learning_starts_steps": 50}
-    return make_plan(from_dict(small(environments=[game], agent=agent))).trials[0].id
+    return from_dict(small(environments=[game], agent=agent, seeds=seeds))
+
+
+def _id(**settings: object) -> str:
+    return make_plan(_benchmark(**settings)).trials[0].id
 
 
 def test_backends_that_agree_give_one_trial() -> None:
@@ -129,6 +138,24 @@ def test_backends_that_agree_give_one_trial() -> None:
 )
 def test_backends_that_differ_give_trials_of_their_own(settings: dict[str, object]) -> None:
     assert _id(**settings, backend="ale") != _id(**settings)
+
+
+def test_runs_of_backends_that_agree_are_compared_and_grow_by_each_other(tmp_path: Path) -> None:
+    for name, seed in (("envpool", 0), ("ale", 1)):
+        own = _benchmark([seed], task="Asterix", backend=name)
+        RunDirectory(tmp_path / name).create(own, make_plan(own))
+    methods = {row.method for row in leaderboard([tmp_path / "envpool", tmp_path / "ale"]).rows}
+    same = _benchmark([1], task="Asterix", backend="envpool")
+    taken = RunDirectory(tmp_path / "ale").create(same, make_plan(same))
+    assert taken == "environments.0.backend: envpool in place of ale"
+    whole = _benchmark([0, 1], task="Asterix", backend="ale")
+    RunDirectory(tmp_path / "envpool").create(whole, make_plan(whole))
+    assert {row.method for row in leaderboard([tmp_path / "envpool"]).rows} == methods
+    for name, seed in (("envpool", 0), ("ale", 1)):
+        own = _benchmark([seed], task="Asterix", backend=name, noop_max_frames=30)
+        RunDirectory(tmp_path / f"other {name}").create(own, make_plan(own))
+    with pytest.raises(ValueError, match="trials of one task need the same environment"):
+        leaderboard([tmp_path / "other envpool", tmp_path / "other ale"])
 
 
 def test_envpool_shows_the_first_210_rows_of_a_higher_screen(monkeypatch: pytest.MonkeyPatch) -> None:

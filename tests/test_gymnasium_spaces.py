@@ -105,6 +105,7 @@ def test_a_choice_that_starts_elsewhere_is_an_offset() -> None:
         (spaces.MultiBinary(3), 8, [0, 1, 1]),
         (spaces.MultiDiscrete([10, 10, 10]), 1000, [0, 0, 3]),
         (spaces.Box(np.int8([5, -1]), np.int8([6, 1]), dtype=np.int8), 6, [6, -1]),
+        (spaces.Box(2**63, 2**63 + 3, (1,), np.uint64), 4, [2**63 + 3]),
     ],
 )
 def test_combinations_are_one_choice_in_the_order_of_a_counter(space: Any, count: int, third: list[Any]) -> None:
@@ -133,6 +134,7 @@ def test_numbers_take_the_shape_of_their_box() -> None:
         ),
         (spaces.Box(np.float32([0]), np.float32([np.inf])), r"must be bounded, got "),
         (spaces.Box(0, 255, (3,), np.uint8), r"at most 1,000 combinations, .* got 16,777,216 of Box"),
+        (spaces.Box(-np.inf, np.inf, (2,), np.int64), r"at most 1,000 combinations, .* got 340,282,366,920,938,463"),
         (spaces.Dict(a=spaces.Discrete(2)), r"must be a choice \(Discrete, MultiDiscrete\) or a bounded Box, got Dict"),
     ],
 )

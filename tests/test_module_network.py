@@ -389,3 +389,23 @@ def test_a_row_takes_what_its_gradient_needs_and_its_outputs_and_those_of_the_lo
     narrow = resnet18.Config(width=4).layers((3, 16, 16), 5).row_bytes
     assert wide == pytest.approx(2 * narrow, rel=0.1)
     assert resnet18.Config(width=4).layers((3, 32, 32), 5).row_bytes == pytest.approx(4 * narrow, rel=0.1)
+
+
+SCALE = torch.full((4,), 2.0)
+
+
+class Constant(Small):
+    def forward(self, x):
+        return self.head(torch.relu(self.first(x)) * SCALE)
+
+
+class Reading(Small):
+    def forward(self, x):
+        hidden = self.first(x)
+        return self.head(hidden if bool((hidden > 1e9).any()) else torch.relu(hidden))
+
+
+@pytest.mark.parametrize("kind", [Constant, Reading])
+def test_a_row_is_measured_of_modules_that_read_what_is_in_memory(kind):
+    layers = module.Config(target=f"{__name__}:{kind.__name__}").layers((3,), 2)
+    assert layers.row_bytes >= 4 * (1.5 * (3 + 4) + 4 * 2)

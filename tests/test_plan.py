@@ -3,14 +3,17 @@ from __future__ import annotations
 import copy
 import json
 import re
+from dataclasses import dataclass
 from itertools import pairwise
 from typing import Any
 
 import pytest
+from small_runs import offer, small
 
 from plasticbench.platform.definition.reading import from_dict
 from plasticbench.platform.planning.lineage import balanced
 from plasticbench.platform.planning.plan import Plan, Segment, make_plan, summary
+from plasticbench.settings import Settings
 
 BUDGET = 10_000
 FORKING: dict[str, Any] = {
@@ -377,3 +380,27 @@ def test_forking_k_methods_at_fraction_f_costs_f_plus_k_times_the_rest() -> None
     assert facts["member_steps_without_forks"] == 2 * 3 * BUDGET
     assert facts["saved_by_forks"] == 0.333
     assert facts["trials"] == 6
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Plain(Settings):
+    """A probe that holds to the contract alone."""
+
+    @property
+    def label(self):
+        return "plain"
+
+    def build(self):
+        return self
+
+    def measure(self, view):
+        return {}
+
+
+def test_a_probe_that_says_nothing_of_its_memory_takes_none(monkeypatch):
+    offer(monkeypatch, "probes", plain=Plain)
+    plans = [
+        make_plan(from_dict(small(probes={"every_steps": 100, "batch_rows": 64, "kinds": kinds})))
+        for kinds in (["plain"], ["dormant_ratio"])
+    ]
+    assert plans[0].segments[0].memory_bytes == plans[1].segments[0].memory_bytes

@@ -37,6 +37,7 @@ def rllib(agent=AGENT, **changes):
         ({"epsilon": [[0, 1.0]]}, "agent.config.epsilon: must be"),
         ({"epsilon": [[5, 1.0], [100, 0.1]]}, "agent.config.epsilon: must be"),
         ({"epsilon": [[0, 1.0], [100, 0.1], [50, 0.2]]}, "agent.config.epsilon: must be"),
+        ({"epsilon": [[0, 1.0], ["100", 0.1]]}, "agent.config.epsilon: must be"),
         ({"lerning_rate": 1}, "agent.config.lerning_rate: no setting that resets"),
         ({"gama": 0.9}, "Did you mean 'gamma'"),
         ({"replay_buffer_config": {"type": "PrioritizedEpisodeReplayBuffer"}}, "must be {capacity: transitions} alone"),
@@ -52,6 +53,11 @@ def test_a_setting_that_would_fight_a_treatment_is_refused_by_name(changes, mess
     with pytest.raises(BenchmarkError) as error:
         from_dict(rllib(AGENT | {"config": changes}))
     assert message in str(error.value)
+
+
+@pytest.mark.parametrize("epsilon", [0.1, [[0, 1.0], [1.0e4, 0.05]], [[0, 1], [100, 1], [100, 0.1]]])
+def test_an_epsilon_that_rllib_reads_is_taken(epsilon):
+    assert Config(config={"epsilon": epsilon}).config["epsilon"] == epsilon
 
 
 @pytest.mark.parametrize(

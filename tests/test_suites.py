@@ -4,6 +4,7 @@ import json
 import shutil
 import subprocess
 import sys
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
@@ -18,7 +19,7 @@ from plasticbench.platform.suites import adding, publishing
 from plasticbench.platform.suites.board import make_board
 from plasticbench.platform.suites.definition import find_suite, read_methods, read_suite, suite_names
 from plasticbench.platform.suites.entries import best, iqm_of, read_entries, to_text
-from plasticbench.platform.suites.running import SuiteRun, methods_to_run, tasks_to_run
+from plasticbench.platform.suites.running import SuiteRun, left_out, methods_to_run, tasks_to_run
 from plasticbench.platform.training.ends import can_be_gone_on_from
 from plasticbench.platform.training.segment import SegmentRun
 
@@ -209,6 +210,14 @@ def test_a_run_grows_by_a_method_that_is_run_alone(made, tmp_path):
     assert adding.check(suite, entry) == []
 
 
+def test_a_run_of_ones_own_method_grows_by_others(made, tmp_path):
+    suite, _ = made
+    mine, other = (replace(suite.methods[1], name=name) for name in ("mine", "other"))
+    for one in (mine, other, suite.methods[0]):
+        [entry] = SuiteRun(suite, tmp_path / "out", train).run([one])
+        assert adding.check(suite, entry) == []
+
+
 def test_an_entry_stays_as_it_is_when_others_are_run_beside_it(made, tmp_path):
     suite, out = made
     shutil.copytree(out, tmp_path / "out")
@@ -360,11 +369,23 @@ def test_only_what_is_not_published_is_trained_and_again_only_what_is(made, tmp_
     asked = []
     runs = SuiteRun(suite, tmp_path / "out", lambda benchmark, path: asked.append(path.parent.name) or 1 / 0)
     with pytest.raises(ZeroDivisionError):
-        runs.run(suite.methods, published=known)
+        runs.run(suite.methods, left_out=left_out(suite.tasks, suite.methods, known, is_again=False))
     assert asked == ["other"]
+    again = left_out(suite.tasks, suite.methods, {("stream", "none"): {}, ("other", "l2_init"): {}}, is_again=True)
+    assert again == {("stream", "l2_init"), ("other", "none")}
     assert [task.name for task in tasks_to_run(suite, known, again=["none"])] == ["stream"]
     with pytest.raises(BenchmarkError, match="nothing of 'none' is published on other; --only trains it first"):
         tasks_to_run(suite, known, only=["other"], again=["none"])
+
+
+def test_a_published_method_of_ones_own_that_changed_needs_another_name(made):
+    suite, known = made[0], dict(read_entries(made[1] / "records"))
+    known["stream", "mine"] = {**known["stream", "l2_init"], "method": "mine"}
+    (same,) = (replace(one, name="mine") for one in suite.methods if one.name == "l2_init")
+    assert methods_to_run(suite, known, own=[same]) == [same]
+    other = replace(same, data={**same.data, "strength": 0.5})
+    with pytest.raises(BenchmarkError, match="mine: is published on stream with other settings; give yours a name"):
+        methods_to_run(suite, known, own=[other])
 
 
 def test_a_reference_is_shown_and_never_ranked(made, tmp_path):
@@ -433,6 +454,13 @@ def test_a_table_says_what_its_task_tells_apart(made, tmp_path):
     for line in ("| pairs separated | 1 of 1 | 1 of 1 |", "| best method separated from none | yes | yes |"):
         assert line in made_tables["leaderboard.md"]
     assert "what the task tells apart" in made_tables["leaderboard.html"]
+
+
+def test_a_table_says_nothing_of_what_no_test_was_made_of(made, tmp_path):
+    suite = read_suite(write_suite(tmp_path, suite_data(tasks={"stream": {"window": 0.1}})))
+    text = publishing.tables(suite, entry_with(made, "none", WORN))["leaderboard.md"]
+    assert "| pairs separated | not known | not known |" in text
+    assert "| seeds that find a difference of 0.1 with 80% | not known | not known |" in text
 
 
 def test_the_page_of_a_suite_with_one_task_ranks_methods_with_both_settings(made):

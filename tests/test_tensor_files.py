@@ -1,5 +1,6 @@
 """Copies of tensors that training may change, and files that hold them."""
 
+import numpy as np
 import safetensors.torch
 import torch
 
@@ -16,6 +17,10 @@ def test_a_file_in_pieces_is_one_of_safetensors() -> None:
         "counts": torch.arange(5),
         "half": torch.ones(3, dtype=torch.bfloat16),
         "frames": torch.arange(7, dtype=torch.uint8),
+        "generators": torch.from_numpy(np.array([1, 2**64 - 1], dtype=np.uint64)),
+        "tokens": torch.from_numpy(np.arange(3, dtype=np.uint16)),
+        "masks": torch.from_numpy(np.arange(3, dtype=np.uint32)),
+        "spectrum": torch.tensor([1 + 2j], dtype=torch.complex64),
     }
     pieces = list(tensor_pieces(tensors))
     assert len(pieces) > len(tensors) + 1
@@ -41,3 +46,10 @@ def test_a_copy_holds_what_was_and_takes_the_memory_of_the_one_before() -> None:
     assert second["rest"].data_ptr() == first["rest"].data_ptr()
     assert all(torch.equal(second[name], tensors[name]) for name in tensors)
     assert first["few"].tolist() == [0, 1, 2], "not the whole of a buffer that belongs to others"
+
+
+def test_arrays_that_begin_at_one_address_are_copied_each() -> None:
+    array = np.arange(10.0)
+    tensors = {"few": torch.from_numpy(array[:3]), "all": torch.from_numpy(array)}
+    copied = Copies().of(tensors)
+    assert all(torch.equal(copied[name], tensor) for name, tensor in tensors.items())

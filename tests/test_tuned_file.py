@@ -9,9 +9,11 @@ from typer.testing import CliRunner
 
 from plasticbench.platform.cli import app
 from plasticbench.platform.definition.parsing import BenchmarkError
+from plasticbench.platform.definition.reading import from_dict
 from plasticbench.platform.planning.plan import make_plan
 from plasticbench.platform.rundir import RunDirectory
 from plasticbench.platform.suites import publishing
+from plasticbench.platform.suites.commands import _told
 from plasticbench.platform.suites.entries import read_entries
 from plasticbench.platform.suites.running import SuiteRun
 from plasticbench.platform.suites.tuned_file import read_tuned_file
@@ -92,3 +94,20 @@ def test_what_is_changed_on_the_command_line_is_checked_as_well(tmp_path):
     refused = CliRunner().invoke(app, ["run", str(written(tmp_path)), "--set", "seeds=[7]"])
     assert refused.exit_code == 2
     assert "tuning_seeds: must not be reported: 7 stand in 'seeds' as well" in refused.stderr
+
+
+def test_it_does_not_go_into_the_directory_of_a_run_that_tunes_nothing(tmp_path):
+    plain = from_dict(small_stream(seeds=1))
+    RunDirectory(tmp_path / "run").create(plain, make_plan(plain))
+    refused = CliRunner().invoke(app, ["run", str(written(tmp_path)), "--out", str(tmp_path / "run")])
+    assert refused.exit_code == 2
+    assert "holds a run that tunes nothing. Choose another directory" in refused.stderr
+
+
+def test_a_table_is_of_the_tasks_that_the_file_has_now(tmp_path):
+    one = small_stream()["environments"][0]
+    both = read_tuned_file(written(tmp_path, environments=[one | {"name": "a"}, one | {"name": "b"}]))
+    SuiteRun(both, tmp_path / "out", train).run([both.method("none")])
+    now = SuiteRun(read_tuned_file(written(tmp_path, environments=[one | {"name": "a"}])), tmp_path / "out", train)
+    assert _told(now, {}, now.run([both.method("none")]), quiet=True)
+    assert "## b" not in (tmp_path / "out" / "leaderboard.md").read_text()

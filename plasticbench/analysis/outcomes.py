@@ -141,7 +141,9 @@ def _check_comparable(runs: Sequence[Run]) -> None:
             task, method, settings = trial.task, trial.method, trial.settings
             same(("budget", task), run.budget_steps, f"{task}: trials of one task need one budget_steps")
             for part in ("environment", "evaluation") if not trial.is_external else ():
-                same((part, task), settings.get(part), f"{task}: trials of one task need the same {part}")
+                value = settings.get(part) or {}
+                value = {name: v for name, v in value.items() if name != "equals"} | value.get("equals", {})
+                same((part, task), value, f"{task}: trials of one task need the same {part}")
             same(("changes", task), trial.change_steps, f"{task}: trials of one task need the same change_steps")
             own = {part: settings.get(part) for part in ("agent", "method", "schedule")}
             same(("settings", task, method), own, f"{task}: two methods are called {method!r}; rename one")

@@ -195,11 +195,12 @@ def facts(own: TaskPower) -> dict[str, str]:
     loss, widths = own.loss, [width for width in own.widths.values() if width is not None]
     criteria = own.criteria
     tau = "" if own.tau is None else f"tau {number_text(own.tau, 2)}, of {own.half_seeds} seeds each: "
+    is_tested = own.num_seeds >= MIN_SEEDS and own.num_pairs > 0
     needed = "more than 200" if own.seeds_needed is None else str(own.seeds_needed)
     return {
-        "pairs separated": f"{len(own.separated)} of {own.num_pairs}",
+        "pairs separated": f"{len(own.separated)} of {own.num_pairs}" if is_tested else yes[None],
         "width of 95% intervals, median": number_text(float(np.median(widths)) if widths else None),
-        f"seeds that find a difference of {own.difference:g} with 80%": needed,
+        f"seeds that find a difference of {own.difference:g} with 80%": needed if is_tested else yes[None],
         f"{own.control or 'control'} behind a fresh agent by {LEAST_LOSS:g}": (
             f"{yes[criteria['control_loses']]}" + ("" if loss is None else f": {interval_text(loss)}")
         ),

@@ -194,13 +194,6 @@ class RunDirectory:
         self.open_modules()
         return from_resolved(yaml.safe_load(storage.read(self.benchmark_file)), source=str(self.benchmark_file))
 
-    def removes_ends(self) -> bool:
-        """Whether the run removes the ends of segments that nobody goes on from; told without PyTorch."""
-        import yaml
-
-        resolved = yaml.safe_load(storage.read(self.benchmark_file))
-        return resolved.get("checkpoint", {}).get("ends") == "remove"
-
     def open_modules(self, benchmark: Benchmark | None = None) -> None:
         """Lets this process import the modules that the run was begun with, and imports those of ``benchmark``.
 

@@ -49,11 +49,10 @@ def execute(
     run = _Session(directory, tracking_uri, console, display)
     if plan.external:
         return _follow(run, plan)
-    if directory.removes_ends():
-        try:
-            remove_ends(directory, plan.segments)
-        except OSError as error:
-            display.problem(f"what nobody needs any more could not be removed: {error}")
+    try:
+        remove_ends(directory, plan.segments)
+    except OSError as error:
+        display.problem(f"what nobody needs any more could not be removed: {error}")
     finished = finished_bytes(directory, plan.segments, plan.budget_steps)
     if finished is None:
         heartbeat.say("training")

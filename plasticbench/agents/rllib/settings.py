@@ -162,10 +162,11 @@ def _is_epsilon(value: Any) -> bool:
     points = value if isinstance(value, list) else [[0, value], [1, value]]
     if len(points) < 2 or not all(isinstance(point, list) and len(point) == 2 for point in points):
         return False
-    steps = [step for step, _ in points]
-    shares = all(isinstance(x, int | float) and not isinstance(x, bool) and 0 <= x <= 1 for _, x in points)
-    whole = all(isinstance(step, int) and not isinstance(step, bool) for step in steps)
-    return shares and whole and steps[0] == 0 and all(now < later for now, later in pairwise(steps))
+    if not all(isinstance(x, int | float) and not isinstance(x, bool) for point in points for x in point):
+        return False
+    steps = [step for step, _ in points]  # 1.0e4 as well, and the same one twice, which is a jump, as RLlib has it
+    is_ordered = steps[0] == 0 and all(now <= later for now, later in pairwise(steps)) and math.isfinite(steps[-1])
+    return is_ordered and all(0 <= share <= 1 for _, share in points)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

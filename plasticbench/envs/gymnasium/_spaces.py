@@ -119,8 +119,8 @@ def actions_of(space: spaces.Space[Any]) -> Actions:
         case spaces.Box() if 0 in space.shape:
             raise ValueError(f"actions must be at least one number, got {_text(space)}")
         case spaces.Box() if np.issubdtype(space.dtype, np.integer):
-            low = space.low.astype(np.int64)
-            return _combinations(space, space.high.astype(np.int64) - low + 1, low)
+            counts = space.high.astype(object) - space.low + 1  # which 64 bits may not hold
+            return _combinations(space, counts, space.low.astype(np.int64))
         case spaces.Box():
             return _numbers(space)
     raise ValueError(
@@ -140,7 +140,8 @@ def _combinations(space: Any, counts: np.ndarray, start: np.ndarray) -> Actions:
             f"actions must have at most {MAX_CHOICES:,} combinations, each of which becomes one choice, got {total:,} "
             f"of {_text(space)}. Let the environment's own module offer fewer"
         )
-    grid = np.stack(np.unravel_index(np.arange(total), counts.ravel()), axis=-1).reshape(total, *counts.shape)
+    sizes = counts.ravel().astype(np.int64)
+    grid = np.stack(np.unravel_index(np.arange(total), sizes), axis=-1).reshape(total, *counts.shape)
     table = (grid + start).astype(space.dtype)
     return Actions(DiscreteActions(count=total), table.__getitem__)
 

@@ -78,6 +78,12 @@ class Environment:
         """Its settings as trial ids hold them: what gives the same course bit for bit is one."""
         return self.settings() | getattr(self.config, "identity", {})
 
+    def told(self) -> dict[str, Any]:
+        """Its settings as plans tell them, with what they equal, by which runs are compared."""
+        own, identity = self.settings(), self.identity()
+        others = {name: value for name, value in identity.items() if own[name] != value}
+        return own | ({"equals": others} if others else {})
+
     def settings(self) -> dict[str, Any]:
         """Plain data of all that can change a result: no label, no time limit, and nothing that only forbids."""
         return self.family.settings() | ({"scenario": self.scenario.settings()} if self.scenario is not None else {})

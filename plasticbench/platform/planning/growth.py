@@ -60,7 +60,7 @@ def conflict(known: Plan, wanted: Plan, before: Benchmark, after: Benchmark) -> 
 
 def _meanings(benchmark: Benchmark) -> dict[tuple[str, str], object]:
     methods: dict[tuple[str, str], object] = {("method", one.name): one for one in benchmark.methods}
-    return methods | {("task", one.name): one.settings() for one in benchmark.environments}
+    return methods | {("task", one.name): one.identity() for one in benchmark.environments}
 
 
 def grown(known: Plan, wanted: Plan, benchmark: Benchmark, has_end: HasEnd) -> Growth:

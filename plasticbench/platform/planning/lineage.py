@@ -272,7 +272,8 @@ class Lineage:
         rows = max(probes.batch_rows, trained_rows)
         row_bytes = _ACTIVATION_COPIES * 4 * int(prod(spec.obs_shape)) + self._module_row_bytes()
         weight_bytes = self.agent.network_bytes(spec) // _NUMBERS_OF_A_WEIGHT
-        probe_bytes = (p.config.working_bytes(weight_bytes, probes.batch_rows * row_bytes) for p in probes.probes)
+        pass_bytes, own = probes.batch_rows * row_bytes, [probe.config for probe in probes.probes]
+        probe_bytes = (one.working_bytes(weight_bytes, pass_bytes) for one in own if hasattr(one, "working_bytes"))
         copies = _SUPERVISED_NETWORK_COPIES if self.environment.is_supervised else _NETWORK_COPIES
         return rows * row_bytes + max(probe_bytes, default=0) + round(copies * self.agent.network_bytes(spec))
 

@@ -142,7 +142,7 @@ def _trials(benchmark: Benchmark, environment: Environment, method: Method) -> I
     num_envs = environment.config.num_envs
     scenario = environment.changes(benchmark.seeds[:1], benchmark.budget_steps, method.stride_steps(num_envs))
     shared = {
-        "environment": environment.settings(),
+        "environment": environment.told(),
         "agent": method.agent.settings(),
         "method": method.settings(),
         "schedule": method.schedule_settings(),

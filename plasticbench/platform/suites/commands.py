@@ -88,7 +88,7 @@ def run(
         from plasticbench.platform.runs import running
         from plasticbench.platform.suites import publishing
         from plasticbench.platform.suites.definition import find_suite, read_methods
-        from plasticbench.platform.suites.running import SuiteRun, methods_to_run, tasks_to_run
+        from plasticbench.platform.suites.running import SuiteRun, left_out, methods_to_run, tasks_to_run
 
         suite = find_suite(name)
         known = publishing.published(suite, results or publishing.FOLDER)
@@ -98,7 +98,7 @@ def run(
         runs = SuiteRun(
             suite, out_dir or Path("runs") / suite.label, partial(running.run, address=address, quiet=quiet)
         )
-        made = runs.run(wanted, tasks, () if again else known)
+        made = runs.run(wanted, tasks, left_out(tasks, wanted, known, is_again=bool(again)))
         is_whole = _told(runs, known, made, quiet)
     if not is_whole:
         raise typer.Exit(FAILED)
@@ -111,7 +111,9 @@ def _told(runs: SuiteRun, known: Entries, made: Sequence[Entry], quiet: bool) ->
     from plasticbench.platform.suites.running import RECORDS
 
     suite, folder = runs.suite, runs.out
-    publishing.write_tables(suite, {**known, **read_entries(folder / RECORDS)}, folder)
+    tasks = {task.name for task in suite.tasks}  # a file that tunes may have lost one since
+    own = {key: entry for key, entry in read_entries(folder / RECORDS).items() if key[0] in tasks}
+    publishing.write_tables(suite, {**known, **own}, folder)
     if not quiet:
         typer.echo((folder / "leaderboard.md").read_text(encoding="utf-8"))
         for line in publishing.compared(suite, known, made):
@@ -128,13 +130,17 @@ def run_tuned(suite: Suite, out_dir: str | None, *, address: str | None, trackin
     from plasticbench.platform.cluster.connection import prepare_environment
 
     prepare_environment(address)
+    from plasticbench.platform.rundir import RunDirectory
     from plasticbench.platform.runs import running
     from plasticbench.platform.suites.running import SuiteRun
 
     if out_dir is not None and "://" in out_dir:
         raise ValueError(f"--out: a file that tunes needs a local folder, got {out_dir!r}")
+    folder = Path(out_dir or Path("runs") / suite.label)
+    if RunDirectory(folder).plan_file.exists():
+        raise ValueError(f"--out: {folder} holds a run that tunes nothing. Choose another directory")
     train = partial(running.run, address=address, tracking_uri=tracking_uri, quiet=quiet)
-    runs = SuiteRun(suite, Path(out_dir or Path("runs") / suite.label), train)
+    runs = SuiteRun(suite, folder, train)
     return _told(runs, {}, runs.run(suite.methods), quiet)
 
 

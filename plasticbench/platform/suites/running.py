@@ -35,11 +35,11 @@ class SuiteRun:
         self,
         methods: Sequence[SuiteMethod],
         tasks: Sequence[Task] | None = None,
-        published: Collection[tuple[str, str]] = (),
+        left_out: Collection[tuple[str, str]] = (),
     ) -> list[Entry]:
         """Tunes and runs these methods on all tasks, or on some; what is there already is not trained again.
 
-        Neither is what is ``published``, by task and method.
+        Neither is what is ``left_out``, by task and method.
 
         Trials that failed leave their entries incomplete. Raises ``ValueError`` before anything starts if there is
         something wrong with a method, ``KeyboardInterrupt`` after an interrupt.
@@ -47,7 +47,7 @@ class SuiteRun:
         self.suite.check(methods)
         made: list[Entry] = []
         for task in self.suite.tasks if tasks is None else tasks:
-            made += self._run(task, [m for m in methods if task.runs(m) and (task.name, m.name) not in published])
+            made += self._run(task, [m for m in methods if task.runs(m) and (task.name, m.name) not in left_out])
         return made
 
     def _run(self, task: Task, methods: Sequence[SuiteMethod]) -> list[Entry]:
@@ -88,14 +88,19 @@ class SuiteRun:
 
     def _trained(self, task: Task, wanted: Sequence[Candidate], seeds: tuple[int, ...], purpose: str) -> TrainedRun:
         place = self.out / task.name / purpose
-        self._train(self.suite.benchmark(task, self._beside(place, wanted), seeds, purpose), place)
+        self._train(self.suite.benchmark(task, self._beside(task, place, wanted), seeds, purpose), place)
         return TrainedRun(place)
 
-    def _beside(self, place: Path, wanted: Sequence[Candidate]) -> list[Candidate]:
-        """What is wanted and what of the suite's a run has already: one that shared no trial with it could not grow."""
+    def _beside(self, task: Task, place: Path, wanted: Sequence[Candidate]) -> list[Candidate]:
+        """What is wanted and what a run has already: one that shared no trial with it could not grow."""
         directory = RunDirectory(place)
         there = {trial.method for trial in directory.plan().trials} if directory.plan_file.exists() else set()
-        known = [one for method in self.suite.methods for one in (method.default, *method.candidates)]
+        own = [
+            SuiteMethod(name=name, data=entry["definition"], is_reference=entry["is_reference"])
+            for (where, name), entry in entries.read_entries(self.out / RECORDS).items()
+            if where == task.name
+        ]
+        known = [one for method in (*own, *self.suite.methods) for one in (method.default, *method.candidates)]
         return list({one.name: one for one in [*(one for one in known if one.name in there), *wanted]}.values())
 
     def _origin(self, method: SuiteMethod) -> dict[str, Any]:
@@ -130,6 +135,9 @@ def methods_to_run(
         raise BenchmarkError("--again: names what is trained, and so does --only; give one of them")
     if again:
         return [suite.method(name) for name in again]
+    for (task, name), entry in published.items():
+        if any(one.name == name and one.data != entry["definition"] for one in own):
+            raise BenchmarkError(f"{name}: is published on {task} with other settings; give yours a name of its own")
     chosen = [suite.method(name) for name in only] if only else [] if own else list(suite.methods)
     where = suite.tasks if tasks is None else tasks
     missing = [
@@ -153,3 +161,11 @@ def tasks_to_run(
             where = ", ".join(task.name for task in chosen)
             raise BenchmarkError(f"--again: nothing of {name!r} is published on {where}; --only trains it first")
     return [task for task in chosen if any((task.name, name) in published for name in again)]
+
+
+def left_out(
+    tasks: Sequence[Task], methods: Sequence[SuiteMethod], published: entries.Entries, *, is_again: bool
+) -> set[tuple[str, str]]:
+    """By task and method, what is not trained of all of these: what is published, or with ``again`` what is not."""
+    pairs = {(task.name, method.name) for task in tasks for method in methods}
+    return pairs - published.keys() if is_again else pairs & published.keys()

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING
 
+from plasticbench import storage
 from plasticbench.platform.rundir import RunDirectory
 from plasticbench.platform.training.checkpoint import CheckpointError, CheckpointStore, Commit
 from plasticbench.records import record_length
@@ -85,7 +86,12 @@ def are_over(directory: RunDirectory, segments: Sequence[Segment]) -> list[str]:
 
 
 def remove_ends(directory: RunDirectory, segments: Sequence[Segment]) -> list[str]:
-    """Removes what a process that died should have removed, once nothing goes on from it. Raises ``OSError``."""
+    """With ``ends: remove`` removes what a process that died left, once nothing goes on from it. Raises ``OSError``."""
+    import yaml
+
+    resolved = yaml.safe_load(storage.read(directory.benchmark_file))  # without PyTorch, and without plugins
+    if (resolved.get("checkpoint") or {}).get("ends") != "remove":
+        return []
     store = CheckpointStore(directory.checkpoints)
     left = [name for name in are_over(directory, segments) if not store.is_cleaned(name)]
     for name in left:
