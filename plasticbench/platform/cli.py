@@ -216,9 +216,9 @@ def leaderboard(
     with people_errors():
         from plasticbench.analysis.leaderboard import leaderboard as rank
         from plasticbench.analysis.leaderboard_text import to_json, to_markdown
-        from plasticbench.storage import connect
+        from plasticbench.platform.runs.running import sound_location
 
-        board = rank([connect(run_dir) for run_dir in run_dirs])
+        board = rank([sound_location(run_dir) for run_dir in run_dirs])
         if html is not None:
             from plasticbench.analysis.report import write_leaderboard_html
 
