@@ -135,3 +135,12 @@ def test_commands_refuse_damaged_records_until_they_are_repaired(tmp_path):
     assert result.exit_code == 0, result.output
     assert "small: complete" in runner.invoke(app, ["status", str(out)]).output
     assert facts(out, plan) == before
+
+
+@pytest.mark.parametrize("command", ["report", "leaderboard", "power"])
+def test_a_file_in_place_of_a_run_directory_is_named(tmp_path, command):
+    file = tmp_path / "own.yaml"
+    file.touch()
+    result = runner.invoke(app, [command, str(file)])
+    assert result.exit_code == 2
+    assert f"{file} is not a run directory" in result.output + result.stderr
