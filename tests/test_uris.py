@@ -111,6 +111,12 @@ def test_no_command_prints_a_secret(finished, tmp_path, monkeypatch, uri):
         ("", "ui", uri),
         ("", "leaderboard", uri),
         ("", "run", config, "--out", uri),
+        ("", "run", uri, "--out", tmp_path / "new"),
+        ("", "plan", uri),
+        ("", "export", uri, "--to", "csv"),
+        ("", "power", uri),
+        ("", "clean", uri),
+        ("", "status", uri),
     ]
     for option, *arguments in commands:
         result = runner.invoke(app, list(map(str, arguments)))
