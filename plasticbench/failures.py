@@ -5,12 +5,13 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Iterator, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import NamedTuple
 
 from plasticbench.append_log import append_log
 from plasticbench.storage import Location
+from plasticbench.visible import visible
 
 _FILE = "failures.jsonl"
 _FRAME = re.compile(r'^ *File "([^"]+)", line (\d+), in (.+)\n(?: +(?!File ")(\S.*)\n)?', re.MULTILINE)
@@ -41,16 +42,17 @@ class Failure:
     @property
     def reason(self) -> str:
         """One line: where and of what."""
-        return f"{'' if self.step is None else f'at step {self.step:,}: '}{' '.join(self.exception.split())}"
+        return f"{'' if self.step is None else f'at step {self.step:,}: '}{visible(' '.join(self.exception.split()))}"
 
 
 def note_failure(run_dir: Location, failure: Failure) -> None:
-    """Appends a failure durably. One process at a time may do so. Raises ``OSError``."""
+    """Appends a failure durably, without secrets. One process at a time may do so. Raises ``OSError``."""
     log = append_log(run_dir / _FILE)
     length = log.length()
     if length == 0:
         log.cut(0)  # makes the file
-    line = json.dumps(asdict(failure), ensure_ascii=False).encode() + b"\n"
+    told = replace(failure, exception=visible(failure.exception), traceback=visible(failure.traceback))
+    line = json.dumps(asdict(told), ensure_ascii=False).encode() + b"\n"
     is_torn = length > 0 and log.read(length - 1, length) != b"\n"
     log.write(length, b"\n" + line if is_torn else line)
 

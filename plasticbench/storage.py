@@ -90,7 +90,7 @@ def entries(folder: Location) -> dict[str, int]:
         else:
             for entry in _answer(folder, lambda: folder.fs.ls(folder.path, detail=True)):
                 sizes[entry["name"].rstrip("/").rpartition("/")[2]] = int(entry["size"] or 0)
-    except FileNotFoundError:
+    except (FileNotFoundError, NotADirectoryError):
         return {}
     return sizes
 

@@ -234,6 +234,14 @@ def test_every_plugin_with_defaults_and_presets_survives_the_round_trip(group: s
         ({"methods__b": {"kind": "full_reset"}}, "methods.b: would never act: give it 'at', 'every' or 'when'"),
         ({"methods__b": {"kind": "fire", "at": [1.5]}}, "methods.b.at: each fraction of the budget must lie strictly"),
         (
+            {"methods__b": {"kind": "fire", "at": 0.5}},
+            "bench.yaml: methods.b.at: must be a list, in square brackets, got 0.5",
+        ),
+        (
+            {"environments": [{"kind": "gymnasium", "task": "CartPole-v1", "kwargs": [1]}]},
+            "bench.yaml: environments.0.kwargs: must be a mapping, as in {name: value}, got [1]",
+        ),
+        (
             {"methods__b": {"kind": "fire", "at": [0.05]}},
             "methods.b.at: the first reset must come after learning starts",
         ),

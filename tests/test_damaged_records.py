@@ -120,11 +120,13 @@ def test_commands_refuse_damaged_records_until_they_are_repaired(tmp_path):
     before = facts(out, plan)
     trial = plan.trials[0].id
     _halve(RunDirectory(out).record_file(trial))
-    for arguments in (["resume", out], ["report", out]):
+    csv = ["--to", "csv", "--out", tmp_path / "records.csv"]
+    for arguments in (["resume", out], ["report", out], ["leaderboard", out], ["power", out], ["export", out, *csv]):
         result = runner.invoke(app, list(map(str, arguments)))
         assert result.exit_code == 2, result.output
         assert f"{trial}.jsonl holds" in result.output + result.stderr
         assert "resume --repair" in result.output + result.stderr
+    assert not csv[-1].exists()
     shown = runner.invoke(app, ["status", str(out)]).output
     assert f"small: failed; of {len(plan.trials)} trials {len(plan.trials) - 1} done, 1 failed" in shown
     assert f"{trial} is damaged: its record file holds" in shown
@@ -133,3 +135,12 @@ def test_commands_refuse_damaged_records_until_they_are_repaired(tmp_path):
     assert result.exit_code == 0, result.output
     assert "small: complete" in runner.invoke(app, ["status", str(out)]).output
     assert facts(out, plan) == before
+
+
+@pytest.mark.parametrize("command", ["report", "leaderboard", "power"])
+def test_a_file_in_place_of_a_run_directory_is_named(tmp_path, command):
+    file = tmp_path / "own.yaml"
+    file.touch()
+    result = runner.invoke(app, [command, str(file)])
+    assert result.exit_code == 2
+    assert f"{file} is not a run directory" in result.output + result.stderr

@@ -131,3 +131,10 @@ def test_the_page_of_clusters_names_what_a_run_takes_over_later() -> None:
     named = set(re.findall(r"`([\w.]+)`", sentence))
     assert named == {key.rstrip(".") for key in changes._LATER} - {"description"} | {"step_timeout_s"}
     assert changes.can_come_later("environments.0.step_timeout_s")
+
+
+def test_what_people_do_every_day_takes_ten_lines_at_most() -> None:
+    page = (ROOT / "docs" / "everyday.md").read_text()
+    found = re.findall(r"^```(?:python|bash|yaml)[^\n]*\n(.*?)^```", page, re.DOTALL | re.MULTILINE)
+    assert len(found) >= 7
+    assert max(sum(bool(line.strip()) for line in block.splitlines()) for block in found) <= 10

@@ -175,7 +175,7 @@ def course(kind: str, settings: dict[str, Any]) -> str:
 
 
 ENVIRONMENTS: dict[str, dict[str, Any]] = {
-    "atari": {"task": "Asterix", "num_envs": 2, "rewards": "raw", "max_episode_steps": 40, "noop_max_frames": 1},
+    "atari": {"task": "Asterix", "num_envs": 2, "rewards": "raw", "max_episode_steps": 40, "noop_max_frames": 5},
     "classic": {"task": "CartPole-v1"},
     "gymnasium": {"task": "CartPole-v1", "low_return": 0.0, "high_return": 500.0},
     "humanoid": {"task": "h1-walk-v0", "max_episode_steps": 40},

@@ -14,10 +14,12 @@ from mlflow import MlflowClient
 from own_environments import write_file, write_module
 from run_directory import BUDGET_STEPS, write_run
 from small_runs import prepare, small
+from typer.testing import CliRunner
 
 from plasticbench.analysis.leaderboard import leaderboard
 from plasticbench.analysis.report import write_report
 from plasticbench.failures import Failure, failures, last_failures, last_frames, note_failure
+from plasticbench.platform.cli import app
 from plasticbench.platform.cluster.work_queue import WorkQueue, reasons
 from plasticbench.platform.rundir import RunDirectory
 from plasticbench.platform.tracking.mirror import Mirror
@@ -63,6 +65,23 @@ def test_what_was_tried_again_is_not_why_a_trial_failed(tmp_path):
     assert last_failures(tmp_path) == {"a--none--s0": _FAILURE}
     assert _FAILURE.reason == "at step 50: RuntimeError: simulator | died: <no> `asset` [/opt/robot]"
     assert dataclasses.replace(_FAILURE, step=None, exception="E: x").reason == "E: x"
+
+
+def test_what_an_exception_says_steers_no_terminal_and_keeps_no_password(tmp_path):
+    said = "OSError: \x1b[31mno\x1b[2J such asset at s3://alice:S3cret@store/x\x07"
+    scores = {("A", "none"): [0.1, 0.2, 0.3], ("A", "fire"): [0.4, 0.5, 0.6]}
+    run = write_run(tmp_path / "run", scores, last_step=lambda *_: 50)
+    note_failure(run, dataclasses.replace(_FAILURE, exception=said, traceback=f"Traceback:\n\t{said}\n"))
+    (kept,) = failures(run)
+    assert kept.exception == "OSError: no\\x1b[2J such asset at s3://***@store/x\\x07"
+    assert kept.traceback == f"Traceback:\n\t{kept.exception}\n"
+    of_before = json.dumps(dataclasses.asdict(dataclasses.replace(_FAILURE, exception=said)))
+    (run / "failures.jsonl").write_text(of_before + "\n")
+    write_report(run)
+    told = [path.read_text() for path in (run / "report").iterdir()]
+    told.append(CliRunner().invoke(app, ["leaderboard", str(run)]).output)
+    assert all("such asset" in text for text in told)
+    assert not [text for text in told if "\x1b" in text or "\x07" in text or "S3cret" in text]
 
 
 def test_the_last_frames_are_those_of_the_users_own_code():
@@ -125,13 +144,19 @@ def test_a_failed_run_in_mlflow_says_why_until_it_is_finished(tmp_path):
     plan = prepare(tmp_path, small())
     lost, *others = [trial.id for trial in plan.trials]
     mirror = Mirror(tmp_path, None)
-    mirror.finish_all({lost: "FAILED"} | dict.fromkeys(others, "FINISHED"), {lost: "RuntimeError: simulator died"})
+    mirror.finish_all(
+        {lost: "FAILED"} | dict.fromkeys(others, "FINISHED"), {lost: "RuntimeError: simulator\x1b[2J died"}
+    )
     run = _runs(tmp_path, "plasticbench.trial")[lost]
     assert run.info.status == "FAILED"
-    assert run.data.tags["mlflow.note.content"].startswith("Failed: RuntimeError: simulator died\n\nWhat sets it apart")
+    assert run.data.tags["mlflow.note.content"].startswith(
+        "Failed: RuntimeError: simulator\\x1b[2J died\n\nWhat sets it apart"
+    )
     method = _runs(tmp_path, "plasticbench.method")["CartPole-v1/none"]
     assert method.info.status == "FAILED"
-    assert method.data.tags["mlflow.note.content"].startswith("Failed: 1 of 2 trials: RuntimeError: simulator died")
+    assert method.data.tags["mlflow.note.content"].startswith(
+        "Failed: 1 of 2 trials: RuntimeError: simulator\\x1b[2J died"
+    )
 
     Mirror(tmp_path, None).finish_all(dict.fromkeys([lost, *others], "FINISHED"))
     for key, name in (("plasticbench.trial", lost), ("plasticbench.method", "CartPole-v1/none")):

@@ -227,6 +227,13 @@ def test_the_answer_claims_nothing_from_two_seeds(tmp_path):
     assert "with 2 seeds per method this is indicative, and cannot show that it is better" in sentence
 
 
+def test_nobody_alone_has_the_highest_score_that_another_has_too(tmp_path):
+    scores = {("A", method): [0.4, 0.6] for method in ("none", "fire")} | {("A", "redo"): [0.1, 0.2]}
+    sentence = answer(board([write_run(tmp_path, scores)])[:3])[0]
+    both = "At the end of training, none and fire have the highest score (IQM 0.500)"
+    assert sentence == f"{both}; with 2 seeds each this is indicative."
+
+
 def test_a_board_on_which_nothing_was_learned_has_no_winner(tmp_path):
     nothing = {("A", "none"): [0.03, -0.02, 0.0, -0.03, 0.02], ("A", "fire"): [0.04, -0.03, 0.02, -0.01, 0.03]}
     rows = board([write_run(tmp_path / "five", nothing)])

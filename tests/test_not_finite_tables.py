@@ -67,6 +67,13 @@ def test_a_marked_trial_is_counted_named_and_ranked_with_what_its_evaluations_co
     assert [row["not_finite_trials"] for row in strict(run)["rows"] if row["method"] == "fire"] == [1, 1]
 
 
+def test_a_marked_trial_of_a_task_without_any_return_is_left_unranked_with_what_was_not_finite(tmp_path):
+    run = write_run(tmp_path, {("A", "none"): [0.1]}, has_references=False, last_step=lambda *_: 0)
+    add(run, "a--none--s0", (15, "trial/not_finite/observation 1 of environment 0", 1.0))
+    cause = "not ranked: 1 of 1 trials incomplete; the cause: observation 1 of environment 0 is not finite at step 15"
+    assert row_of(run, "none").note == cause
+
+
 def test_figures_of_networks_leave_a_marked_trial_out_where_its_method_has_others():
     probe, score = "plasticity/online/srank", "eval/score"
     mine = [("A", "none", seed, name, 10, 1.0) for seed in (0, 1) for name in (probe, score)]

@@ -88,6 +88,8 @@ def test_arguments_and_the_limit_of_an_episode_reach_the_environment(tmp_path: P
         ({}, {"task": "nine:Mine-v0"}, r"task: nine:Mine-v0 cannot be made: there is no module 'nine', looked for in "
          r".*FOLDER.* and on the import path\. Put nine\.py beside the benchmark file"),
         ({}, {"task": "mine:Nine-v0"}, r"mine can be imported, and registers no 'Nine-v0': Did you mean 'Mine-v0'\?"),
+        ({}, {"task": "../mine:Mine-v0"}, r"before the colon must be a module .*, got '\.\./mine'\. "),
+        ({}, {"task": ":Mine-v0"}, r"before the colon must be a module as Python imports it, .*, got ''"),
         ({}, {"task": "Mine-v0"}, r"no environment is registered under 'Mine-v0'\..* is called MODULE:ID"),
         ({"imports": "import nowhere_to_be_found"}, {}, r"mine:Mine-v0 cannot be made: No module named "
          r"'nowhere_to_be_found'\. Install what has the module 'nowhere_to_be_found'"),

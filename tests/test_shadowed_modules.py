@@ -75,6 +75,14 @@ def _wait_for_answer(port: int, server: subprocess.Popen[bytes]) -> None:
             time.sleep(0.5)
 
 
+def test_python_m_imports_none_of_them(folder):
+    command = [sys.executable, "-m", "plasticbench", "plan", "own.yaml"]
+    done = subprocess.run(command, cwd=folder, capture_output=True, text=True, timeout=120)
+    assert done.returncode == 0, done.stderr
+    assert "segments: 1" in done.stdout
+    assert not (folder / "imported").exists()
+
+
 def test_these_files_would_break_a_python_that_looks_into_its_folder(folder):
     script = [sys.executable, "-c", "import random"]
     assert subprocess.run(script, cwd=folder, capture_output=True, env={**os.environ}).returncode == 1

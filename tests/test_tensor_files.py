@@ -11,6 +11,7 @@ def test_a_file_in_pieces_is_one_of_safetensors() -> None:
     tensors = {
         "matrix": torch.randn(3, 40, 50),
         "transposed": torch.randn(4, 300, 400).transpose(1, 2),  # in more than one piece
+        "column": torch.randn(1, 6, dtype=torch.float64)[:, 2],  # contiguous with a stride of 6
         "empty": torch.zeros(0, 4),
         "number": torch.tensor(3.0, dtype=torch.float64),
         "marks": torch.tensor([True, False]),

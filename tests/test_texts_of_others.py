@@ -17,7 +17,8 @@ from plasticbench.analysis.leaderboard import leaderboard
 from plasticbench.analysis.leaderboard_text import escaped, to_markdown
 from plasticbench.platform.cli import app
 from plasticbench.platform.display import LiveDisplay, PlainDisplay, standings
-from plasticbench.platform.literal import LiteralConsole, visible
+from plasticbench.platform.literal import LiteralConsole
+from plasticbench.visible import visible
 
 MARKUP = ["exp [/b]", "[red]x[/red]", "[/opt/robot]", "a\\[b]", "[link=http://h]x[/link]", ":warning:", "[b", "\\"]
 

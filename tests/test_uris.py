@@ -9,10 +9,10 @@ from small_runs import run_all, small
 from typer.testing import CliRunner
 
 from plasticbench.platform.cli import app
-from plasticbench.platform.literal import visible
 from plasticbench.platform.tracking.mirror import TrackingUnavailable, check
 from plasticbench.platform.tracking.store_uris import accepted
 from plasticbench.uris import shown, without_secrets
+from plasticbench.visible import visible
 
 SECRET = "S3cret-0f-alice"
 runner = CliRunner(env={"COLUMNS": "300"})
@@ -111,6 +111,12 @@ def test_no_command_prints_a_secret(finished, tmp_path, monkeypatch, uri):
         ("", "ui", uri),
         ("", "leaderboard", uri),
         ("", "run", config, "--out", uri),
+        ("", "run", uri, "--out", tmp_path / "new"),
+        ("", "plan", uri),
+        ("", "export", uri, "--to", "csv"),
+        ("", "power", uri),
+        ("", "clean", uri),
+        ("", "status", uri),
     ]
     for option, *arguments in commands:
         result = runner.invoke(app, list(map(str, arguments)))

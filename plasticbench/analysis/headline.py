@@ -98,6 +98,12 @@ def _verdict(when: str, standings: Mapping[str, Standing], num_seeds: int, measu
     if not others:
         reached = f"scores {score} (IQM)" if measure == "score" else f"has a return of {score} (IQM)"
         return f"{when}, {leader} {reached}; there is nothing to compare it with."
+    equal = [method for method, standing in others if standing.iqm.value == best.iqm.value]
+    if num_seeds < MIN_SEEDS and equal:
+        who = listed([leader, *equal]) if len(equal) < _MAX_COMPARED else f"{len(equal) + 1} methods"
+        return (
+            f"{when}, {who} have the highest {measure} (IQM {score}); with {_seeds(num_seeds)} each this is indicative."
+        )
     if num_seeds < MIN_SEEDS:
         indicative = f"with {_seeds(num_seeds)} per method this is indicative, and cannot show that it is better"
         return f"{when}, {highest}; {indicative}."

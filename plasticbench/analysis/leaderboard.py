@@ -196,8 +196,15 @@ def _note(tasks: Sequence[str], own: Sequence[Outcome]) -> str:
         return REFERENCE + ("" if not missing and not absent else ", and without all of its trials")
     if absent:
         return f"not ranked: was not run on {', '.join(absent)}"
-    reason = next((f"; the cause: {shortened(outcome.failure)}" for outcome in own if outcome.failure), "")
+    reason = next((f"; the cause: {shortened(why)}" for outcome in own if (why := _why_incomplete(outcome))), "")
     return f"not ranked: {missing} of {len(own)} trials incomplete{reason}" if missing else ""
+
+
+def _why_incomplete(outcome: Outcome) -> str:
+    """Where it is known. Without references what is not finite counts as the lowest return, if any is known."""
+    if outcome.failure or outcome.not_finite is None or outcome.has_references or outcome.is_complete:
+        return outcome.failure
+    return f"{outcome.not_finite.what} is not finite at step {outcome.not_finite.step:,}"
 
 
 def shortened(reason: str) -> str:

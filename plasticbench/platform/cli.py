@@ -20,7 +20,6 @@ from plasticbench import __version__, plugins
 from plasticbench.code_commit import code_commit
 from plasticbench.platform import shipped
 from plasticbench.platform.jobs_commands import Dashboard, follow_job, jobs_app, say_how_to_follow
-from plasticbench.platform.literal import visible
 from plasticbench.platform.runs.commands import RunDir, clean, export, list_runs, power
 from plasticbench.platform.runs.options import (
     Address,
@@ -36,6 +35,7 @@ from plasticbench.platform.runs.options import (
 from plasticbench.platform.runs.planning import plan
 from plasticbench.platform.suites.commands import run_tuned, suite_app
 from plasticbench.platform.terminal import DONE, FAILED, no_warning, out, people_errors, styled, warn
+from plasticbench.visible import visible
 
 if TYPE_CHECKING:
     from plasticbench.platform.rundir import RunDirectory
@@ -216,9 +216,9 @@ def leaderboard(
     with people_errors():
         from plasticbench.analysis.leaderboard import leaderboard as rank
         from plasticbench.analysis.leaderboard_text import to_json, to_markdown
-        from plasticbench.storage import connect
+        from plasticbench.platform.runs.running import sound_location
 
-        board = rank([connect(run_dir) for run_dir in run_dirs])
+        board = rank([sound_location(run_dir) for run_dir in run_dirs])
         if html is not None:
             from plasticbench.analysis.report import write_leaderboard_html
 

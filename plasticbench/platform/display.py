@@ -19,7 +19,8 @@ from plasticbench.analysis.leaderboard_text import by_raw_return, diverged_text,
 from plasticbench.analysis.plasticity_text import plasticity_answer
 from plasticbench.analysis.rows import ALL, Estimate, Row
 from plasticbench.platform.heartbeat import Pace, duration
-from plasticbench.platform.literal import LiteralConsole, visible
+from plasticbench.platform.literal import LiteralConsole
+from plasticbench.visible import visible
 
 if TYPE_CHECKING:
     from plasticbench.platform.training.segment import Progress

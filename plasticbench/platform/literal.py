@@ -2,27 +2,12 @@
 
 from __future__ import annotations
 
-import re
 from typing import Any
 
 from rich.console import Console
 from rich.text import Text
 
-from plasticbench.platform.definition.names import is_control
-from plasticbench.uris import without_secrets
-
-_COLOURS = re.compile(r"\x1b\[[0-9;]*m")  # Ray puts them into its exceptions
-
-
-def visible(text: str) -> str:
-    """``text`` with control characters as Python writes them, except line ends and tabs; colours are left out.
-
-    URIs are without their secrets.
-    """
-    text = without_secrets(_COLOURS.sub("", text.replace("\r\n", "\n")))
-    if text.isprintable():
-        return text
-    return "".join(c.encode("unicode_escape").decode() if is_control(c) and c not in "\n\t" else c for c in text)
+from plasticbench.visible import visible
 
 
 class LiteralConsole(Console):

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 import typer
 
 from plasticbench.plugins import did_you_mean
+from plasticbench.uris import shown
 
+_URI = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*://")
 FOLDER = Path(__file__).parents[1] / "configs"
 
 
@@ -34,6 +37,10 @@ def summary(name: str) -> str:
 
 def resolved(given: str) -> Path:
     """A file of this path, or else the shipped benchmark of this name. Raises for what could only be a name."""
+    if _URI.match(given):
+        raise typer.BadParameter(
+            f"must be a file on this machine, or the name of a shipped benchmark, got {shown(given)!r}. Fetch it first"
+        )
     path = Path(given)
     if path.is_file() or path.name != given or path.suffix:
         return path

@@ -8,7 +8,8 @@ from contextlib import contextmanager
 import typer
 from rich.text import Text
 
-from plasticbench.platform.literal import LiteralConsole, visible
+from plasticbench.platform.literal import LiteralConsole
+from plasticbench.visible import visible
 
 DONE, FAILED, BAD_INPUT, INTERRUPTED = 0, 1, 2, 130
 out, err = LiteralConsole(), LiteralConsole(stderr=True)

@@ -97,6 +97,11 @@ class Recipe:
         )
 
     def _import(self, module: str) -> None:
+        if not all(part.isidentifier() for part in module.split(".")):
+            raise ValueError(
+                f"task: what stands before the colon must be a module as Python imports it, such as mymodule, got "
+                f"{module!r}. Its file lies beside the benchmark file or in the current folder, or it is installed"
+            )
         try:
             _own_modules.import_module(module)
         except Exception as error:  # it is somebody's code

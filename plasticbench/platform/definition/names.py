@@ -94,11 +94,6 @@ def folder_name(name: str) -> str:
     return re.sub(r"[^A-Za-z0-9._-]+", "-", _plain(name))
 
 
-def is_control(character: str) -> bool:
-    """Whether it would steer a terminal or end a line."""
-    return unicodedata.category(character) in ("Cc", "Cs", "Zl", "Zp")
-
-
 def _plain(name: str) -> str:
     return name if name.isascii() else "".join(map(_spelled, unicodedata.normalize("NFKC", name)))
 

@@ -57,6 +57,14 @@ class Problems:
             raise BenchmarkError("\n".join(self._lines))
 
 
+_IN_YAML = {
+    "list_type": "must be a list, in square brackets",
+    "tuple_type": "must be a list, in square brackets",
+    "dict_type": "must be a mapping, as in {name: value}",
+}
+"""Rules that pydantic words for readers of JSON, by the type of its error."""
+
+
 @cache
 def _adapter(hint: Any) -> pydantic.TypeAdapter[Any]:
     return pydantic.TypeAdapter(hint, config=pydantic.ConfigDict(strict=True, allow_inf_nan=False))
@@ -72,7 +80,7 @@ def typed(hint: Any, value: Any, key: str, problems: Problems) -> Any:
             return typed(hint, _with_whole_numbers(value, places), key, problems)
         for detail in error.errors():
             place = ".".join(str(part) for part in (key, *detail["loc"]))
-            rule = detail["msg"].replace("Input should be", "must be")
+            rule = _IN_YAML.get(detail["type"]) or detail["msg"].replace("Input should be", "must be")
             problems.add(place, f"{rule}, got {detail['input']!r}")
     except (TypeError, ValueError):
         problems.add(key, f"must be plain text, numbers, lists or mappings, got {value!r}")

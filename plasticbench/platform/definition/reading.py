@@ -29,7 +29,7 @@ from plasticbench.platform.definition.effects import Given, judge
 from plasticbench.platform.definition.feasible import check_feasible
 from plasticbench.platform.definition.method import Chosen, Method
 from plasticbench.platform.definition.methods import MethodsReader, read_agent, read_chosen, read_schedule
-from plasticbench.platform.definition.names import MAX_NAME_CHARACTERS, is_control, slug
+from plasticbench.platform.definition.names import MAX_NAME_CHARACTERS, slug
 from plasticbench.platform.definition.parsing import (
     BenchmarkError,
     Problems,
@@ -40,6 +40,7 @@ from plasticbench.platform.definition.parsing import (
 )
 from plasticbench.platform.definition.within import twins
 from plasticbench.platform.definition.yaml_text import apply_override, decoded, parse_yaml
+from plasticbench.visible import is_control
 
 __all__ = [
     "Benchmark",

@@ -21,7 +21,9 @@ def export(
     """Writes all records as one table: trial, task, method, seed, step, name, value."""
     with people_errors():
         from plasticbench.analysis import records_table
+        from plasticbench.platform.runs.running import sound_location
 
+        sound_location(run_dir)
         path = out_file or Path(f"records.{to}")
         records_table.export(run_dir, to, path)
         out.print(str(path), highlight=False, soft_wrap=True)
@@ -37,9 +39,9 @@ def power(
         import json
 
         from plasticbench.analysis import power as powers
-        from plasticbench.storage import connect
+        from plasticbench.platform.runs.running import sound_location
 
-        found = powers.power(connect(run_dir), difference)
+        found = powers.power(sound_location(run_dir), difference)
         typer.echo(json.dumps(powers.to_json(found), indent=2) if as_json else powers.to_text(found))
 
 

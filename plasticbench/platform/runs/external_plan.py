@@ -16,11 +16,12 @@ from pathlib import Path
 from typing import IO, Any
 
 from plasticbench import __version__, storage
-from plasticbench.platform.definition.names import MAX_NAME_CHARACTERS, is_control, slug
+from plasticbench.platform.definition.names import MAX_NAME_CHARACTERS, slug
 from plasticbench.platform.definition.parsing import BenchmarkError
 from plasticbench.platform.rundir import LOCKS, RunDirectory
 from plasticbench.records import length_until, read_records
 from plasticbench.storage import Location
+from plasticbench.visible import is_control
 
 _REGISTER_S = 60.0  # others that begin in the same directory at the same moment are waited for
 _VERSIONS = ("torch", "numpy", "gymnasium", "stable-baselines3", "ray")

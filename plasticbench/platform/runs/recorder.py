@@ -12,10 +12,10 @@ from contextlib import suppress
 from typing import TYPE_CHECKING, Any, Self
 
 from plasticbench import storage
-from plasticbench.platform.definition.names import is_control
 from plasticbench.platform.rundir import RunDirectory
 from plasticbench.platform.runs.external_plan import ExternalTrial, alone, enter, hold, plan_of
 from plasticbench.records import Record, RecordWriter, read_records
+from plasticbench.visible import is_control
 
 if TYPE_CHECKING:
     import os

@@ -147,6 +147,15 @@ def directory_of(text: str) -> RunDirectory:
     return RunDirectory(connect(text))
 
 
+def sound_location(text: str) -> Location:
+    """The run directory at a path or a URI. Raises ``BenchmarkError`` if its records are not what was committed."""
+    from plasticbench.platform.training.soundness import require_sound_records
+
+    directory = directory_of(text)
+    require_sound_records(directory)
+    return directory.path
+
+
 def _read(benchmark: Any, overrides: Sequence[str], warn_of: Callable[[str], None]) -> Benchmark:
     from plasticbench.envs import _own_modules
     from plasticbench.platform.definition.benchmark import Benchmark

@@ -36,6 +36,7 @@ from plasticbench.platform.tracking.run_specs import NOTE, RunSpec, RunSpecs, Tr
 from plasticbench.platform.tracking.store_uris import accepted, database_uri, scheme
 from plasticbench.records import Record, is_layer_value, read_bytes, read_records
 from plasticbench.storage import Location
+from plasticbench.visible import visible
 
 __all__ = ["Mirror", "RunStatus", "TrackingUnavailable", "UnreadableRecords", "check", "masked"]
 
@@ -197,7 +198,7 @@ class Mirror:
         store.reopen(run)
 
     def _note(self, store: Store, run: str, spec: RunSpec, reason: str) -> None:
-        parts = [f"Failed: {reason}" if reason else "", spec.tags.get(NOTE, "")]
+        parts = [f"Failed: {visible(reason)}" if reason else "", spec.tags.get(NOTE, "")]
         store.tag(run, NOTE, "\n\n".join(filter(None, parts)))
 
     def _end_trial(self, store: Store, trial: Trial, status: RunStatus, reason: str = "") -> None:
