@@ -151,7 +151,9 @@ def test_a_member_trains_as_the_plain_module_of_the_same_weights(name: str) -> N
             optimizer.step()
         ours, theirs = tensors(network, member), twin.state_dict()
         for key, value in ours.items():
-            torch.testing.assert_close(value, theirs[key], rtol=1e-8, atol=1e-10, msg=lambda text, k=key: f"{k}: {text}")
+            torch.testing.assert_close(
+                value, theirs[key], rtol=1e-8, atol=1e-10, msg=lambda text, k=key: f"{k}: {text}"
+            )
 
 
 @pytest.mark.parametrize("name", CASES)
