@@ -124,7 +124,7 @@ def test_every_module_network_is_examined() -> None:
 
 @pytest.fixture
 def float64():
-    """Rounding differs from CPU to CPU, and where the input of a ReLU is nearly zero, the last bit of float32 decides."""
+    """Rounding differs from CPU to CPU, and where a ReLU is given nearly zero, the last bit of float32 decides."""
     before = torch.get_default_dtype()
     torch.set_default_dtype(torch.float64)
     yield
