@@ -225,6 +225,15 @@ def test_of_very_many_methods_figures_show_the_controls_and_the_best(tmp_path):
     assert matrix.count("<tr>") == 1 + 24
 
 
+@pytest.mark.slow
+def test_the_page_of_three_hundred_methods_stays_below_five_megabytes(tmp_path):
+    scores = {("task", "none"): [0.1, 0.2]} | {("task", f"method_{n:03}"): [n / 300, n / 400] for n in range(299)}
+    page = write_report(write_run(tmp_path, scores))
+    assert page.stat().st_size < 5_000_000
+    text = page.read_text().replace("<wbr>", "")
+    assert all(f"</span>method_{n:03}<" in text for n in (0, 150, 298))
+
+
 def test_a_page_tells_where_it_comes_from_and_how_to_make_it_again(tmp_path):
     run = write_run(tmp_path, SCORES)
     (run / "benchmark.yaml").write_text("name: tiny  # <tag>\n")
