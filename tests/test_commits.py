@@ -95,6 +95,7 @@ def test_training_waits_for_no_commit_that_is_late(tmp_path, undisturbed, monkey
     def slowly(store, commit):
         begun.append(commit.step)
         released.wait(60)
+        released.set()  # rather than to wait for ever
         save(store, commit)
 
     def release_at_the_end():

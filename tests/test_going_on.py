@@ -18,6 +18,7 @@ from plasticbench.platform.definition.reading import from_dict
 from plasticbench.platform.planning.going_on import going_on_text, longest_replay, refusal_note
 from plasticbench.platform.planning.plan import make_plan
 from plasticbench.platform.rundir import RunDirectory
+from plasticbench.platform.runs import running
 from plasticbench.platform.tracking.mirror import Mirror
 from plasticbench.platform.training.checkpoint import CheckpointStore
 from plasticbench.platform.training.segment import SegmentRun
@@ -164,6 +165,14 @@ def test_many_environments_are_stepped_faster_than_few():
     # 200 steps of 50 members with 2 environments: 100 in each of 100 steps, of 28 + 150 us each.
     replay, _ = _told(seeds=25, execution={"members_per_population": 50})
     assert replay.seconds == pytest.approx(100 * 178e-6)
+
+
+def test_whoever_starts_a_run_is_told_that_it_could_not_be_gone_on_from(tmp_path, capsys):
+    (tmp_path / "taken").write_text("by something else, so that nothing is trained here")
+    benchmark = from_dict(small(checkpoint={"max_replay_s": 1e-6}))
+    with pytest.raises(BenchmarkError, match="is not empty"):
+        running.run(benchmark, tmp_path, quiet=False)
+    assert "an interruption late in this run could not be gone on from" in " ".join(capsys.readouterr().err.split())
 
 
 def test_a_plan_tells_that_a_replay_will_be_refused_and_what_helps():

@@ -10,7 +10,7 @@ from plasticbench.analysis.aggregate import Runs
 from plasticbench.analysis.headline import answer, separation
 from plasticbench.analysis.leaderboard import standings
 from plasticbench.analysis.leaderboard_text import number_text, to_json, to_markdown
-from plasticbench.analysis.rows import Row
+from plasticbench.analysis.rows import ALL, Row
 
 SCORES = {
     ("A", "none"): [0.0, 0.1, 0.2, 0.1, 0.1],
@@ -219,6 +219,14 @@ def test_the_answer_names_a_winner_only_if_the_test_finds_it_ahead(tmp_path):
     close = {**SCORES, ("A", "full_reset"): [1.0, 0.7, 1.0, 0.7, 0.8]}
     sentence = answer(board([write_run(tmp_path / "close", close)])[:3])[0]
     assert "is clearly ahead of none, but is not separated from full_reset" in sentence
+
+
+def test_the_answer_does_not_give_the_highest_score_to_a_method_that_has_not(tmp_path):
+    spread, means = (-0.02, -0.01, 0.0, 0.01, 0.02), {"none": (0.0, 0.8, 0.8, 0.8), "fire": (0.7,) * 4}
+    scores = {(f"T{task}", m): [mean + s for s in spread] for m, own in means.items() for task, mean in enumerate(own)}
+    rows = [row for row in board([write_run(tmp_path, scores)]) if row.task == ALL]
+    known = "IQM 0.700; none has 0.792, but its mean is found behind another's"
+    assert f"fire stands first ({known}), clearly ahead of none: mean score 0.100" in answer(rows)[0]
 
 
 def test_the_answer_claims_nothing_from_two_seeds(tmp_path):

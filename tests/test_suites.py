@@ -439,6 +439,10 @@ def test_a_table_has_measures_of_the_whole_run_from_records_alone(made, tmp_path
     assert found["redo", "final"] == pytest.approx(0.4)  # at step 80 alone
     assert found["redo", "final_over_reset_periods"] == pytest.approx(0.3)  # at steps 70 and 80
     assert "| redo | 0.287 [" in publishing.tables(suite, entries)["leaderboard.md"]
+    wide = read_suite(write_suite(tmp_path, suite_data(tasks={"stream": {"window": 0.5}})))
+    [table] = make_board(wide, entries).tables
+    found = {(row.method, row.measure): row.estimate.value for row in table.measures["tuned"]}
+    assert found["redo", "final"] == pytest.approx(0.2)  # of the last half, as the ranks are
 
 
 def test_a_table_says_what_its_task_tells_apart(made, tmp_path):

@@ -95,6 +95,10 @@ def _verdict(when: str, standings: Mapping[str, Standing], num_seeds: int, measu
     (leader, best), *others = standings.items()
     score = number_text(best.iqm.value)
     highest = f"{leader} has the highest {measure} (IQM {score})"
+    above, most = max(standings.items(), key=lambda named: named[1].iqm.value or 0.0)
+    if (most.iqm.value or 0.0) > (best.iqm.value or 0.0):  # over several tasks: see ``leaderboard``
+        known = f"{above} has {number_text(most.iqm.value)}, but its mean is found behind another's"
+        highest = f"{leader} stands first (IQM {score}; {known})"
     if not others:
         reached = f"scores {score} (IQM)" if measure == "score" else f"has a return of {score} (IQM)"
         return f"{when}, {leader} {reached}; there is nothing to compare it with."
