@@ -63,11 +63,18 @@ def test_names_of_other_libraries_are_told_ours(name: str, task: str) -> None:
         atari.Config(task=name)
 
 
-def _minimal_actions(task: str) -> int:
+@pytest.mark.parametrize("task", ["Asterix", "LostLuggage", "Skiing"])
+def test_all_actions_of_a_game_are_those_that_both_emulators_know(task: str) -> None:
+    count = atari.Config(task=task, action_set="full").spec.actions.count  # type: ignore[union-attr]
+    assert count == len(_emulator(task).getLegalActionSet())
+    assert count == envpool.make_spec(f"{task}-v5", full_action_space=True).action_space.n
+
+
+def _emulator(task: str) -> ale_py.ALEInterface:
     ale_py.ALEInterface.setLoggerMode(ale_py.LoggerMode.Error)
     ale = ale_py.ALEInterface()
     ale.loadROM(roms.get_rom_path(rom_name(task)))
-    return len(ale.getMinimalActionSet())
+    return ale
 
 
 @pytest.mark.parametrize(
@@ -78,7 +85,7 @@ def _minimal_actions(task: str) -> int:
     ],
 )
 def test_the_table_of_action_counts_agrees_with_both_emulators(task: str) -> None:
-    assert _minimal_actions(task) == atari.Config(task=task).spec.actions.count  # type: ignore[union-attr]
+    assert len(_emulator(task).getMinimalActionSet()) == atari.Config(task=task).spec.actions.count  # type: ignore[union-attr]
     assert envpool.make_spec(f"{task}-v5").action_space.n == atari.Config(task=task).spec.actions.count  # type: ignore[union-attr]
 
 

@@ -48,6 +48,8 @@ Rewards = Literal["sign", "raw"]
 
 _STACK, _HEIGHT, _WIDTH = 4, 84, 84
 _FULL_ACTIONS = 18
+_FEWER_ACTIONS = {"LostLuggage": 9, "Skiing": 9}
+"""Games that know no more than these with ``action_set: full``: they have no button to press."""
 _UNSCORED = (
     "Adventure AirRaid Atlantis2 Backgammon BasicMath Blackjack Carnival Casino Crossbow Darkchambers DonkeyKong "
     "Earthworld ElevatorAction Entombed Et FlagCapture Frogger Galaxian Hangman HauntedHouse HumanCannonball "
@@ -83,7 +85,8 @@ def tasks() -> tuple[str, ...]:
 
 @cache
 def _spec(task: str, action_set: ActionSet) -> EnvSpec:
-    count = _MINIMAL_ACTIONS.get(task, _FULL_ACTIONS) if action_set == "minimal" else _FULL_ACTIONS
+    fewer = _MINIMAL_ACTIONS if action_set == "minimal" else _FEWER_ACTIONS
+    count = fewer.get(task, _FULL_ACTIONS)
     return EnvSpec(
         obs_shape=(_STACK, _HEIGHT, _WIDTH),
         obs_dtype="uint8",
