@@ -57,9 +57,9 @@ def main() -> None:
     ) as recorder:
         resets = [] if args.method == "none" else [ResetCallback(args.method, every=reset_step)]
         model.learn(args.budget_steps - 1, callback=[Record(recorder), *resets])
-        recorder.evaluation(
-            args.budget_steps, evaluate_policy(model, model.get_env(), 5, return_episode_rewards=True)[0]
-        )
+        if recorder.step < args.budget_steps:  # the last rollout may have ended with an evaluation
+            returns, _ = evaluate_policy(model, model.get_env(), 5, return_episode_rewards=True)
+            recorder.evaluation(args.budget_steps, returns)
 
 
 if __name__ == "__main__":
