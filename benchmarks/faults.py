@@ -14,7 +14,7 @@ from pathlib import Path
 
 TESTS = Path(__file__).parents[1] / "tests"
 KINDS = {
-    "waits": ("endings", "tracker", "tracking_stores", "ui", "entrance"),
+    "waits": ("endings", "tracker", "tracker_deaths", "tracking_stores", "ui", "entrance"),
     "texts": ("texts_of_others", "uris", "security", "names"),
     "files": ("odd_paths", "damaged_records", "faults", "benchmark_files", "rerun"),
     "machine": ("cpus", "shadowed_modules", "group_signals", "ray_processes", "tracking_schema", "loopback"),
