@@ -12,7 +12,6 @@ from typing import TYPE_CHECKING, Any
 __version__ = "0.1.0"
 
 if TYPE_CHECKING:
-    from plasticbench.analysis.records_table import load
     from plasticbench.modules import fire_, probe, reset
 
 __all__ = ["Recorder", "__version__", "fire_", "load", "probe", "reset", "run"]
@@ -20,7 +19,7 @@ __all__ = ["Recorder", "__version__", "fire_", "load", "probe", "reset", "run"]
 _HOMES = {
     "Recorder": "plasticbench.platform.runs.recorder",
     "fire_": "plasticbench.modules",
-    "load": "plasticbench.analysis.records_table",
+    "load": "plasticbench.platform.runs.running",
     "probe": "plasticbench.modules",
     "reset": "plasticbench.modules",
     "run": "plasticbench.platform.runs.running",

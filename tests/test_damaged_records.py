@@ -7,6 +7,7 @@ import pytest
 from small_runs import facts, prepare, run_all, small
 from typer.testing import CliRunner
 
+import plasticbench
 from plasticbench.platform.cli import app
 from plasticbench.platform.definition.parsing import BenchmarkError
 from plasticbench.platform.rundir import RunDirectory
@@ -127,6 +128,8 @@ def test_commands_refuse_damaged_records_until_they_are_repaired(tmp_path):
         assert f"{trial}.jsonl holds" in result.output + result.stderr
         assert "resume --repair" in result.output + result.stderr
     assert not csv[-1].exists()
+    with pytest.raises(ValueError, match=rf"{trial}.jsonl holds .*resume --repair"):
+        plasticbench.load(out)
     shown = runner.invoke(app, ["status", str(out)]).output
     assert f"small: failed; of {len(plan.trials)} trials {len(plan.trials) - 1} done, 1 failed" in shown
     assert f"{trial} is damaged: its record file holds" in shown

@@ -47,14 +47,9 @@ class Loaded(NamedTuple):
     plan: Run
 
 
-def load(run_dir: str | Path | Location) -> Loaded:
-    """All records of a run, finished or not, and its plan.
-
-    Texts are categorical, steps are agent steps, a value that was not a number is NaN. A trial without records has no
-    rows: whoever counts trials takes them from the plan. ``run_dir`` is a path or a URI such as ``s3://BUCKET/FOLDER``.
-    Raises ``ValueError`` where there is no run, and for a line that is no record, by file and number.
-    """
-    run = load_run(storage.connect(run_dir))
+def load(run_dir: Location) -> Loaded:
+    """What ``plasticbench.load`` gives, of records that are sound."""
+    run = load_run(run_dir)
     whole = pa.concat_tables([_SCHEMA.empty_table(), *_tables(run)]).unify_dictionaries()
     return Loaded(whole.to_pandas(split_blocks=True, self_destruct=True), run)
 

@@ -57,8 +57,6 @@ class FinishedRun:
 
     @cached_property
     def _loaded(self) -> Loaded:
-        from plasticbench.analysis.records_table import load
-
         return load(self.directory)
 
     @cached_property
@@ -147,11 +145,26 @@ def directory_of(text: str) -> RunDirectory:
     return RunDirectory(connect(text))
 
 
-def sound_location(text: str) -> Location:
-    """The run directory at a path or a URI. Raises ``BenchmarkError`` if its records are not what was committed."""
-    from plasticbench.platform.training.soundness import require_sound_records
+def load(run_dir: str | Path | Location) -> Loaded:
+    """All records of a run, finished or not, and its plan.
 
-    directory = directory_of(text)
+    Texts are categorical, steps are agent steps, a value that was not a number is NaN. A trial without records has no
+    rows: whoever counts trials takes them from the plan. ``run_dir`` is a path or a URI such as ``s3://BUCKET/FOLDER``.
+    Raises ``ValueError`` where there is no run, for records that are not what was committed, and for a line that is no
+    record, by file and number.
+    """
+    from plasticbench.analysis import records_table
+
+    return records_table.load(sound_location(run_dir))
+
+
+def sound_location(run_dir: str | Path | Location) -> Location:
+    """The run directory at a path or a URI. Raises ``BenchmarkError`` if its records are not what was committed."""
+    from plasticbench.platform.rundir import RunDirectory
+    from plasticbench.platform.training.soundness import require_sound_records
+    from plasticbench.storage import connect
+
+    directory = RunDirectory(connect(run_dir))
     require_sound_records(directory)
     return directory.path
 
