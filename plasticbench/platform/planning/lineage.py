@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import pairwise, product
 from math import prod
-from typing import TypeVar
+from typing import Any, TypeVar
 
 from plasticbench.contracts.learner import AgentConfig
 from plasticbench.platform.definition.benchmark import Benchmark, Environment
@@ -262,8 +262,9 @@ class Lineage:
 
     def _module_row_bytes(self) -> int:
         """What one row takes in a training pass of those networks that are modules."""
-        networks = self.agent.layers(self.environment.config.spec).values()
-        return sum(getattr(layers, "row_bytes", 0) for layers in networks)
+        networks: Iterable[Any] = self.agent.layers(self.environment.config.spec).values()
+        # Asked of the type, since whatever stops the property must not pass for a network without it.
+        return sum(layers.row_bytes for layers in networks if hasattr(type(layers), "row_bytes"))
 
     def _working_bytes(self) -> int:
         """What one member adds to the peak beyond what it holds all the time."""
