@@ -283,17 +283,22 @@ def load(path: Path | str, overrides: Sequence[str] = (), warn: Callable[[str], 
     Modules that its environments name are looked for beside it, then in the current folder. ``warn`` hears what is odd
     and not wrong. Raises ``BenchmarkError`` with one line per problem.
     """
+    alone, data = read_yaml(path), read_yaml(path, overrides)
+    with _own_modules.searching([Path(path).parent, Path.cwd()]):
+        return _checked(data, str(path), overrides, alone, warn)
+
+
+def read_yaml(path: Path | str, overrides: Sequence[str] = ()) -> Any:
+    """The plain data of a file, with ``overrides``. Raises ``BenchmarkError`` for a file that is no YAML."""
     try:
-        text = decoded(Path(path).read_bytes())
-        alone, data = parse_yaml(text), parse_yaml(text)
+        data = parse_yaml(decoded(Path(path).read_bytes()))
         for override in overrides:
             apply_override(data, override)
     except OSError as error:
         raise BenchmarkError(f"{path}: cannot be read: {error.strerror}") from error
     except ValueError as error:
         raise BenchmarkError(f"{path}: {error}") from error
-    with _own_modules.searching([Path(path).parent, Path.cwd()]):
-        return _checked(data, str(path), overrides, alone, warn)
+    return data
 
 
 def from_dict(data: Any, source: str = "benchmark", warn: Callable[[str], None] = _log.warning) -> Benchmark:

@@ -17,8 +17,7 @@ from plasticbench.platform.definition.benchmark import Benchmark
 from plasticbench.platform.definition.clock import clock_of
 from plasticbench.platform.definition.names import folder_name
 from plasticbench.platform.definition.parsing import BenchmarkError, Problems, mapping, typed, unknown_keys
-from plasticbench.platform.definition.reading import from_dict
-from plasticbench.platform.definition.yaml_text import decoded, parse_yaml
+from plasticbench.platform.definition.reading import from_dict, read_yaml
 from plasticbench.platform.suites.grid import MAX_CANDIDATES, Candidate, candidates, without_grid
 from plasticbench.platform.terminal import no_warning
 from plasticbench.plugins import did_you_mean
@@ -176,7 +175,7 @@ def find_suite(given: str) -> Suite:
 def read_suite(folder: Path) -> Suite:
     """Reads ``suite.yaml`` and the files that it names. Raises ``BenchmarkError`` with one line per problem."""
     source = folder / "suite.yaml"
-    data, problems = _yaml(source), Problems(str(source))
+    data, problems = read_yaml(source), Problems(str(source))
     if not isinstance(data, Mapping):
         raise BenchmarkError(f"{source}: must be a mapping that starts with 'name:', got {data!r}")
     unknown_keys(data, _KEYS, "", problems)
@@ -213,7 +212,7 @@ def read_methods(path: Path, suite: Suite) -> list[SuiteMethod]:
 
     Raises ``BenchmarkError``.
     """
-    data, problems = _yaml(path), Problems(str(path))
+    data, problems = read_yaml(path), Problems(str(path))
     own = list(_methods({"methods": data}, "methods", problems))
     names = {method.name for method in suite.methods}
     for method in own:
@@ -222,15 +221,6 @@ def read_methods(path: Path, suite: Suite) -> list[SuiteMethod]:
     _check_grids(own, suite.num_candidates, problems)
     problems.raise_any()
     return own
-
-
-def _yaml(path: Path) -> Any:
-    try:
-        return parse_yaml(decoded(path.read_bytes()))
-    except OSError as error:
-        raise BenchmarkError(f"{path}: cannot be read: {error.strerror}") from error
-    except ValueError as error:
-        raise BenchmarkError(f"{path}: {error}") from error
 
 
 def _tasks(folder: Path, given: Any, problems: Problems) -> Iterator[Task]:
@@ -256,7 +246,7 @@ def _tasks(folder: Path, given: Any, problems: Problems) -> Iterator[Task]:
 
 
 def _task_data(path: Path, problems: Problems) -> Mapping[str, Any] | None:
-    data, before = _yaml(path), len(problems)
+    data, before = read_yaml(path), len(problems)
     if not isinstance(data, Mapping):
         problems.add(path.name, f"must be a benchmark file, got {data!r}")
         return None

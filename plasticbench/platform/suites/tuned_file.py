@@ -12,7 +12,7 @@ from typing import Any
 from plasticbench.analysis.runs import REFERENCES
 from plasticbench.platform.definition.names import folder_name
 from plasticbench.platform.definition.parsing import BenchmarkError, Problems, mapping
-from plasticbench.platform.definition.yaml_text import apply_override, decoded, parse_yaml
+from plasticbench.platform.definition.reading import read_yaml
 from plasticbench.platform.suites.definition import Suite, Task, suite_of
 
 _OF_SUITE = ("name", "description", "tuning_seeds", "seeds", "methods")
@@ -21,16 +21,10 @@ _NO_VERSION = 0
 
 def read_tuned_file(path: Path, overrides: Sequence[str] = ()) -> Suite | None:
     """The suite of a benchmark file with ``tuning_seeds``, ``None`` of any other. Raises ``BenchmarkError``."""
-    try:
-        data = parse_yaml(decoded(path.read_bytes()))
-        if not isinstance(data, Mapping) or "tuning_seeds" not in data:
-            return None
-        for override in overrides:
-            apply_override(data, override)
-    except OSError as error:
-        raise BenchmarkError(f"{path}: cannot be read: {error.strerror}") from error
-    except ValueError as error:
-        raise BenchmarkError(f"{path}: {error}") from error
+    data = read_yaml(path)
+    if not isinstance(data, Mapping) or "tuning_seeds" not in data:
+        return None
+    data = read_yaml(path, overrides)
     problems = Problems(str(path))
     methods = mapping(data.get("methods"), "methods", problems)
     references = {name: item for name, item in methods.items() if _is_reference(item)}
