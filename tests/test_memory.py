@@ -7,8 +7,10 @@ import sys
 import pytest
 from small_runs import prepare
 
+from plasticbench.learning.blueprint import Blueprint
 from plasticbench.platform.definition.reading import from_dict
 from plasticbench.platform.planning.disk import disk_use
+from plasticbench.platform.planning.plan import make_plan
 
 _MEASURE = """
 import sys
@@ -104,6 +106,15 @@ def _supervised(network, batch_rows, **environment):
         "records": {"every_updates": 3},
         "probes": {"every_updates": 3, "batch_rows": 32, "kinds": ["dfi", "dormant_ratio", "srank", "weight_norm"]},
     }
+
+
+def test_an_error_while_a_module_is_measured_is_not_taken_for_one_that_keeps_nothing(monkeypatch):
+    def broken(blueprint):
+        raise AttributeError("no such attribute")
+
+    monkeypatch.setattr(Blueprint, "row_bytes", property(broken))
+    with pytest.raises(AttributeError, match="no such attribute"):
+        make_plan(from_dict(_supervised({"kind": "resnet18", "width": 4}, 8)))
 
 
 @pytest.mark.slow
