@@ -142,6 +142,7 @@ BASES: dict[tuple[str, str], tuple[dict[str, Any], str, dict[str, Any]]] = {
         "environments.0.scenario",
         {"tasks": ["Breakout-MinAtar", "Asterix-MinAtar"]},
     ),
+    ("scenarios", "label_permutation"): (BANDIT, "environments.0.scenario", {"phases": 4}),
     ("scenarios", "random_labels"): (BANDIT, "environments.0.scenario", {"phases": 4}),
     ("scenarios", "stationary"): (DQN, "environments.0.scenario", {}),
     **{("treatments", kind): (SAC, "methods.m", own) for kind, own in TREATED.items()},

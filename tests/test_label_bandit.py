@@ -5,7 +5,7 @@ from plasticbench import plugins
 from plasticbench.contracts.task import DiscreteActions, EnvSpec, EnvStep
 from plasticbench.envs import label_bandit
 from plasticbench.envs._world import World
-from plasticbench.envs.scenarios import random_labels
+from plasticbench.envs.scenarios import label_permutation, random_labels
 from plasticbench.envs.scenarios._unchanged import Unchanged
 from plasticbench.seeding import derive_generator, derive_seed
 
@@ -79,6 +79,23 @@ def test_labels_are_others_in_each_phase_and_for_each_member() -> None:
     tables = [_labels(seed, phase) for seed in SEEDS for phase in range(3)]
     shares = [(one == other).mean() for i, one in enumerate(tables) for other in tables[:i]]
     assert all(0.05 < share < 0.15 for share in shares)
+
+
+def test_permuted_classes_swap_their_names_and_all_digits_of_one_keep_a_name_in_common() -> None:
+    scenario = label_permutation.Config(phases=4).build(CONFIG.spec, SEEDS, 80, 2)
+    assert (scenario.change_steps, scenario.clears_replay) == ((20, 40, 60), True)
+    world = World(CONFIG, scenario, SEEDS, num_threads=1)
+    for phase in range(3):
+        world.change(phase, 20 * phase)
+        names = np.stack([derive_generator(seed, "scenario", phase).permutation(10) for seed in SEEDS])
+        right = np.take_along_axis(names, CLASSES[_rows(world.obs)], axis=1)
+        np.testing.assert_array_equal(world.step(right).raw_reward, 1)
+        assert not world.step(right).raw_reward.any()  # shows new digits
+    assert len({tuple(own) for own in names}) == len(SEEDS)
+    with pytest.raises(ValueError, match=r"kind: label_permutation gives new labels to the pictures of 'kind: label_b"):
+        label_permutation.Config().build(
+            EnvSpec(obs_shape=(6,), obs_dtype="float32", actions=DiscreteActions(count=2)), SEEDS, 1_000, 1
+        )
 
 
 def test_changes_split_the_budget_evenly_and_do_not_restart_the_digits() -> None:

@@ -12,10 +12,11 @@ PIXELS = EnvSpec(
 )
 VECTOR = EnvSpec(obs_shape=(6,), obs_dtype="float32", actions=DiscreteActions(count=2))
 OF_NUMBERS = ("observation_offset",)  # which pixels would not hold
-OWN_SPECS = {"random_labels": label_bandit.SPEC}
+OWN_SPECS = dict.fromkeys(("label_permutation", "random_labels"), label_bandit.SPEC)
 """Of scenarios that change one task alone."""
 SETTINGS = {
     "dynamics_drift": {"friction": (1.0, 0.5, 1.0)},
+    "label_permutation": {"phases": 4},
     "level_sets": {"phases": 4},
     "random_labels": {"phases": 4},
     "repeat": {"tasks": ("A", "B"), "rounds": 2},

@@ -31,6 +31,7 @@ MODELS = files("envpool_assets") / "mujoco" / "assets_gym"
 CARTPOLE = {"kind": "classic", "task": "CartPole-v1", "num_envs": 2}
 IN_WORLDS = {
     "dynamics_drift": ({"kind": "mujoco", "task": "Hopper-v4", "num_envs": 2}, {"friction": [1.0, 0.1]}),
+    "label_permutation": ({"kind": "label_bandit", "num_envs": 2}, {"phases": 2}),
     "level_sets": ({"kind": "envpool", "task": "CoinrunEasy-v0", "num_envs": 2, "num_levels": 2}, {"phases": 2}),
     "observation_offset": (CARTPOLE, {"at": [0.5]}),
     "observation_permutation": (CARTPOLE, {"at": [0.5]}),
