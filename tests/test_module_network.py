@@ -364,6 +364,15 @@ def test_what_a_file_says_wrong_of_a_module_is_told(network, methods, message: s
     assert message in str(caught.value)
 
 
+def test_kinds_with_settings_of_the_same_names_are_two_networks() -> None:
+    small, deep = (kind.Config(width=4).layers((1, 8, 8), OUTPUTS) for kind in (cnn_small, resnet18))
+    assert (len(small), len(deep)) == (
+        4,
+        17 + 3 + 20 + 2,
+    )  # convolutions, shortcuts, their normalisations, linear layers
+    assert cnn_small.Config(width=4).layers((1, 8, 8), OUTPUTS) is small  # examined once
+
+
 def test_roles_and_outputs_can_be_told() -> None:
     told = module.Config(target=f"{__name__}:Odd", roles={"first": "head"}, outputs=("frozen",))
     with pytest.raises(ValueError, match="outputs: no layer of weights is called 'frozen'"):

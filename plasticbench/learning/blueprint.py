@@ -107,17 +107,17 @@ class ModuleSettings(Settings):
 
     def layers(self, obs_shape: tuple[int, ...], num_outputs: int) -> Blueprint:
         """What the module consists of. Raises ``ValueError`` if it does not run, or its outputs are not as needed."""
-        key = repr(self)
-        if (key, obs_shape, num_outputs) not in _known:
+        key = type(self), repr(self), obs_shape, num_outputs  # kinds may have settings of the same names
+        if key not in _known:
             _examine(self, obs_shape, num_outputs)
             make = _maker(self, obs_shape, num_outputs)
             example = _examples(obs_shape, self.inputs == "tokens")
             blueprint = Blueprint(make, self.told_roles, self.told_outputs, self.is_random, example)
-            _known[key, obs_shape, num_outputs] = blueprint
-        return _known[key, obs_shape, num_outputs]
+            _known[key] = blueprint
+        return _known[key]
 
 
-_known: dict[tuple[str, tuple[int, ...], int], Blueprint] = {}
+_known: dict[tuple[type, str, tuple[int, ...], int], Blueprint] = {}
 
 
 def _maker(config: ModuleSettings, obs_shape: tuple[int, ...], num_outputs: int) -> Callable[[], nn.Module]:
