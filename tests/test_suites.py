@@ -82,7 +82,7 @@ def shipped(made, monkeypatch):
 def test_shipped_suites_can_be_run_whole(name):
     suite = find_suite(name)
     assert suite.label == name
-    assert suite.num_candidates > 1
+    assert bool(suite.tuning_seeds) == (suite.num_candidates > 1)
     suite.check(list(suite.methods))
 
 
@@ -90,6 +90,8 @@ def test_shipped_suites_can_be_run_whole(name):
     ("changes", "message"),
     [
         ({"tuning_seeds": [4, 9]}, "tuning_seeds: must not be reported: 4 stand in 'seeds' as well"),
+        ({"tuning_seeds": None}, "tuning_seeds: is missing, and has no default where methods are tuned"),
+        ({"methods": {"none": {"kind": "none"}}}, "tuning_seeds: has no effect: no method has 'tune'. Remove it"),
         (
             {"methods": {"none": {"kind": "none", "tune": {"agent.learning_rate": [0.1 * i for i in range(1, 8)]}}}},
             "methods.none.tune: may have 6 candidates, got 7",

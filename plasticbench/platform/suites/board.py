@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -43,6 +43,8 @@ TUNED, DEFAULT = "tuned", "default"
 class Standings:
     """One table: rows of tuned methods in the order of their ranks, then references; beside them, by method, the rest.
 
+    Where a suite tunes nothing, rows are of the settings that it gives, and there are no ``defaults``.
+
     ``against_control`` is the mean score minus the control's with its simultaneous interval over all pairs,
     ``ahead_of`` what the same test finds a method ahead of. ``measures`` are of whole runs, ``power`` says what a task
     tells apart, both by setting, and of single tasks alone. ``num_tuning_trials`` came before all of it.
@@ -50,6 +52,7 @@ class Standings:
 
     task: str
     rows: list[Row]
+    references: Collection[str]
     defaults: Mapping[str, Row]
     against_control: Mapping[str, Estimate]
     ahead_of: Mapping[str, Sequence[str]]
@@ -115,16 +118,18 @@ def _table(suite: Suite, tasks: Sequence[Task], entries: Entries) -> Standings:
     own = {key: entry for key, entry in entries.items() if key[0] in {task.name for task in tasks}}
     ranked = {key: entry for key, entry in own.items() if not entry["is_reference"]}
     found = [one for task, entry in _by_task(tasks, own) for one in _outcomes(task, entry, is_tuned=True)]
-    defaults = [one for task, entry in _by_task(tasks, ranked) for one in _outcomes(task, entry, is_tuned=False)]
+    untuned = ranked if suite.num_candidates else {}  # where nothing is tuned, these are the rows themselves
+    defaults = [one for task, entry in _by_task(tasks, untuned) for one in _outcomes(task, entry, is_tuned=False)]
     beside = {
         setting: measures_and_power(tasks[0], list(own.values()), outcomes, is_tuned=setting == TUNED)
         for setting, outcomes in ((TUNED, found), (DEFAULT, defaults))
-        if len(tasks) == 1
+        if len(tasks) == 1 and outcomes
     }
     against, ahead = _claims(complete_scores([task.name for task in tasks], found))
     return Standings(
         task=label,
         rows=_rows(label, found),
+        references={method for (_, method), entry in own.items() if entry["is_reference"]},
         defaults={row.method: row for row in _rows(label, defaults)},
         against_control=against,
         ahead_of=ahead,
@@ -228,10 +233,9 @@ def _json_rows(table: Standings) -> Iterator[dict[str, Any]]:
     groups = {TUNED: table.rows, DEFAULT: list(table.defaults.values())}
     for setting, rows in groups.items():
         for flat in rows_to_json(Leaderboard(rows, [], [], {}))["rows"]:
-            is_reference = flat["method"] not in table.defaults
             against = table.against_control.get(flat["method"], Estimate()) if setting == TUNED else Estimate()
             yield {
-                "setting": "reference" if is_reference else setting,
+                "setting": "reference" if flat["method"] in table.references else setting,
                 **flat,
                 "against_none": against.value,
                 "against_none_low": against.low,

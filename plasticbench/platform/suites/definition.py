@@ -75,7 +75,8 @@ class SuiteMethod:
 class Suite:
     """A named and versioned suite; records of another version are records of another suite.
 
-    Without a version (0) it is a benchmark file that tunes. Modules that tasks name are looked for in ``folder``.
+    Without ``tuning_seeds`` methods have the settings that the suite gives them. Without a version (0) it is a
+    benchmark file that tunes. Modules that tasks name are looked for in ``folder``.
     """
 
     name: str
@@ -179,7 +180,7 @@ def read_suite(folder: Path) -> Suite:
     if not isinstance(data, Mapping):
         raise BenchmarkError(f"{source}: must be a mapping that starts with 'name:', got {data!r}")
     unknown_keys(data, _KEYS, "", problems)
-    for key in ("name", "version", "tasks", "tuning_seeds", "seeds", "methods"):
+    for key in ("name", "version", "tasks", "seeds", "methods"):
         if data.get(key) is None:
             problems.add(key, "is missing and has no default")
     problems.raise_any()
@@ -188,7 +189,7 @@ def read_suite(folder: Path) -> Suite:
 
 def suite_of(data: Mapping[str, Any], tasks: Sequence[Task], folder: Path, problems: Problems) -> Suite:
     """The suite of these tasks and of what else ``suite.yaml`` holds. Raises ``BenchmarkError``."""
-    for key in ("name", "tuning_seeds", "seeds", "methods"):
+    for key in ("name", "seeds", "methods"):
         if data.get(key) is None:
             problems.add(key, "is missing and has no default")
     problems.raise_any()
@@ -198,7 +199,7 @@ def suite_of(data: Mapping[str, Any], tasks: Sequence[Task], folder: Path, probl
         description=typed(str, data.get("description") or "", "description", problems) or "",
         tasks=tuple(tasks),
         methods=(*_methods(data, "methods", problems), *_methods(data, "references", problems)),
-        tuning_seeds=_seeds(data["tuning_seeds"], "tuning_seeds", problems),
+        tuning_seeds=() if (tuning := data.get("tuning_seeds")) is None else _seeds(tuning, "tuning_seeds", problems),
         seeds=_seeds(data["seeds"], "seeds", problems),
         folder=folder,
     )
@@ -294,6 +295,10 @@ def _seeds(given: Any, key: str, problems: Problems) -> tuple[int, ...]:
 def _check_protocol(suite: Suite, problems: Problems) -> None:
     if shared := sorted(set(suite.seeds) & set(suite.tuning_seeds)):
         problems.add("tuning_seeds", f"must not be reported: {', '.join(map(str, shared))} stand in 'seeds' as well")
+    if suite.num_candidates and not suite.tuning_seeds:
+        problems.add("tuning_seeds", "is missing, and has no default where methods are tuned")
+    elif suite.tuning_seeds and not suite.num_candidates:
+        problems.add("tuning_seeds", "has no effect: no method has 'tune'. Remove it, or tune methods")
     if len(suite.methods) > len({method.name for method in suite.methods}):
         problems.add("references", "must have other names than methods")
     if sum(task.is_overvalued for task in suite.tasks) > 1:

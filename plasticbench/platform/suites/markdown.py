@@ -21,7 +21,8 @@ from plasticbench.platform.suites.definition import Suite
 IN_SHORT = ("rank", "method", "IQM [95% interval]", f"more than {CONTROL} [interval]", "with default settings")
 """Columns for whoever only passes by."""
 _WITH = {TUNED: "as tuned", DEFAULT: "with default settings"}
-_WHOLE_RUN, _TOLD_APART = "over the whole run, as tuned", "what the task tells apart"
+_AS_GIVEN = "with the suite's settings"
+_WHOLE_RUN, _TOLD_APART = "over the whole run", "what the task tells apart"
 
 
 def to_markdown(board: Board) -> str:
@@ -52,7 +53,7 @@ def _beside(table: Standings) -> Iterator[str]:
             [escaped(method), *(interval_text(one.cells.get((method, head.key), Estimate())) for head in one.heads)]
             for method in one.methods
         ]
-        yield f"### {_WHOLE_RUN.capitalize()}"
+        yield f"### {_of_whole_run(table).capitalize()}"
         yield _grid(["method", *(head.title for head in one.heads)], rows)
     for told in told_apart(table):
         yield f"### {_TOLD_APART.capitalize()}"
@@ -62,7 +63,11 @@ def _beside(table: Standings) -> Iterator[str]:
 def whole_run(table: Standings) -> list[MeasureTable]:
     """The measures of one task's methods as tuned, if there are any."""
     found = measure_tables(table.measures.get(TUNED, ()), [row.method for row in table.rows])
-    return [one._replace(title=f"{table.task}: {_WHOLE_RUN}") for one in found]
+    return [one._replace(title=f"{table.task}: {_of_whole_run(table)}") for one in found]
+
+
+def _of_whole_run(table: Standings) -> str:
+    return f"{_WHOLE_RUN}, {_WITH[TUNED]}" if table.defaults else _WHOLE_RUN
 
 
 def told_apart(table: Standings) -> list[FactTable]:
@@ -70,10 +75,12 @@ def told_apart(table: Standings) -> list[FactTable]:
     columns = [facts(power) for power in table.power.values()]
     if not columns:
         return []
-    cost = {TUNED: str(table.num_tuning_trials), DEFAULT: "none"}
-    rows = [["trials that tuning took, each of the whole budget", *(cost[setting] for setting in table.power)]]
-    rows += [[name, *(column[name] for column in columns)] for name in columns[0]]
-    return [FactTable(f"{table.task}: {_TOLD_APART}", [_WITH[setting] for setting in table.power], rows)]
+    rows = [[name, *(column[name] for column in columns)] for name in columns[0]]
+    heads = [_WITH[setting] for setting in table.power] if table.defaults else [_AS_GIVEN]
+    if table.defaults:
+        cost = {TUNED: str(table.num_tuning_trials), DEFAULT: "none"}
+        rows.insert(0, ["trials that tuning took, each of the whole budget", *(cost[one] for one in table.power)])
+    return [FactTable(f"{table.task}: {_TOLD_APART}", heads, rows)]
 
 
 def _grid(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
@@ -86,28 +93,37 @@ def _title(table: Standings) -> str:
 
 def _protocol(suite: Suite) -> str:
     windows = ", ".join(f"{task.name} {task.window:.0%}" for task in suite.tasks)
-    num_tuning = suite.num_candidates * len(suite.tuning_seeds)
     return (
         f"{escaped(suite.description)} A score is the mean of a trial's evaluations at the end of its budget "
-        f"({escaped(windows)}). Each method was tuned over {suite.num_candidates} candidates on "
-        f"{len(suite.tuning_seeds)} seeds of their own ({num_tuning} trials a task at the full budget) and is ranked "
-        f"with the best of them, on {len(suite.seeds)} other seeds. *More than {CONTROL}* is the difference of means, "
+        f"({escaped(windows)}). {_tuning(suite)} *More than {CONTROL}* is the difference of means, "
         "with the interval of the test of all pairs: what excludes 0 is separated. In brackets behind a rank: the "
         "ranks that this test leaves open."
     )
 
 
+def _tuning(suite: Suite) -> str:
+    if not suite.num_candidates:
+        return f"Each method has the settings that the suite gives it, and {len(suite.seeds)} seeds; none was tuned."
+    num_tuning = suite.num_candidates * len(suite.tuning_seeds)
+    return (
+        f"Each method was tuned over {suite.num_candidates} candidates on {len(suite.tuning_seeds)} seeds of their own "
+        f"({num_tuning} trials a task at the full budget) and is ranked with the best of them, on {len(suite.seeds)} "
+        "other seeds."
+    )
+
+
 def _cells(table: Standings, row: Row) -> dict[str, str]:
     default = table.defaults.get(row.method)
-    chosen = {} if table.task == ALL else {"chosen": escaped(table.chosen.get(row.method, "")) or number_text(None)}
+    beside = {"with default settings": interval_text(default.final.iqm) if default is not None else number_text(None)}
+    chosen = {"chosen": escaped(table.chosen.get(row.method, "")) or number_text(None)}
     return {
         "rank": rank_text(row.final),
         "method": escaped(row.method + (f" ({row.note})" if row.note else "")),
         "IQM [95% interval]": interval_text(row.final.iqm),
         f"more than {CONTROL} [interval]": interval_text(table.against_control.get(row.method, Estimate())),
-        "with default settings": interval_text(default.final.iqm) if default is not None else number_text(None),
+        **(beside if table.defaults else {}),
         "after the first change": interval_text(row.after.iqm),
-        **chosen,
+        **(chosen if table.defaults and table.task != ALL else {}),
         "seeds": str(row.n_seeds),
         "diverged": diverged_text(row),
         "not finite": not_finite_text(row),

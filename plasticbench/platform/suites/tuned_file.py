@@ -11,7 +11,7 @@ from typing import Any
 
 from plasticbench.analysis.runs import REFERENCES
 from plasticbench.platform.definition.names import folder_name
-from plasticbench.platform.definition.parsing import BenchmarkError, Problems, mapping
+from plasticbench.platform.definition.parsing import Problems, mapping
 from plasticbench.platform.definition.reading import read_yaml
 from plasticbench.platform.suites.definition import Suite, Task, suite_of
 
@@ -33,10 +33,7 @@ def read_tuned_file(path: Path, overrides: Sequence[str] = ()) -> Suite | None:
         "methods": {name: item for name, item in methods.items() if name not in references},
         "references": references,
     }
-    suite = suite_of(parts, list(_tasks(data, problems)), path.parent, problems)
-    if not suite.num_candidates:
-        raise BenchmarkError(f"{path}: tuning_seeds: has no effect: no method has 'tune'. Remove it, or tune methods")
-    return suite
+    return suite_of(parts, list(_tasks(data, problems)), path.parent, problems)
 
 
 def _is_reference(item: Any) -> bool:
