@@ -23,8 +23,10 @@ demo: $(INSTALLED)
 test: $(INSTALLED)
 	$(BIN)/python -m pytest -n 2 -m "not slow and not compose"
 
+# What starts a Ray of its own runs alone, the rest two at a time.
 test-slow: $(INSTALLED)
-	$(BIN)/python -m pytest -m slow
+	$(BIN)/python -m pytest -n 2 -m "slow and not ray"
+	$(BIN)/python -m pytest -m "slow and ray"
 
 # The compose cluster in containers, for an hour at most: needs Docker with its compose plugin, and root.
 test-compose: $(INSTALLED)
