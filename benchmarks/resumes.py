@@ -2,10 +2,10 @@
 
 Each shipped benchmark of agents in environments is cut to one seed, on a CPU, with a scaled budget and few updates. Its
 last segment is stopped at 90 % of the budget and gone on with: the seconds until it is loaded, and until it has trained
-for a stride. ``full_s`` is arithmetic for the file as it is: to those seconds comes what ``plan`` says of a
-replay of environments, at 90 %, and the bytes of one commit of its largest population at the speed with which a file of
-256 MiB was loaded. Commands, Ray and imports come on top (``python -m benchmarks.starts``). ``--speeds`` prints instead
-the agent steps per second that a replay makes.
+for a stride. ``full_s`` is arithmetic for the file as it is: those seconds as many times as its largest population has
+more members, what ``plan`` says of a replay of environments, at 90 %, and the bytes of that population's commit at the
+speed with which a file of 256 MiB was loaded and copied. Commands, Ray and imports come on top (``python -m
+benchmarks.starts``). ``--speeds`` prints instead the agent steps per second that a replay makes.
 
 Prints JSON, one line each.
 """
@@ -96,12 +96,20 @@ def _scaled(name: str, folder: str) -> dict[str, Any]:
     again = SegmentRun(directory.path, last.id)
     loaded_s = time.perf_counter() - began
     stopped_at = again.progress().step
-    again.run(should_stop=lambda: True)
-    trains_s = time.perf_counter() - began
+    trained_at = 0.0
+
+    def has_trained() -> bool:  # before the commit that follows
+        nonlocal trained_at
+        trained_at = time.perf_counter()
+        return True
+
+    again.run(has_trained)
+    trains_s = trained_at - began
     longest = longest_replay(full, whole)
     replay_s = 0.0 if longest is None or longest.seconds is None else 0.9 * longest.seconds
     commit_gib = max(segment.disk_bytes for segment in whole.segments) / 2**30
     load_s = commit_gib / _load_gib_per_s(folder)
+    full_trains_s = trains_s * max(len(segment.members) for segment in whole.segments) / len(last.members)
     return {
         "config": name,
         "budget_steps": steps,
@@ -112,7 +120,7 @@ def _scaled(name: str, folder: str) -> dict[str, Any]:
         "full_replay_s": round(replay_s),
         "full_commit_gib": round(commit_gib, 2),
         "full_load_s": round(load_s),
-        "full_s": round(trains_s + replay_s + load_s),
+        "full_s": round(full_trains_s + replay_s + load_s),
     }
 
 
@@ -120,7 +128,7 @@ def _load_gib_per_s(folder: str) -> float:
     store = CheckpointStore(Path(folder))
     stored = store.save_tensors("speed", "rows", {"rows": torch.randint(256, (256 << 20,), dtype=torch.uint8)})
     began = time.perf_counter()
-    store.load_tensors(stored)
+    store.load_tensors(stored)["rows"].clone()
     return 0.25 / (time.perf_counter() - began)
 
 

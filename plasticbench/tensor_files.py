@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import warnings
 from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING
 
@@ -104,20 +105,22 @@ def tensor_pieces(tensors: Mapping[str, Tensor]) -> Iterator[bytes | memoryview]
 
 
 def tensors_in(file: mmap.mmap | bytes) -> dict[str, Tensor]:
-    """Inverse of ``tensor_pieces``, without a copy of what can be written to. Raises ``ValueError`` for other files."""
+    """Inverse of ``tensor_pieces``, in the memory of ``file``. Raises ``ValueError`` for any other file."""
     import numpy as np
     import torch
 
-    data = np.frombuffer(bytearray(file) if isinstance(file, bytes) else file, dtype=np.uint8)
+    data = np.frombuffer(file, dtype=np.uint8)
     try:
         start = 8 + int.from_bytes(data[:8].tobytes(), "little")
         header = json.loads(data[8:start].tobytes())
         found = {}
-        for name, about in header.items():
-            if name != "__metadata__":
-                begin, end = about["data_offsets"]
-                part = torch.from_numpy(data[start + begin : start + end])
-                found[name] = part.view(getattr(torch, _NAMES[about["dtype"]])).view(about["shape"])
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # bytes are not to be written to, and these are nobody else's
+            for name, about in header.items():
+                if name != "__metadata__":
+                    begin, end = about["data_offsets"]
+                    part = torch.from_numpy(data[start + begin : start + end])
+                    found[name] = part.view(getattr(torch, _NAMES[about["dtype"]])).view(about["shape"])
     except (KeyError, TypeError, AttributeError, RuntimeError) as error:
         raise ValueError(repr(error)) from error
     return found
