@@ -4,9 +4,10 @@ Each shipped benchmark of agents in environments is cut to one seed, on a CPU, w
 last segment is stopped at 90 % of the budget and gone on with: the seconds until it is loaded, and until it has trained
 for a stride. ``full_s`` is arithmetic for the file as it is: those seconds as many times as its largest population has
 more members, what ``plan`` says of a replay of environments, at 90 %, and the bytes of that population's commit at the
-speed with which a file of 256 MiB was loaded and copied; ``full_cpu_s`` is the same of CPU time, as others may share the
-cores. Commands, Ray and imports come on top (``python -m benchmarks.starts``). ``--speeds`` prints instead the agent steps
-per second that a replay makes.
+speed with which a file of 256 MiB was loaded and copied; ``full_cpu_s`` is the same of CPU time, as other work may be
+under way. Commands, Ray and imports come on top (``python -m benchmarks.starts``).
+
+``--speeds`` prints instead the agent steps per second that a replay makes.
 
 Prints JSON, one line each.
 """
