@@ -2,10 +2,12 @@
 
 Each shipped benchmark of agents in environments is cut to one seed, on a CPU, with a scaled budget and few updates. Its
 last segment is stopped at 90 % of the budget and gone on with: the seconds until it is loaded, and until it has trained
-for a stride. ``full_s`` is arithmetic for the file as it is: to those seconds comes what ``plan`` says of a
-replay of environments, at 90 %, and the bytes of one commit of its largest population at the speed with which a file of
-256 MiB was loaded. Commands, Ray and imports come on top (``python -m benchmarks.starts``). ``--speeds`` prints instead
-the agent steps per second that a replay makes.
+for a stride. ``full_s`` is arithmetic for the file as it is: those seconds as many times as its largest population has
+more members, what ``plan`` says of a replay of environments, at 90 %, and the bytes of that population's commit at the
+speed with which a file of 256 MiB was loaded and copied; ``full_cpu_s`` is the same of CPU time, as other work may be
+under way. Commands, Ray and imports come on top (``python -m benchmarks.starts``).
+
+``--speeds`` prints instead the agent steps per second that a replay makes.
 
 Prints JSON, one line each.
 """
@@ -92,36 +94,52 @@ def _scaled(name: str, folder: str) -> dict[str, Any]:
         SegmentRun(directory.path, segment.id).run()
     run = SegmentRun(directory.path, last.id)
     run.run(should_stop=lambda: run.progress().step >= 0.9 * steps)
-    began = time.perf_counter()
+    began = _clocks()
     again = SegmentRun(directory.path, last.id)
-    loaded_s = time.perf_counter() - began
+    loaded_s = _clocks() - began
     stopped_at = again.progress().step
-    again.run(should_stop=lambda: True)
-    trains_s = time.perf_counter() - began
+    trained_at = began
+
+    def has_trained() -> bool:  # before the commit that follows
+        nonlocal trained_at
+        trained_at = _clocks()
+        return True
+
+    again.run(has_trained)
+    trains_s = trained_at - began
     longest = longest_replay(full, whole)
     replay_s = 0.0 if longest is None or longest.seconds is None else 0.9 * longest.seconds
     commit_gib = max(segment.disk_bytes for segment in whole.segments) / 2**30
-    load_s = commit_gib / _load_gib_per_s(folder)
+    load_s = commit_gib * _load_s_per_gib(folder)
+    growth = max(len(segment.members) for segment in whole.segments) / len(last.members)
+    full_s = growth * trains_s + replay_s + load_s
     return {
         "config": name,
         "budget_steps": steps,
         "members": len(last.members),
         "stopped_at": stopped_at,
-        "loaded_s": round(loaded_s, 2),
-        "trains_s": round(trains_s, 2),
+        "loaded_s": round(loaded_s[0], 2),
+        "trains_s": round(trains_s[0], 2),
+        "trains_cpu_s": round(trains_s[1], 2),
         "full_replay_s": round(replay_s),
         "full_commit_gib": round(commit_gib, 2),
-        "full_load_s": round(load_s),
-        "full_s": round(trains_s + replay_s + load_s),
+        "full_load_s": round(load_s[0]),
+        "full_s": round(full_s[0]),
+        "full_cpu_s": round(full_s[1]),
     }
 
 
-def _load_gib_per_s(folder: str) -> float:
+def _clocks() -> np.ndarray:
+    """Seconds on the wall, and of this process's CPU time."""
+    return np.array([time.perf_counter(), time.process_time()])
+
+
+def _load_s_per_gib(folder: str) -> np.ndarray:
     store = CheckpointStore(Path(folder))
     stored = store.save_tensors("speed", "rows", {"rows": torch.randint(256, (256 << 20,), dtype=torch.uint8)})
-    began = time.perf_counter()
-    store.load_tensors(stored)
-    return 0.25 / (time.perf_counter() - began)
+    began = _clocks()
+    store.load_tensors(stored)["rows"].clone()
+    return 4 * (_clocks() - began)
 
 
 def _line(plan: Plan, segment: Segment) -> list[Segment]:

@@ -7,9 +7,11 @@ from __future__ import annotations
 
 import errno
 import logging
+import mmap
 import os
 import shutil
 import time
+import zlib
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
@@ -28,6 +30,7 @@ logger = logging.getLogger(__name__)
 _FINAL = (FileNotFoundError, FileExistsError, PermissionError, IsADirectoryError, NotADirectoryError)
 """Answers: no time changes them."""
 _LONGEST_PAUSE_S = 5.0
+_PIECE_BYTES = 1 << 20
 _patience_s = 0.0
 
 _EXTRAS: dict[str, Literal["s3", "gcs"]] = {"s3": "s3", "s3a": "s3", "gs": "gcs", "gcs": "gcs"}
@@ -77,6 +80,21 @@ def read(path: Location, start: int = 0, end: int | None = None) -> bytes:
             return file.read() if end is None else file.read(max(0, end - start))
     data: bytes = _answer(path, lambda: path.fs.cat_file(path.path, start=start or None, end=end))
     return data
+
+
+def checked(path: Location) -> tuple[mmap.mmap | bytes, int]:
+    """The bytes of a file and their CRC-32; a file on a disk is mapped, which takes no memory of its own.
+
+    What is written to them changes no file. Raises ``OSError``.
+    """
+    if not isinstance(path, Path):
+        data = read(path)
+        return data, zlib.crc32(data)
+    with open(path, "rb", buffering=0) as file:
+        crc32, piece = 0, memoryview(bytearray(_PIECE_BYTES))
+        while count := file.readinto(piece):  # raises what in a map would end the process
+            crc32 = zlib.crc32(piece[:count], crc32)
+        return mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_COPY) if file.tell() else b"", crc32
 
 
 def entries(folder: Location) -> dict[str, int]:

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import json
+import warnings
 from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    import mmap
+
     from torch import Tensor
 
 _TYPES = {
@@ -27,6 +30,7 @@ _TYPES = {
     "float8_e4m3fn": "F8_E4M3",
     "float8_e5m2": "F8_E5M2",
 }
+_NAMES = {kind: name for name, kind in _TYPES.items()}
 _PIECE_BYTES = 1 << 20  # of a tensor that is larger, each of its members is a piece
 
 
@@ -98,6 +102,28 @@ def tensor_pieces(tensors: Mapping[str, Tensor]) -> Iterator[bytes | memoryview]
         # Member by member transposed matrices are copied in tiles, several times as fast as all together.
         for part in tensor if tensor.dim() > 1 and tensor.nbytes > _PIECE_BYTES else (tensor,):
             yield _memory(part)
+
+
+def tensors_in(file: mmap.mmap | bytes) -> dict[str, Tensor]:
+    """Inverse of ``tensor_pieces``, in the memory of ``file``. Raises ``ValueError`` for any other file."""
+    import numpy as np
+    import torch
+
+    data = np.frombuffer(file, dtype=np.uint8)
+    try:
+        start = 8 + int.from_bytes(data[:8].tobytes(), "little")
+        header = json.loads(data[8:start].tobytes())
+        found = {}
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # bytes are not to be written to, and these are nobody else's
+            for name, about in header.items():
+                if name != "__metadata__":
+                    begin, end = about["data_offsets"]
+                    part = torch.from_numpy(data[start + begin : start + end])
+                    found[name] = part.view(getattr(torch, _NAMES[about["dtype"]])).view(about["shape"])
+    except (KeyError, TypeError, AttributeError, RuntimeError) as error:
+        raise ValueError(repr(error)) from error
+    return found
 
 
 def _memory(tensor: Tensor) -> memoryview:

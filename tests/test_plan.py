@@ -11,7 +11,7 @@ import pytest
 from small_runs import offer, small
 
 from plasticbench.platform.definition.reading import from_dict
-from plasticbench.platform.planning.lineage import balanced
+from plasticbench.platform.planning.lineage import PIECE_BYTES, balanced
 from plasticbench.platform.planning.plan import Plan, Segment, make_plan, summary
 from plasticbench.settings import Settings
 
@@ -159,6 +159,8 @@ def test_resources_and_sizes_come_from_execution_and_agent() -> None:
     assert branches.disk_bytes == 3 * prefix.disk_bytes > 0
     context_bytes = 2**30
     assert branches.gpu_memory_bytes - context_bytes == 3 * (prefix.gpu_memory_bytes - context_bytes) > 0
+    process_bytes = 3 * 2**30 + 2 * PIECE_BYTES
+    assert branches.memory_bytes - process_bytes == 3 * (prefix.memory_bytes - process_bytes) > 0, "a fork is no copy"
 
 
 def test_on_a_gpu_frames_and_networks_are_asked_of_it_and_indices_of_the_host() -> None:

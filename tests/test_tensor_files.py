@@ -1,10 +1,15 @@
 """Copies of tensors that training may change, and files that hold them."""
 
+import mmap
+import zlib
+
 import numpy as np
+import pytest
 import safetensors.torch
 import torch
 
-from plasticbench.tensor_files import Copies, tensor_pieces
+from plasticbench import storage
+from plasticbench.tensor_files import Copies, tensor_pieces, tensors_in
 
 
 def test_a_file_in_pieces_is_one_of_safetensors() -> None:
@@ -25,11 +30,51 @@ def test_a_file_in_pieces_is_one_of_safetensors() -> None:
     }
     pieces = list(tensor_pieces(tensors))
     assert len(pieces) > len(tensors) + 1
-    loaded = safetensors.torch.load(b"".join(pieces))
+    file = b"".join(pieces)
+    for loaded in (safetensors.torch.load(file), tensors_in(file)):
+        assert loaded.keys() == tensors.keys()
+        for name, tensor in tensors.items():
+            assert loaded[name].dtype == tensor.dtype
+            assert torch.equal(loaded[name], tensor)
+
+
+def test_files_of_safetensors_itself_are_read_as_well() -> None:
+    tensors = {"few": torch.arange(3, dtype=torch.uint8), "many": torch.randn(5, 4)}
+    loaded = tensors_in(safetensors.torch.save(tensors, metadata={"made": "elsewhere"}))
     assert loaded.keys() == tensors.keys()
-    for name, tensor in tensors.items():
-        assert loaded[name].dtype == tensor.dtype
-        assert torch.equal(loaded[name], tensor)
+    assert all(torch.equal(loaded[name], tensor) for name, tensor in tensors.items())
+
+
+@pytest.mark.parametrize(
+    "file",
+    [
+        b"",
+        b"few",
+        bytes(100),
+        (40).to_bytes(8, "little") + b"{",
+        (2).to_bytes(8, "little") + b"[]",
+        *(
+            safetensors.torch.save({"rows": torch.ones(2, 3)}).replace(here, there)
+            for here, there in ((b"F32", b"F31"), (b"[2,3]", b"[2,4]"), (b"shape", b"shade"), (b"[0,24]", b"[0,20]"))
+        ),
+    ],
+)
+def test_a_file_that_is_none_of_safetensors_is_refused(file) -> None:
+    with pytest.raises(ValueError, match=r"\w"):
+        tensors_in(file)
+
+
+def test_what_is_loaded_from_a_disk_is_mapped_and_to_write_to_it_leaves_the_file_as_it_is(tmp_path) -> None:
+    path, rows = tmp_path / "rows.safetensors", torch.arange(600_000.0).view(2, -1)
+    path.write_bytes(b"".join(tensor_pieces({"rows": rows})))
+    file, crc32 = storage.checked(path)
+    assert isinstance(file, mmap.mmap)
+    assert crc32 == zlib.crc32(path.read_bytes())
+    loaded = tensors_in(file)["rows"]
+    loaded[1] = 0.0
+    again = tensors_in(storage.checked(path)[0])["rows"]
+    path.unlink()
+    assert torch.equal(again, rows)
 
 
 def test_a_copy_holds_what_was_and_takes_the_memory_of_the_one_before() -> None:

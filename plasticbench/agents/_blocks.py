@@ -6,12 +6,15 @@ imports it.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
+from itertools import pairwise
 
 import lz4.block
 import numpy as np
 import torch
 from torch import Tensor
+
+from plasticbench.contracts.learner import MemberRows
 
 BLOCK_ROWS = 16
 """More rows compress further and take longer to open: each row of a batch opens one or two blocks."""
@@ -46,7 +49,7 @@ def packed(columns: Sequence[Sequence[bytes]], num_members: int, num_envs: int) 
     return {_DATA: torch.from_numpy(data), _SIZES: torch.from_numpy(sizes)}
 
 
-def unpacked(chunk: Mapping[str, Tensor], num_envs: int) -> list[tuple[bytes, ...]]:
+def unpacked(chunk: MemberRows, num_envs: int) -> list[tuple[bytes, ...]]:
     """Inverse of ``packed``; members whose blocks are equal share them.
 
     Raises ``ValueError`` for a codec that this version does not know.
@@ -56,18 +59,18 @@ def unpacked(chunk: Mapping[str, Tensor], num_envs: int) -> list[tuple[bytes, ..
         raise ValueError(f"the frames of a replay are compressed by {codec or 'nothing'}, and this version reads lz4")
     known: dict[bytes, bytes] = {}
     of_members = []
-    for data, sizes in zip(chunk[_DATA].numpy(), chunk[_SIZES].tolist(), strict=True):
-        joined, ends = data.tobytes(), np.cumsum(sizes).tolist()
-        blocks = (joined[end - size : end] for end, size in zip(ends, sizes, strict=True))
+    for data, sizes in zip(chunk[_DATA], chunk[_SIZES], strict=True):
+        joined, ends = data.numpy().data, sizes.cumsum(0).tolist()
+        blocks = (bytes(joined[begin:end]) for begin, end in pairwise([0, *ends]))
         of_members.append([known.setdefault(block, block) for block in blocks])
     return [
         tuple(block for blocks in of_members for block in blocks[first : first + num_envs])
-        for first in range(0, chunk[_SIZES].shape[1], num_envs)
+        for first in range(0, len(of_members[0]), num_envs)
     ]
 
 
 def frame_pieces(
-    first_row: int, chunk: Mapping[str, Tensor], num_envs: int, frame_shape: Sequence[int]
+    first_row: int, chunk: MemberRows, num_envs: int, frame_shape: Sequence[int]
 ) -> Iterator[tuple[int, Tensor]]:
     """The frames of a chunk's blocks ``[M, rows * E, *frame_shape]``, with the row at which each of them begins."""
     for number, column in enumerate(unpacked(chunk, num_envs), first_row // BLOCK_ROWS):

@@ -15,6 +15,7 @@ from torch import Tensor
 
 from plasticbench.agents._blocks import BLOCK_ROWS, compressed, opened, packed, unpacked
 from plasticbench.agents._replay import PopulationReplay
+from plasticbench.contracts.learner import MemberRows
 from plasticbench.contracts.task import EnvSpec
 
 
@@ -82,9 +83,7 @@ class CompressedReplay(PopulationReplay):
     def _open_block(self) -> tuple[bytes, ...]:
         return tuple(map(compressed, self._open[:, : self.rows % BLOCK_ROWS]))
 
-    def restore(
-        self, meta: dict[str, Any], chunks: Iterable[tuple[int, dict[str, Tensor]]], parents: Sequence[int]
-    ) -> None:
+    def restore(self, meta: dict[str, Any], chunks: Iterable[tuple[int, MemberRows]], parents: Sequence[int]) -> None:
         """Loads chunks (first row, tensors in this population's order) in order of export.
 
         Member i goes on as the saved member ``parents[i]``.
@@ -92,7 +91,7 @@ class CompressedReplay(PopulationReplay):
         super().restore(meta, chunks, parents)
         self._reopen(self.rows // BLOCK_ROWS)
 
-    def _restore_frames(self, first_row: int, chunk: dict[str, Tensor]) -> None:
+    def _restore_frames(self, first_row: int, chunk: MemberRows) -> None:
         oldest = self.oldest_row // BLOCK_ROWS
         if "frames" not in chunk:
             for number, column in enumerate(unpacked(chunk, self.num_envs), first_row // BLOCK_ROWS):
@@ -100,9 +99,9 @@ class CompressedReplay(PopulationReplay):
                     self._blocks[number] = column
             return
         self._reopen(first_row // BLOCK_ROWS)
-        by_row = chunk["frames"].numpy().reshape(self.num_members, -1, self.num_envs, *self._frame_shape)
-        for row in range(max(first_row, self.oldest_row), first_row + by_row.shape[1]):
-            self._put(row, by_row[:, row - first_row])
+        of_members = [frames.numpy().reshape(-1, self.num_envs, *self._frame_shape) for frames in chunk["frames"]]
+        for row in range(max(first_row, self.oldest_row), first_row + len(of_members[0])):
+            self._put(row, np.stack([frames[row - first_row] for frames in of_members]))
 
     def _reopen(self, number: int) -> None:
         """Makes a block that is not whole, or begins another chunk, the one that is written to."""

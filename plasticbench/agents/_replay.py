@@ -21,6 +21,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from plasticbench.contracts.learner import MemberRows
 from plasticbench.contracts.task import BoxActions, EnvSpec, EnvStep
 from plasticbench.learning.replays import uniform
 
@@ -315,9 +316,7 @@ class PopulationReplay:
         host = {"age": torch.from_numpy(self._age[:, index]), "valid": torch.from_numpy(self._valid[:, index])}
         return host | {name: tensor.index_select(1, on_device).cpu() for name, tensor in self._stored.items()}
 
-    def restore(
-        self, meta: dict[str, Any], chunks: Iterable[tuple[int, dict[str, Tensor]]], parents: Sequence[int]
-    ) -> None:
+    def restore(self, meta: dict[str, Any], chunks: Iterable[tuple[int, MemberRows]], parents: Sequence[int]) -> None:
         """Loads chunks (first row, tensors in this population's order) in order of export.
 
         Member i goes on as the saved member ``parents[i]``.
@@ -332,22 +331,33 @@ class PopulationReplay:
             self._restore_chunk(first_row, chunk)
         self._rebuild_queue()
 
-    def _restore_chunk(self, first_row: int, chunk: dict[str, Tensor]) -> None:
-        skip = max(0, self.oldest_row - first_row) * self.num_envs
-        index = self._row_slots(first_row, first_row + chunk["age"].shape[1] // self.num_envs)[skip:]
-        on_device = torch.from_numpy(index).to(self.device)
+    def _restore_chunk(self, first_row: int, chunk: MemberRows) -> None:
         for name in ("action", "outcome"):
-            self._stored[name].index_copy_(1, on_device, chunk[name][:, skip:].to(self.device))
+            self._restore_rows(self._stored[name], first_row, chunk[name])
         self._restore_frames(first_row, chunk)
-        self._age[:, index] = chunk["age"][:, skip:].numpy()
-        self._valid[:, index] = chunk["valid"][:, skip:].numpy()
+        for name in ("age", "valid"):
+            self._restore_rows(torch.from_numpy(getattr(self, f"_{name}")), first_row, chunk[name])
 
-    def _restore_frames(self, first_row: int, chunk: dict[str, Tensor]) -> None:
+    def _restore_frames(self, first_row: int, chunk: MemberRows) -> None:
         for row, frames in frame_pieces(first_row, chunk, self.num_envs, self._frames.shape[2:]):
-            skip = max(0, self.oldest_row - row) * self.num_envs
-            index = self._row_slots(row, row + frames.shape[1] // self.num_envs)[skip:]
-            on_device = torch.from_numpy(index).to(self.device)
-            self._frames.index_copy_(1, on_device, frames[:, skip:].to(self.device))
+            self._restore_rows(self._frames, row, frames)
+
+    def _restore_rows(self, stored: Tensor, first_row: int, values: Iterable[Tensor]) -> None:
+        """Writes each member's consecutive rows ``[rows * E, ...]`` as they lie."""
+        for own, rows in zip(stored, values, strict=True):
+            for here, there in self._spans(first_row, len(rows) // self.num_envs):
+                own[here] = rows[there]
+
+    def _spans(self, first_row: int, num_rows: int) -> Iterator[tuple[slice, slice]]:
+        """Where in the ring consecutive rows lie, and where among themselves: in two pieces where the ring begins."""
+        start_row, stop_row = max(first_row, self.oldest_row), first_row + num_rows
+        while start_row < stop_row:
+            place = start_row % self._num_rows
+            count = min(stop_row - start_row, self._num_rows - place)
+            places = (place, start_row - first_row)
+            here, there = (slice(row * self.num_envs, (row + count) * self.num_envs) for row in places)
+            yield here, there
+            start_row += count
 
     def _rebuild_queue(self) -> None:
         oldest = max(self.rows - self._num_rows + self._stack - 1, self._cleared_row, 0)
@@ -367,9 +377,9 @@ class PopulationReplay:
 
 
 def frame_pieces(
-    first_row: int, chunk: dict[str, Tensor], num_envs: int, frame_shape: Sequence[int]
-) -> Iterator[tuple[int, Tensor]]:
-    """Frames of a chunk ``[M, rows * E, *frame_shape]`` with the row at which each piece begins."""
+    first_row: int, chunk: MemberRows, num_envs: int, frame_shape: Sequence[int]
+) -> Iterator[tuple[int, Iterable[Tensor]]]:
+    """Frames of a chunk, of each member ``[rows * E, *frame_shape]``, with the row at which each piece begins."""
     if "frames" in chunk:
         yield first_row, chunk["frames"]
         return

@@ -15,6 +15,7 @@ import torch
 from torch import Tensor
 
 from plasticbench.agents._advantages import generalized_advantages
+from plasticbench.contracts.learner import MemberRows
 from plasticbench.contracts.task import BoxActions, EnvSpec, EnvStep
 
 _HOST = ("log_prob", "value", "next_value", "reward")
@@ -194,9 +195,7 @@ class Rollouts:
         """Nothing is saved row by row."""
         return {}
 
-    def restore(
-        self, meta: dict[str, Any], chunks: Iterable[tuple[int, dict[str, Tensor]]], parents: Sequence[int]
-    ) -> None:
+    def restore(self, meta: dict[str, Any], chunks: Iterable[tuple[int, MemberRows]], parents: Sequence[int]) -> None:
         """There is nothing to load row by row."""
         for _ in chunks:
             pass

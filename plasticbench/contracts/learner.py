@@ -26,6 +26,10 @@ ReplayStore = Literal["auto", "compressed", "raw"]
 """How frames of a replay are held; ``auto`` compresses those that are pictures and take much memory."""
 
 
+MemberRows = Mapping[str, "Sequence[Tensor]"]
+"""What a replay exported, of each member by itself; members that fork from one may share what they are given."""
+
+
 class SavedReplay(Protocol):
     """What was learnt from, saved row by row; row numbers grow with time and are never used again."""
 
@@ -51,10 +55,8 @@ class SavedReplay(Protocol):
         """Rows ``[max(since_row, oldest_row), rows)`` as tensors ``[M, ...]``."""
         ...
 
-    def restore(
-        self, meta: dict[str, Any], chunks: Iterable[tuple[int, dict[str, Tensor]]], parents: Sequence[int]
-    ) -> None:
-        """Loads chunks (first row, tensors in this population's order) in order of export."""
+    def restore(self, meta: dict[str, Any], chunks: Iterable[tuple[int, MemberRows]], parents: Sequence[int]) -> None:
+        """Copies chunks (first row, and tensors in this population's order) in order of export."""
         ...
 
 

@@ -364,7 +364,9 @@ class TrainedNetwork:
         with torch.no_grad():
             for part, named in self.saved_parts().items():
                 for name, tensor in named.items():
-                    tensor.copy_(state[f"{self.name}/{part}/{name}"].index_select(0, members))
+                    saved = state[f"{self.name}/{part}/{name}"]
+                    for own, parent in zip(tensor, parents, strict=True):  # copies nothing else on the way
+                        own.copy_(saved[parent])
         self.optimizer.steps.copy_(state[f"{self.name}/adam_steps"].index_select(0, members).T)
         self.optimizer.rebuild()
         self.parts.load(state, plain, parents)

@@ -18,6 +18,8 @@ from ray.rllib.env.single_agent_episode import SingleAgentEpisode
 from ray.rllib.utils.replay_buffers.episode_replay_buffer import EpisodeReplayBuffer
 from torch import Tensor
 
+from plasticbench.contracts.learner import MemberRows
+
 
 class RowReplay(EpisodeReplayBuffer):
     """RLlib's uniform episode buffer; its generator, capacity and spaces are set by the agent."""
@@ -76,9 +78,7 @@ class RowReplay(EpisodeReplayBuffer):
         joined = {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
         return {name: torch.from_numpy(values)[None] for name, values in joined.items()}
 
-    def restore(
-        self, meta: dict[str, Any], chunks: Iterable[tuple[int, dict[str, Tensor]]], parents: Sequence[int]
-    ) -> None:
+    def restore(self, meta: dict[str, Any], chunks: Iterable[tuple[int, MemberRows]], parents: Sequence[int]) -> None:
         """Loads chunks in order of export, into an empty buffer whose ``last_obs`` was loaded before."""
         lengths = [length for _, length, *_ in meta["episodes"]]
         rows = _join(chunks, meta["rows"] - sum(lengths), meta["rows"])
@@ -151,7 +151,7 @@ def _arrays(episode: SingleAgentEpisode, skip: int) -> dict[str, np.ndarray]:
     }
 
 
-def _join(chunks: Iterable[tuple[int, dict[str, Tensor]]], start: int, stop: int) -> dict[str, np.ndarray]:
+def _join(chunks: Iterable[tuple[int, MemberRows]], start: int, stop: int) -> dict[str, np.ndarray]:
     """Rows ``[start, stop)``; where chunks overlap, the later one holds."""
     rows: dict[str, np.ndarray] = {}
     for first_row, tensors in chunks:

@@ -197,7 +197,7 @@ class Lineage:
         fork: bool = False,
     ) -> Segment:
         execution = self.benchmark.execution
-        memory_bytes, gpu_memory_bytes = self._memory_bytes(members, start)
+        memory_bytes, gpu_memory_bytes = self._memory_bytes(members)
         return Segment(
             id=self._id(members, from_step, to_step),
             task=self.environment.name,
@@ -220,10 +220,10 @@ class Lineage:
     def _compressed_bytes(self, num_members: int) -> int:
         return raw_bytes(self.benchmark, self.environment, self.agent, num_members)
 
-    def _memory_bytes(self, members: Sequence[Member], start: Segment | None) -> tuple[int, int]:
+    def _memory_bytes(self, members: Sequence[Member]) -> tuple[int, int]:
         """Of the host and of the GPU, where with ``cuda`` replay and networks lie.
 
-        They pass through the host: networks as a copy and as a file, the replay in pieces, forked where it is loaded.
+        They pass through the host to be written: networks as a copy, the replay in pieces. What is loaded is mapped.
         Frames that are compressed lie on the host.
         """
         spec, agent, num_members = self.environment.config.spec, self.agent, len(members)
@@ -234,8 +234,7 @@ class Lineage:
         if self.benchmark.execution.device == "cpu" or not hasattr(agent, "device_bytes"):
             return self._process_bytes() + held_bytes + working_bytes, 0
         device_bytes = agent.device_bytes(spec, num_members) + data_bytes - frame_bytes
-        forks = num_members / len(start.members) if start is not None else 0
-        passing_bytes = round((2 + forks) * PIECE_BYTES) + 2 * num_members * agent.network_bytes(spec)
+        passing_bytes = 2 * PIECE_BYTES + num_members * agent.network_bytes(spec)
         host_bytes = _CUDA_PROCESS_BYTES + held_bytes - device_bytes + passing_bytes + data_bytes
         return host_bytes, _CUDA_CONTEXT_BYTES + device_bytes + working_bytes
 

@@ -10,6 +10,7 @@ import safetensors.torch
 from torch import Tensor
 
 from plasticbench import storage
+from plasticbench.contracts.learner import MemberRows
 from plasticbench.platform.definition.start import Start
 from plasticbench.platform.rundir import RunDirectory
 
@@ -49,9 +50,9 @@ def replay_from(agent: Any, directory: RunDirectory, start: Start) -> None:
         return
     note, count = json.loads(storage.read(directory.starts / f"{start.content}.json")), agent.replay.num_members
 
-    def pieces() -> Iterator[tuple[int, dict[str, Tensor]]]:
+    def pieces() -> Iterator[tuple[int, MemberRows]]:
         for index, first_row in enumerate(note["first_rows"]):
             loaded = safetensors.torch.load(storage.read(directory.starts / f"{start.content}-{index}.safetensors"))
-            yield first_row, {name: values[[0] * count] for name, values in loaded.items()}
+            yield first_row, {name: [values[0]] * count for name, values in loaded.items()}
 
     agent.replay.restore(note["meta"], pieces(), [0] * count)

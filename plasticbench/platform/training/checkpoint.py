@@ -26,9 +26,11 @@ from plasticbench.platform.training.journal import (
     require_actions,
 )
 from plasticbench.storage import Location
-from plasticbench.tensor_files import tensor_pieces
+from plasticbench.tensor_files import tensor_pieces, tensors_in
 
 if TYPE_CHECKING:  # whoever only asks how far a segment is does not wait for PyTorch
+    import mmap
+
     import numpy as np
     from torch import Tensor
 
@@ -119,21 +121,18 @@ class CheckpointStore:
 
     def load_tensors(self, file: StoredFile) -> dict[str, Tensor]:
         """Reads tensors back. Raises ``CheckpointError`` for a missing, truncated or altered file, else ``OSError``."""
-        import safetensors.torch
-
         try:
-            loaded: dict[str, Tensor] = safetensors.torch.load(self._sound_bytes(file))
-        except safetensors.SafetensorError as error:
+            return tensors_in(self._sound_bytes(file))
+        except ValueError as error:
             raise CheckpointError(f"{self.folder / file.path}: not a safetensors file: {error}") from error
-        return loaded
 
-    def _sound_bytes(self, file: StoredFile) -> bytes:
+    def _sound_bytes(self, file: StoredFile) -> mmap.mmap | bytes:
         path = self.folder / file.path
         try:
-            data = storage.read(path)
+            data, crc32 = storage.checked(path)
         except FileNotFoundError as error:
             raise CheckpointError(f"{path}: missing") from error
-        if zlib.crc32(data) != file.crc32:
+        if crc32 != file.crc32:
             raise CheckpointError(f"{path}: damaged: its checksum differs from the one in its manifest")
         return data
 

@@ -196,7 +196,7 @@ class SegmentRun:
         """Begins at a commit. Raises ``CheckpointError`` if it is damaged, and may then be called with another one."""
         live = commit.inherited_chunks(parents)
         chunks = (
-            (chunk.first_row, {name: tensor[list(chunk.parents)] for name, tensor in tensors.items()})
+            (chunk.first_row, {name: [tensor[parent] for parent in chunk.parents] for name, tensor in tensors.items()})
             for chunk, tensors in self._store.load_chunks(live)
         )
         tensors = self._store.load_tensors(commit.tensors)

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from plasticbench.analysis.not_finite import SPOILT
 from plasticbench.analysis.restarts import RESTARTED
-from plasticbench.contracts.learner import Course, Learner, Population
+from plasticbench.contracts.learner import Course, Learner, MemberRows, Population
 from plasticbench.contracts.network import Probe
 from plasticbench.contracts.treatment import Part as AgentPart
 from plasticbench.envs import _own_modules
@@ -330,7 +330,7 @@ class Trainer:
         self,
         tensors: dict[str, Tensor],
         plain: dict[str, Any],
-        chunks: Iterable[tuple[int, dict[str, Tensor]]],
+        chunks: Iterable[tuple[int, MemberRows]],
         *,
         step: int,
         parents: Sequence[int],
