@@ -219,13 +219,16 @@ def soak(folder: Path, minutes: float, seed: int, budget_steps: int, pause_s: fl
     with ProcessPoolExecutor(max_workers=1) as beside:
         undisturbed = beside.submit(train_undisturbed, folder / "undisturbed", budget_steps)
         cluster = Cluster(folder / "machines", random.Random(seed))
-        cluster.start()
-        killer = Killer(cluster, verdict, KINDS, minutes, pause_s)
-        while not killer.has_finished and not verdict.problems:
-            run_dir = folder / f"round-{verdict.rounds + 1}"
-            play_round(cluster, killer, config, run_dir)
-            verdict.check(curves(run_dir), undisturbed.result(), recorded(run_dir), mirrored(run_dir))
-            cluster.tell(f"{run_dir.name} is checked; {len(verdict.problems)} problems so far")
+        try:
+            cluster.start()
+            killer = Killer(cluster, verdict, KINDS, minutes, pause_s)
+            while not killer.has_finished and not verdict.problems:
+                run_dir = folder / f"round-{verdict.rounds + 1}"
+                play_round(cluster, killer, config, run_dir)
+                verdict.check(curves(run_dir), undisturbed.result(), recorded(run_dir), mirrored(run_dir))
+                cluster.tell(f"{run_dir.name} is checked; {len(verdict.problems)} problems so far")
+        finally:
+            cluster.stop()
     verdict.jobs = cluster.num_jobs
     return verdict
 
