@@ -360,14 +360,12 @@ class TrainedNetwork:
         self, state: Mapping[str, Tensor], parents: Sequence[int], plain: Sequence[Mapping[str, Any]] = ()
     ) -> None:
         """Member i becomes a copy of the saved member ``parents[i]``; ``plain`` is what ``parts.plain_state`` gave."""
-        members = torch.tensor(list(parents))
         with torch.no_grad():
             for part, named in self.saved_parts().items():
                 for name, tensor in named.items():
-                    saved = state[f"{self.name}/{part}/{name}"]
                     for own, parent in zip(tensor, parents, strict=True):  # copies nothing else on the way
-                        own.copy_(saved[parent])
-        self.optimizer.steps.copy_(state[f"{self.name}/adam_steps"].index_select(0, members).T)
+                        own.copy_(state[f"{self.name}/{part}/{name}"][parent])
+        self.optimizer.steps.copy_(state[f"{self.name}/adam_steps"][list(parents)].T)
         self.optimizer.rebuild()
         self.parts.load(state, plain, parents)
 
