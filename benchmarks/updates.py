@@ -4,6 +4,7 @@
     python -m benchmarks.updates jax      # the same, and SAC, beside plain JAX programs; needs `pip install jax`
     python -m benchmarks.updates acting   # what acting and observing take of a step with one update
     python -m benchmarks.updates nature   # two one-thread populations side by side, against an eager loop
+    python -m benchmarks.updates dead     # M = 20 with half of all units dead, with denormal numbers and without
     python -m benchmarks.updates treated  # eight treated methods x 3 seeds as one population, against `none` x 24
 
 Prints one JSON object. Rates are member-updates per second, best of the rounds: of CPU time for the MLPs, which
@@ -53,6 +54,9 @@ TREATED: dict[str, dict[str, Any]] = {
 }
 EVENT_PERIOD_UPDATES = 1_000
 """Of ReDo, the paper's period; Hare & Tortoise exchange their weights as often."""
+
+UPDATES_UNTIL_STUCK = 1_500
+"""0.9 to that power lies below all numbers."""
 
 
 def filled_agent(
@@ -129,6 +133,28 @@ def bench_jax(rounds: int, seconds: float) -> dict[str, Any]:
             best[name] = max(best[name], updates * rate(call, seconds, time.process_time))
     ratios = {name: round(best[name] / best[f"jax_{name}"], 2) for name in ("dqn_m1", "dqn_m20", "sac")}
     return {"member_updates_per_cpu_s": {name: round(value) for name, value in best.items()}, "over_jax": ratios}
+
+
+def bench_dead(rounds: int, seconds: float) -> dict[str, float]:
+    """Units that never pass anything on get no gradients, until the means of these are the smallest numbers there are."""
+    torch.set_num_threads(1)
+    config = dqn.Config(network=mlp.Config(hidden=(128, 128)), batch_rows=32, capacity_transitions=2_000)
+    agents = {name: filled_agent(config, VECTOR, 20, 1_000) for name in ("as_it_is", "denormals_kept", "nothing_dead")}
+    switch, best = torch.set_flush_denormal, dict.fromkeys(agents, 0.0)
+    for name, agent in agents.items():
+        for layer in ("fc1", "fc2"):
+            dead_units = 0 if name == "nothing_dead" else 64
+            agent.q.online.parameters[f"{layer}.bias"].data[:, :dead_units] = -1e3
+    for number in range(rounds + 1):
+        for name, agent in agents.items():
+            if name == "denormals_kept":
+                torch.set_flush_denormal = lambda _: True  # type: ignore[assignment]
+            for _ in range(0 if number else UPDATES_UNTIL_STUCK):
+                agent.update()
+            best[name] = max(best[name], 20 * rate(agent.update, seconds, time.process_time))
+            torch.set_flush_denormal = switch
+    shares = {f"{name}_to_kept": round(best[name] / best["denormals_kept"], 2) for name in ("as_it_is", "nothing_dead")}
+    return {f"member_updates_per_s_{name}": round(value) for name, value in best.items()} | shares
 
 
 def bench_acting(rounds: int, seconds: float) -> dict[str, float]:
@@ -285,7 +311,7 @@ def bench_nature(rounds: int, seconds: float, members: int) -> dict[str, float]:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("what", choices=("mlp", "jax", "acting", "nature", "treated"))
+    parser.add_argument("what", choices=("mlp", "jax", "dead", "acting", "nature", "treated"))
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--seconds", type=float, default=2.0, help="per measurement")
     parser.add_argument("--members", type=int, default=3, help="per Nature-CNN population")
@@ -293,7 +319,8 @@ def main() -> None:
     if args.what == "nature":
         result: dict[str, Any] = bench_nature(args.rounds, args.seconds, args.members)
     else:
-        benches = {"mlp": bench_mlp, "jax": bench_jax, "acting": bench_acting, "treated": bench_treated}
+        benches = {"mlp": bench_mlp, "jax": bench_jax, "dead": bench_dead, "acting": bench_acting}
+        benches["treated"] = bench_treated
         result = benches[args.what](args.rounds, args.seconds)
     print(json.dumps({"benchmark": f"updates {args.what}", "cores": os.cpu_count(), **result}))
 

@@ -10,6 +10,7 @@ from torch import Tensor
 
 from plasticbench.learning.applied import Application, Network
 from plasticbench.learning.clipping import MemberClipping
+from plasticbench.learning.denormals import flushed
 
 
 class Descending(Protocol):
@@ -40,6 +41,7 @@ class Descending(Protocol):
         ...
 
 
+@flushed()
 def descend_together(
     networks: Sequence[Descending], loss: Tensor, step: int, clip: MemberClipping | None, share: float = 1.0
 ) -> None:
@@ -63,6 +65,7 @@ def descend_together(
         network.follow_gradient(own, step, share)
 
 
+@flushed()
 def descend_through(
     network: Descending, losses: Iterable[Tensor], step: int, clip: MemberClipping | None, share: float = 1.0
 ) -> None:
