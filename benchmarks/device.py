@@ -6,9 +6,10 @@
 
 Correctness: for DQN (MLP, Nature CNN) and SAC (MLP, SimBa), two members are trained on both devices from the same
 streams; their weights, what a recorded update makes of them, probes, a reset, and checkpoints of one device loaded on
-the other are compared. Speed: member-updates per second of populations, made one by one and replayed from a recording,
-with the memory they take, operations per update, launches of the host, and the share of the floor: the larger of bytes
-over bandwidth and operations over peak, both of which are measured first. Prints a table and one JSON object.
+the other are compared; and passes that are rounded to bfloat16 with those that are not. Speed: member-updates per
+second of populations, made one by one and replayed from a recording, with the memory they take, operations per update,
+launches of the host, and the share of the floor: the larger of bytes over bandwidth and operations over peak, both of
+which are measured first. Prints a table and one JSON object.
 """
 
 from __future__ import annotations
@@ -22,7 +23,17 @@ from typing import Any
 
 import torch
 
-from benchmarks.device_cases import AGREES, CASES, Case, differences, disagreements, filled, recorder_for
+from benchmarks.device_cases import (
+    AGREES,
+    CASES,
+    ROUNDED,
+    Case,
+    differences,
+    disagreements,
+    filled,
+    recorder_for,
+    rounding,
+)
 from benchmarks.device_floor import Limits, floor_s, launches, limits, operations
 from benchmarks.updates import PIXELS, EagerLoop
 from plasticbench.learning import convolutions
@@ -83,7 +94,7 @@ def rates(device: torch.device, args: argparse.Namespace, began: float) -> tuple
     """Rows of all cases, and what there was no time or memory for."""
     rows, left_out, limit = [], [], limits(device)
     for members in args.members:
-        for case in CASES:
+        for case in (*CASES, *ROUNDED.values()):
             name = f"{case.name} M={members}"
             if time.monotonic() - began > args.limit_s:
                 left_out.append(f"{name}: no time")
@@ -147,6 +158,8 @@ def main() -> None:
         agreement[case.name] = differences(case, device, args.updates)
         failed += [f"{case.name}: {name}" for name in disagreements(agreement[case.name])]
         print(case.name, {name: f"{value:.1e}" for name, value in agreement[case.name].items()}, flush=True)
+    rounded = {case.name: rounding(case, device) for case in CASES if case.name in ROUNDED}
+    print(f"how far bfloat16 is from float32: {rounded}", flush=True)
     rows, left_out = rates(device, args, began)
     one = single(device, args.seconds)
     result = {
@@ -155,6 +168,7 @@ def main() -> None:
         "torch": torch.__version__,
         "differences": agreement,
         "disagreements": failed,
+        "rounding": rounded,
         "rows": rows,
         "left_out": left_out,
         "updates_per_s_of_one": one,

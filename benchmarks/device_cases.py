@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -46,6 +46,13 @@ CASES = (
     Case(name="sac_mlp", config=sac.Config(), spec=BODY),
     Case(name="sac_simba", config=sac.PRESETS["fire_paper_sac"], spec=BODY),
 )
+
+ROUNDED = {
+    case.name: replace(case, name=f"{case.name}_bfloat16", config=replace(case.config, precision="bfloat16"))
+    for case in CASES
+    if case.name in ("dqn_nature", "sac_simba")
+}
+"""Cases whose products read bfloat16, by those that they are compared with."""
 
 
 def recorder_for(device: torch.device) -> Recorder:
@@ -100,6 +107,26 @@ def differences(case: Case, device: torch.device, updates: int, members: int = 2
         agent.treat(range(members), 0, updates, agent.probe_batch(batch))
     found["reset"] = _apart({"weights": _weights(host)}, {"weights": _weights(other)})
     return found
+
+
+def rounding(case: Case, device: torch.device, members: int = 2) -> dict[str, float]:
+    """How far outputs and gradients in bfloat16 lie from those in float32, of equal weights on equal rows.
+
+    The largest relative difference of a network's outputs, and the largest angle between gradients in degrees.
+    """
+    exact, rounded = filled(case, members, device), filled(ROUNDED[case.name], members, device)
+    batch = exact.probe_batch(derive_generator(0, "probe").random((members, 256)))
+    apart: list[float] = []
+    degrees: list[float] = []
+    pairs = list(zip(exact.trained, rounded.trained, exact.losses(batch), rounded.losses(batch), strict=True))
+    for ours, theirs, loss, rounded_loss in pairs:
+        inputs = exact.inputs(batch)[ours.name]
+        outputs, others = (trained.online.forward(inputs).detach() for trained in (ours, theirs))
+        apart.append(_norm(others - outputs) / _norm(outputs))
+        gradients = [ours.gradient(loss).double(), theirs.gradient(rounded_loss).double()]
+        cosine = torch.nn.functional.cosine_similarity(*gradients, dim=0).clamp(-1, 1)
+        degrees.append(float(cosine.arccos().rad2deg()))
+    return {"outputs": max(apart), "degrees": max(degrees)}
 
 
 def disagreements(found: Mapping[str, float]) -> list[str]:

@@ -136,7 +136,7 @@ def bench_jax(rounds: int, seconds: float) -> dict[str, Any]:
 
 
 def bench_dead(rounds: int, seconds: float) -> dict[str, float]:
-    """Units that never pass anything on get no gradients, until the means of these are the smallest numbers there are."""
+    """Units that pass nothing on get no gradients, until the means of these are the smallest numbers there are."""
     torch.set_num_threads(1)
     config = dqn.Config(network=mlp.Config(hidden=(128, 128)), batch_rows=32, capacity_transitions=2_000)
     agents = {name: filled_agent(config, VECTOR, 20, 1_000) for name in ("as_it_is", "denormals_kept", "nothing_dead")}

@@ -212,6 +212,8 @@ IN_OTHER_FILES = {
 }
 ELSEWHERE = {
     ("Execution", "max_concurrent"): "a limit of the driver: test_runner.py",
+    ("Execution", "convolutions"): "equal results but for rounding: test_convolutions.py",
+    ("Execution", "opener_threads"): "equal results, by its purpose: test_ahead.py",
     ("Execution", "replay_store"): "equal results, by its purpose: test_compressed_replay.py",
     ("Checkpoint", "max_replay_s"): "how long a resume may take: test_going_on.py",
     ("Checkpoint", "ends"): "what the driver removes: test_queue.py, test_disk.py",

@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from plasticbench.learning.convolutions import CANDIDATES, by_member, convolution_for
+from plasticbench.learning.convolutions import CANDIDATES, by_member, convolution_for, prefer
 
 
 def tensors(members, rows, channels, size, out, kernel):
@@ -36,3 +36,14 @@ def test_cpus_make_a_call_per_member_and_what_is_not_timed_is_grouped():
     x, weight, _ = tensors(2, 4, 3, 9, 5, 3)
     assert convolution_for(x, weight, 1, 0) is by_member
     assert convolution_for(x.detach().to("meta"), weight.detach().to("meta"), 1, 0).__name__ == "grouped"
+
+
+@pytest.mark.parametrize("way", ["by_member", "channels_last", "grouped", "unfolded"])
+def test_the_way_that_a_benchmark_prefers_is_taken_until_another_leaves_it_open(way):
+    x, weight, _ = tensors(2, 4, 3, 9, 5, 3)
+    prefer(way)
+    try:
+        assert convolution_for(x, weight, 1, 0).__name__ == way
+    finally:
+        prefer("auto")
+    assert convolution_for(x, weight, 1, 0) is by_member

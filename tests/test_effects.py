@@ -39,6 +39,8 @@ WHEN = {"probe": "dormant_ratio", "at_most_every": 100}
     ("changes", "key", "reason"),
     [
         ({"probes__every_steps": 500}, "probes.every_steps", "it lies beyond the budget of 400 steps"),
+        ({"execution__opener_threads": 2}, "execution.opener_threads", "no replay of this file is compressed"),
+        ({"execution__convolutions": "grouped"}, "execution.convolutions", "no native network of this file convolves"),
         ({"records__every_steps": 401}, "records.every_steps", "it lies beyond the budget of 400 steps"),
         ({"agent__target_period_steps": 401}, "agent.target_period_steps", "the target never moves within the budget"),
         (

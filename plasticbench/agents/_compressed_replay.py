@@ -7,6 +7,7 @@ raw. A commit writes blocks as they are, and forks share those of their past.
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import numpy as np
@@ -23,6 +24,17 @@ class CompressedReplay(PopulationReplay):
     """Of observations that are bytes. Blocks are kept by number, each of all members and environments ``[M * E]``."""
 
     _tensors = ("action", "outcome")
+    _openers: ThreadPoolExecutor | None = None
+
+    def open_with(self, num_threads: int) -> None:
+        """So many threads open the blocks of a batch from now on."""
+        self._num_openers = num_threads
+        self._openers = ThreadPoolExecutor(num_threads, thread_name_prefix="opener")
+
+    def close(self) -> None:
+        """Ends the threads."""
+        if self._openers is not None:
+            self._openers.shutdown()
 
     def clear(self) -> None:
         """Forgets all transitions; the next call must be ``begin``."""
@@ -55,8 +67,16 @@ class CompressedReplay(PopulationReplay):
         starts = np.flatnonzero(np.diff(block, prepend=-1))
         frames = torch.empty(*slot.shape, *self._frame_shape, dtype=torch.uint8, pin_memory=self.device.type == "cuda")
         flat = frames.view(-1, *self._frame_shape).numpy()
-        for which, start, stop in zip(block[starts].tolist(), starts, [*starts[1:], len(block)], strict=True):
-            flat[order[start:stop]] = self._opened(*divmod(which, len(self._open)))[place[start:stop]]
+        parts = list(zip(block[starts].tolist(), starts.tolist(), [*starts[1:].tolist(), len(block)], strict=True))
+
+        def fill(parts: Sequence[tuple[int, int, int]]) -> None:
+            for which, start, stop in parts:
+                flat[order[start:stop]] = self._opened(*divmod(which, len(self._open)))[place[start:stop]]
+
+        if self._openers is None:
+            fill(parts)
+        else:
+            list(self._openers.map(fill, [parts[i :: self._num_openers] for i in range(self._num_openers)]))
         return frames.to(self.device, non_blocking=True)
 
     def _opened(self, number: int, owner: int) -> np.ndarray:

@@ -5,13 +5,14 @@ from __future__ import annotations
 from abc import abstractmethod
 from collections.abc import Callable, Iterator, Sequence
 from functools import cached_property, partial
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
 import torch
 from torch import Tensor
 
 from plasticbench.agents._adaptive_ratio import AdaptiveRatio
+from plasticbench.agents._ahead import Ahead
 from plasticbench.agents._clock import Clock
 from plasticbench.agents._earned import claimed_and_earned
 from plasticbench.agents._learner import BatchT, PopulationLearner
@@ -34,6 +35,19 @@ class SilencedReplay(SavedReplay, Protocol):
 
     def silence(self, members: Sequence[int]) -> None:
         """What these members saw, did and earned becomes zeros, but for whole numbers, which are always finite."""
+        ...
+
+
+@runtime_checkable
+class OpensBlocks(Protocol):
+    """A replay whose frames are compressed."""
+
+    def open_with(self, num_threads: int) -> None:
+        """So many threads open the blocks of a batch from now on."""
+        ...
+
+    def close(self) -> None:
+        """Ends them."""
         ...
 
 
@@ -126,8 +140,11 @@ class ReplayAgent(PopulationAgent[Batch]):
     clock: Clock
     config: Any  # based on ``ReplaySettings``
     num_members: int
-    update_draws: Sequence[MemberUniforms]  # one draw of each is what an update needs
+    update_draws: Sequence[MemberUniforms]  # one draw of each is what an update needs, the first one's of rows
+    device: torch.device
     _captured: CapturedUpdate | None = None
+    _ahead: Ahead | None = None
+    _more: bool = False  # whether another update follows before anything enters the replay
 
     @abstractmethod
     def update(self, step: int) -> dict[str, Tensor]:
@@ -172,11 +189,38 @@ class ReplayAgent(PopulationAgent[Batch]):
 
     def learn(self, step: int) -> Iterator[dict[str, Tensor]]:
         """Makes the updates that are due when the clock reaches ``step``; yields each one's metrics ``[M]``."""
-        for number in range(1, self.clock.primed_updates(step, self.replay) + 1):
+        primed = self.clock.primed_updates(step, self.replay)
+        for number in range(1, primed + 1):
+            self._more = number < primed
             yield self.train(step)
             self.follow_primed(number, step)
-        for _ in range(self.clock.updates(step, self.replay)):
+        for left in reversed(range(self.clock.updates(step, self.replay))):
+            self._more = left > 0
             yield self.train(step)
+
+    def open_ahead(self, num_threads: int) -> None:
+        """So many threads open what is compressed, one update ahead; nothing changes where nothing is."""
+        if not num_threads or not isinstance(self.replay, OpensBlocks):
+            return
+        if num_threads > 1:
+            self.replay.open_with(num_threads)
+        self._ahead = Ahead(self._sampled, self.update_draws[0], self.device)
+
+    def next_batch(self, step: int) -> Batch:
+        """Of the update that is due at clock ``step``."""
+        if self._ahead is None:
+            return self._sampled(self.update_draws[0].draw())
+        return self._ahead.batch(more=self._more and not self._twins.are_due(self, step))
+
+    def _sampled(self, uniforms: np.ndarray) -> Batch:
+        return self.replay.sample(uniforms, self.config.replay)
+
+    def close(self) -> None:
+        """Ends the threads that open batches."""
+        if self._ahead is not None:
+            self._ahead.close()
+        if isinstance(self.replay, OpensBlocks):
+            self.replay.close()
 
     def train(self, step: int) -> dict[str, Tensor]:
         """One update of every member and of their twins; returns the metrics ``[M]`` of those who act."""

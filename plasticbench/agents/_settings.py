@@ -10,7 +10,7 @@ import numpy as np
 
 from plasticbench.agents._effects import inert_updates, num_updates
 from plasticbench.agents._replay import INDEX_ROW_BYTES
-from plasticbench.contracts.learner import ReplayStore
+from plasticbench.contracts.learner import Precision, ReplayStore
 from plasticbench.contracts.network import Shown
 from plasticbench.contracts.task import Demands, EnvSpec
 from plasticbench.contracts.treatment import Hook
@@ -26,10 +26,15 @@ UpdateClock = Literal["after_step", "before_step"]
 which everything comes one step of the environments later, as in CleanRL."""
 
 
+@dataclass(frozen=True, kw_only=True, slots=True)
 class AgentSettings(Settings):
-    """Base of agents' Configs: treatments may act at every moment, there is no temperature, and nothing is demanded."""
+    """Base of agents' Configs: treatments may act at every moment, there is no temperature, and nothing is demanded.
 
-    __slots__ = ()
+    ``precision``: of what products and convolutions of networks read. With ``bfloat16``, 8 bits of a number are kept
+    and a processor that has such products makes several times as many; all that is kept stays float32.
+    """
+
+    precision: Precision = field(default="float32", metadata=UNHASHED_DEFAULT)
     hooks: ClassVar[tuple[Hook, ...]] = ("event", "pass", "backward", "gradient", "update")
     has_temperature: ClassVar[bool] = False
     shows: ClassVar[frozenset[Shown]] = frozenset({"losses", "policy"})

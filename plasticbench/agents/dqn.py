@@ -247,6 +247,7 @@ class DQN(ReplayAgent):
             parts=parts,
             max_gradient_norm=config.max_gradient_norm,
             optimizer=config.optimizer,
+            precision=config.precision,
         )
         self.replay = new_replay(config, spec, len(streams), num_envs, budget_steps, device, compressed=compressed)
         self.value_bound = ValueBound(config.discount, self.num_members, device)
@@ -330,7 +331,7 @@ class DQN(ReplayAgent):
 
     def update(self, step: int = 1) -> dict[str, Tensor]:
         """One gradient step of every member on a batch of its own, at clock ``step``."""
-        batch = self.replay.sample(self._batches.draw(), self.config.replay)
+        batch = self.next_batch(step)
         self.updates_made += 1
         drawn = () if self._shifts is None else (self._shifts.draw(self.device),)
         metrics = self._made(self.updates_made % _RATIO_PERIOD_UPDATES == 1, batch, drawn, step)

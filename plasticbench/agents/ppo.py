@@ -46,9 +46,8 @@ class Config(RolloutSettings):
     Learning begins anew after every ``rollout_steps``: ``epochs`` times all their rows, in an order of each member's
     own, in ``minibatches`` of equal size. One minibatch is one update.
 
-    ``trunk: shared``: the critic is an output beside the actor's, and ``critic_network`` is not used; ``networks:
-    actor`` and ``networks: critic`` then place a treatment on these outputs alone. Where a network's initialiser is
-    ``orthogonal``, its gains are those of ``agents/_ppo_networks.py``.
+    ``trunk: shared``: the critic is an output beside the actor's and ``critic_network`` unused; ``networks: actor`` and
+    ``critic`` then place a treatment on these alone. ``orthogonal`` has the gains of ``agents/_ppo_networks.py``.
 
     ``ratio_clip``, ``value_clip``, ``value_coefficient`` and ``entropy_coefficient`` belong to the loss.
     ``advantage_norm``: over each member's rows of a minibatch. ``max_gradient_norm`` holds each member's gradient over
@@ -190,6 +189,7 @@ class PPO(PopulationAgent[Rows]):
             device=device,
             target="none",
             parts=parts,
+            precision=config.precision,
             sections={name: frozenset(layer.name for layer in own) for name, own in config.sections(spec).items()},
         )
         self._networks = tuple(build(name, layers) for name, layers in config.layers(spec).items())

@@ -209,6 +209,7 @@ class SAC(ReplayAgent):
             "device": device,
             "parts": parts,
             "max_gradient_norm": config.max_gradient_norm,
+            "precision": config.precision,
         }
         build: Callable[..., TrainedNetwork] = partial(TrainedNetwork.build, **shared)
         self.actor = build(
@@ -295,7 +296,7 @@ class SAC(ReplayAgent):
     def update(self, step: int = 1) -> dict[str, Tensor]:
         """One step of every network that is due, the actor perhaps not, of every member on a batch of its own."""
         self.updates_made += 1
-        batch = self.replay.sample(self._draws["batches"].draw(), self.config.replay)
+        batch = self.next_batch(step)
         noise = torch.from_numpy(self._draws["policy"].draw()).to(self.device)
         return self._made(_sac_orders.trains_actor(self), batch, (noise,), step)
 

@@ -22,6 +22,10 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 
+Precision = Literal["float32", "bfloat16"]
+"""Of what products and convolutions of networks read; all that is kept is float32."""
+Convolutions = Literal["auto", "by_member", "channels_last", "grouped", "unfolded"]
+"""How those of a population are made, which differs in rounding: ``learning/convolutions.py``."""
 ReplayStore = Literal["auto", "compressed", "raw"]
 """How frames of a replay are held; ``auto`` compresses those that are pictures and take much memory."""
 

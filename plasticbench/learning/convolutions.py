@@ -1,8 +1,9 @@
-"""Convolutions of populations in three ways that differ in rounding alone, and the choice among them.
+"""Convolutions of populations in four ways that differ in rounding alone, and the choice among them.
 
-``by_member`` makes a call per member, ``grouped`` one call with a group per member, ``unfolded`` one batched matrix
-product of all patches. On CPUs a call per member was measured fastest. On a GPU it depends on the shapes, so the first
-call with each is timed, forth and back, and the fastest remembered for as long as the process lives.
+``by_member`` makes a call per member, ``channels_last`` the same on maps whose channels lie side by side, ``grouped``
+one call with a group per member, ``unfolded`` one batched matrix product of all patches. On CPUs a call per member was
+measured fastest. On a GPU it depends on the shapes, so the first call with each is timed, forth and back, and the
+fastest remembered for as long as the process lives. ``prefer`` takes one for all shapes instead.
 
 Shapes: ``x`` ``[M, B, in, h, w]``, ``weight`` ``[M, out, in, kh, kw]``, ``bias`` ``[M, out]``.
 """
@@ -15,16 +16,31 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
+from plasticbench.contracts.learner import Convolutions
+
 Convolution = Callable[[Tensor, Tensor, Tensor, int, int], Tensor]
 
 _TIMED_CALLS = 5
 _chosen: dict[Hashable, Convolution] = {}
+_preferred: list[Convolution] = []  # none or one, of this process
 
 
 def by_member(x: Tensor, weight: Tensor, bias: Tensor, stride: int, padding: int) -> Tensor:
     """A call per member."""
     maps = [functional.conv2d(x[m], weight[m], bias[m], stride, padding) for m in range(x.shape[0])]
     return torch.stack(maps) if len(maps) > 1 else maps[0].unsqueeze(0)
+
+
+def channels_last(x: Tensor, weight: Tensor, bias: Tensor, stride: int, padding: int) -> Tensor:
+    """A call per member, on maps and kernels that lie channel by channel."""
+    layout = torch.channels_last
+    together = [
+        functional.conv2d(
+            x[m].contiguous(memory_format=layout), weight[m].contiguous(memory_format=layout), bias[m], stride, padding
+        )
+        for m in range(x.shape[0])
+    ]
+    return torch.stack(together) if len(together) > 1 else together[0].unsqueeze(0)
 
 
 def grouped(x: Tensor, weight: Tensor, bias: Tensor, stride: int, padding: int) -> Tensor:
@@ -46,16 +62,26 @@ def unfolded(x: Tensor, weight: Tensor, bias: Tensor, stride: int, padding: int)
     return maps.view(members, -1, rows, high, wide).transpose(1, 2)
 
 
-CANDIDATES: tuple[Convolution, ...] = (grouped, unfolded, by_member)
+CANDIDATES: tuple[Convolution, ...] = (grouped, unfolded, by_member, channels_last)
+
+
+def prefer(way: Convolutions) -> None:
+    """All convolutions of this process are made so from now on; ``auto``: as was measured."""
+    _preferred[:] = [] if way == "auto" else [{made.__name__: made for made in CANDIDATES}[way]]
 
 
 def convolution_for(x: Tensor, weight: Tensor, stride: int, padding: int) -> Convolution:
     """The way to convolve such tensors where they lie; while a graph is recorded nothing is timed."""
+    if _preferred:
+        return _preferred[0]
     if x.device.type == "cpu":
         return by_member
-    key = (x.shape, weight.shape, x.dtype, stride, padding, x.device, torch.is_grad_enabled())
+    if x.device.type != "cuda":
+        return grouped
+    is_rounded = torch.is_autocast_enabled(x.device.type)
+    key = (x.shape, weight.shape, x.dtype, is_rounded, stride, padding, x.device, torch.is_grad_enabled())
     if key not in _chosen:
-        if x.device.type != "cuda" or torch.cuda.is_current_stream_capturing():
+        if torch.cuda.is_current_stream_capturing():
             return grouped
         times = {candidate: _time_ms(candidate, x, weight, stride, padding) for candidate in CANDIDATES}
         _chosen[key] = min(times, key=times.__getitem__)

@@ -1,8 +1,8 @@
 """Numbers that float32 has no normal form for are zeros while networks are trained.
 
-Adam's mean of gradients falls by a tenth at each update of a weight whose unit is dead, until rounding holds it at a few
-of the smallest numbers there are: for ever, since nine tenths of four of them are four. Processors take some hundred
-cycles for an operation on one, so a population with dead units would be trained several times slower. What is lost lies
+Adam's mean of gradients falls by a tenth at each update of a weight whose unit is dead, until rounding holds it at a
+few of the smallest numbers there are: for ever, since nine tenths of four of them are four. Processors take some
+hundred cycles for an operation on one, so a population with dead units would be trained far slower. What is lost lies
 below 1.2e-38, which no weight that moves by more can show.
 """
 

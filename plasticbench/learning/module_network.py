@@ -16,9 +16,11 @@ import torch
 from torch import Tensor, nn
 from torch.func import functional_call
 
+from plasticbench.contracts.learner import Precision
 from plasticbench.learning.blueprint import Blueprint
 from plasticbench.learning.module_wiring import ModuleWire
 from plasticbench.learning.network import ParameterSlot
+from plasticbench.learning.precision import rounded
 
 
 class PlainSlot(ParameterSlot):
@@ -34,7 +36,10 @@ class ModuleNetwork:
 
     chain = None
 
-    def __init__(self, blueprint: Blueprint, num_members: int, device: torch.device) -> None:
+    def __init__(
+        self, blueprint: Blueprint, num_members: int, device: torch.device, precision: Precision = "float32"
+    ) -> None:
+        self.precision = precision
         self.blueprint, self.specs, self.num_members = blueprint, tuple(blueprint), num_members
         self.outputs = tuple(spec for spec in blueprint if spec.name in blueprint.outputs)
         with torch.random.fork_rng(devices=[]):
@@ -146,6 +151,11 @@ class ModuleNetwork:
 
         With ``parameters`` of some members, by name, it is their outputs in place of those of the network's own.
         """
+        if self.precision != "float32":
+            return rounded(self.precision, self._forward, x, activations, parameters)
+        return self._forward(x, activations, parameters)
+
+    def _forward(self, x: Tensor, activations: list[Tensor] | None, parameters: Mapping[str, Tensor] | None) -> Tensor:
         trains = self._is_disturbed and torch.is_grad_enabled() and parameters is None
         outputs: list[Tensor] = []
         received: list[list[Tensor]] = []

@@ -18,10 +18,12 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from plasticbench.contracts.learner import Precision
 from plasticbench.learning.activations import ACTIVATIONS
 from plasticbench.learning.chain import Chain, is_chain
 from plasticbench.learning.convolutions import convolution_for
 from plasticbench.learning.layers import LayerSpec, Over, draw_bias, draw_weight
+from plasticbench.learning.precision import rounded
 from plasticbench.learning.wiring import wiring
 
 _POWER_STEPS = 10
@@ -112,7 +114,8 @@ def population_sloped_relu(x: Tensor, slope: Tensor) -> Tensor:
 def population_gamma(x: Tensor, weight: Tensor, bias: Tensor, gamma: Tensor) -> Tensor:
     """``(gamma / sigma(W)) (x - b) + b`` for what a layer ``[M, out, ...]`` with these made of its input."""
     shift = bias.view(x.shape[0], 1, -1, *(1,) * (x.ndim - 3))
-    factor = gamma.flatten() / largest_singular_value(weight.flatten(2)).clamp_min(NORM_EPSILON)
+    with torch.autocast(x.device.type, enabled=False):
+        factor = gamma.flatten() / largest_singular_value(weight.flatten(2)).clamp_min(NORM_EPSILON)
     return torch.addcmul(shift, x - shift, factor.view(-1, *(1,) * (x.ndim - 1)))
 
 
@@ -130,8 +133,10 @@ def largest_singular_value(matrices: Tensor) -> Tensor:
 class PopulationNetwork:
     """Ordered layers of M members. Weights change in place only; their storage lives as long as the network."""
 
-    def __init__(self, specs: Sequence[LayerSpec], num_members: int, device: torch.device) -> None:
-        self.specs = tuple(specs)
+    def __init__(
+        self, specs: Sequence[LayerSpec], num_members: int, device: torch.device, precision: Precision = "float32"
+    ) -> None:
+        self.specs, self.precision = tuple(specs), precision
         last = max(i for i, spec in enumerate(self.specs) if spec.wiring != "sibling")
         self.hidden, self.outputs = self.specs[:last], self.specs[last:]
         self.wires = wiring(self.specs)
@@ -145,7 +150,7 @@ class PopulationNetwork:
             parameter = nn.Parameter(slot.view(self.flat))
             parameter.grad = gradient
             self.parameters[slot.name] = parameter
-        is_plain = is_chain(self.specs)
+        is_plain = precision == "float32" and is_chain(self.specs)
         self.chain = Chain(self.specs, self.views(self.flat), self.views(self.flat_grad)) if is_plain else None
         self.buffers = self._new_buffers(num_members)
         self._held_rows = [f"{spec.name}.weight" for spec in self.specs if spec.has_unit_rows]
@@ -256,6 +261,11 @@ class PopulationNetwork:
         """
         if self.chain is not None and activations is None and parameters is None and not torch.is_grad_enabled():
             return self.chain.forward(x)
+        if self.precision != "float32":
+            return rounded(self.precision, self._forward, x, activations, parameters)
+        return self._forward(x, activations, parameters)
+
+    def _forward(self, x: Tensor, activations: list[Tensor] | None, parameters: Mapping[str, Tensor] | None) -> Tensor:
         values: Mapping[str, Tensor] = self.parameters if parameters is None else parameters
         kept = x
         for spec, function in zip(self.hidden, self._functions, strict=True):
@@ -285,7 +295,7 @@ class PopulationNetwork:
 
     def _normalised(self, spec: LayerSpec, x: Tensor, values: Mapping[str, Tensor]) -> Tensor:
         """By the rows' own statistics in training, and with weights that are not the network's own."""
-        x = x.flatten(2) if x.shape[2] != spec.weight_shape[0] else x
+        x = (x.flatten(2) if x.shape[2] != spec.weight_shape[0] else x).float()
         own, weight = values is self.parameters, values[f"{spec.name}.weight"]
         names = (f"{spec.name}.running_mean", f"{spec.name}.running_var")
         if own and not self._trains:
@@ -312,6 +322,8 @@ def _transform(spec: LayerSpec, x: Tensor, values: Mapping[str, Tensor]) -> Tens
     weight, bias = values[f"{spec.name}.weight"], values[f"{spec.name}.bias"]
     if spec.reads != "identity":
         x = ACTIVATIONS[spec.reads].function(x)
+    if spec.is_norm:
+        x = x.float()  # also between products that are rounded
     match len(spec.weight_shape):
         case 4:
             maps = population_conv2d(x, weight, bias, spec.stride, spec.padding)

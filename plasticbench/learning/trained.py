@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
+from functools import partial
 from typing import Any, Literal, NamedTuple
 
 import torch
 from torch import Tensor
 
+from plasticbench.contracts.learner import Precision
 from plasticbench.contracts.network import NetworkState, NetworkView
 from plasticbench.contracts.treatment import Part, Report, TargetRule
 from plasticbench.learning.applied import Application, AppliedParts, Network
@@ -82,6 +84,7 @@ class TrainedNetwork:
         *,
         loss_reaches_others: bool = False,
         sections: Mapping[str, frozenset[str]] | None = None,
+        precision: Precision = "float32",
     ) -> TrainedNetwork:
         """Initialises each member from its own ``init/<name>`` stream; a target starts as a copy.
 
@@ -94,7 +97,7 @@ class TrainedNetwork:
         for part in concerned[0] if parts else ():
             if part.family == "structures":
                 specs = part.config.layers(specs)
-        kind: Any = ModuleNetwork if isinstance(specs, Blueprint) else PopulationNetwork
+        kind: Any = partial(ModuleNetwork if isinstance(specs, Blueprint) else PopulationNetwork, precision=precision)
         optimizers = [part.config for member in concerned for part in member if part.family == "optimizers"]
         chosen: OptimizerConfig = stacked(optimizers, device) if optimizers else optimizer or adam.Config()
 
@@ -163,10 +166,8 @@ class TrainedNetwork:
     def descend(self, loss: Tensor, step: int, share: float = 1.0) -> None:
         """One step of every member down ``loss`` ``[M]`` at clock ``step``, and what its treatments do around it.
 
-        ``share``: how much of its step the optimizer makes, which is linear in its learning rate.
-
-        The agent's gradient is clipped before treatments see it: what they add is not scaled down because the agent's
-        loss happens to be steep, nor does it push the agent's share aside.
+        ``share``: how much of its step the optimizer makes, which is linear in its learning rate. The agent's gradient
+        is clipped before treatments see it: a steep loss does not scale down what they add, nor they it.
         """
         descend_together((self,), loss, step, self._clip, share)
 
@@ -307,9 +308,8 @@ class TrainedNetwork:
 
     def clear_steps(self, members: slice, names: set[str]) -> None:
         """The optimizer counts the updates of these parameters of these members anew."""
-        for row, slot in enumerate(self.online.slots):
-            if slot.name in names:
-                self.optimizer.steps[row, members] = 0
+        for row in (row for row, slot in enumerate(self.online.slots) if slot.name in names):
+            self.optimizer.steps[row, members] = 0
         self.optimizer.rebuild()
 
     def not_finite(self) -> dict[int, str]:

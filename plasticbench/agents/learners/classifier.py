@@ -184,6 +184,7 @@ class Classifier(PopulationLearner[Batch]):
             parts=parts,
             max_gradient_norm=config.max_gradient_norm,
             optimizer=config.optimizer,
+            precision=config.precision,
         )
         self._source: Source | None = None
 

@@ -7,7 +7,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Annotated, Any, Literal
 
-from plasticbench.contracts.learner import ReplayStore
+from plasticbench.contracts.learner import Convolutions, ReplayStore
 from plasticbench.contracts.task import EnvConfig, Scenario
 from plasticbench.envs.scenarios._unchanged import Unchanged
 from plasticbench.platform.definition.clock import STEPS, UPDATES, Clock
@@ -221,7 +221,10 @@ class Execution(Settings):
     ``replay_store``: how frames of replays are held, with equal results; ``auto`` compresses pictures where a member
     has 256 MiB of them. ``capture``: on a GPU, updates of agents with a replay are recorded as CUDA graphs and
     replayed; ``auto`` does so unless a treatment acts at updates, the optimizer or an adaptive replay ratio decides on
-    the host, or a network is a module or keeps running statistics; ``always`` refuses these.
+    the host, or a network is a module or keeps running statistics; ``always`` refuses these. ``convolutions``: how
+    those of native networks are made, which differs in rounding; ``auto``: on a CPU member by member, on a GPU as was
+    fastest with the shapes at hand. ``opener_threads``: that open compressed frames of the next update while one is
+    trained on, with equal results; by default ``num_cpus`` beside a GPU, and none on a CPU, whose cores are busy.
     """
 
     members_per_population: PositiveInt = 32
@@ -231,6 +234,15 @@ class Execution(Settings):
     max_concurrent: PositiveInt | None = None
     replay_store: ReplayStore = field(default="auto", metadata=UNHASHED_DEFAULT)
     capture: Literal["auto", "always", "never"] = field(default="auto", metadata=UNHASHED_DEFAULT)
+    convolutions: Convolutions = field(default="auto", metadata=UNHASHED_DEFAULT)
+    opener_threads: Annotated[int, Ge(0)] | None = field(default=None, metadata=UNHASHED_DEFAULT)
+
+    @property
+    def num_openers(self) -> int:
+        """Threads that open compressed frames."""
+        if self.opener_threads is not None:
+            return self.opener_threads
+        return self.num_cpus if self.device == "cuda" else 0
 
     def __post_init__(self) -> None:
         Settings.__post_init__(self)

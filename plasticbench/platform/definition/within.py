@@ -57,13 +57,7 @@ def _note_sections(benchmark: Benchmark, effects: Effects) -> None:
         own = getattr(probe.config, "every_steps", None)
         inert = {"every_steps": budget} if own is not None and own > benchmark.budget_steps else {}
         effects.note("budget", f"probes.kinds.{index}", ("every_steps",), inert)
-    execution = benchmark.execution
-    idle_gpu = {"num_gpus": "the device is cpu"} if execution.device == "cpu" and execution.num_gpus else {}
-    held = {"replay_store": "no agent of this file has a replay of pictures"}
-    is_inert = execution.replay_store != "auto" and not _holds_pictures(benchmark)
-    effects.note("frames", "execution", ("replay_store",), held if is_inert else {})
-    idle_gpu |= {"capture": "the device is cpu"} if execution.device == "cpu" and execution.capture != "auto" else {}
-    effects.note("device", "execution", ("num_gpus", "capture"), idle_gpu)
+    _note_execution(benchmark, effects)
     looks = any(
         "event" in part.hooks and hasattr(part.chosen.config, "looks_at")
         for method in benchmark.methods
@@ -74,6 +68,44 @@ def _note_sections(benchmark: Benchmark, effects: Effects) -> None:
     unmeasured = dict.fromkeys(("every_steps",) if looks else ("every_steps", "batch_rows"), "probes.kinds is empty")
     effects.note("kinds", "probes", (), unmeasured, quiet=unmeasured)
     effects.note("kinds", "tracking", (), {"probes": "probes.kinds is empty"}, quiet=("probes",))
+
+
+def _note_execution(benchmark: Benchmark, effects: Effects) -> None:
+    execution = benchmark.execution
+    idle_gpu = {"num_gpus": "the device is cpu"} if execution.device == "cpu" and execution.num_gpus else {}
+    idle_gpu |= {"capture": "the device is cpu"} if execution.device == "cpu" and execution.capture != "auto" else {}
+    effects.note("device", "execution", ("num_gpus", "capture"), idle_gpu)
+    held = {"replay_store": "no agent of this file has a replay of pictures"}
+    is_inert = execution.replay_store != "auto" and not _holds_pictures(benchmark)
+    effects.note("frames", "execution", ("replay_store",), held if is_inert else {})
+    opened = {"opener_threads": "no replay of this file is compressed"}
+    is_inert = execution.opener_threads is not None and not _compresses(benchmark)
+    effects.note("openers", "execution", ("opener_threads",), opened if is_inert else {})
+    made = {"convolutions": "no native network of this file convolves"}
+    is_inert = execution.convolutions != "auto" and not _convolves(benchmark)
+    effects.note("convolutions", "execution", ("convolutions",), made if is_inert else {})
+
+
+def _compresses(benchmark: Benchmark) -> bool:
+    store, budget_steps = benchmark.execution.replay_store, benchmark.budget_steps
+    return any(
+        hasattr(method.agent_config, "compresses")
+        and method.agent_config.compresses(environment.config.spec, store, budget_steps)
+        for environment in benchmark.environments
+        for method in benchmark.methods_on(environment)
+    )
+
+
+def _convolves(benchmark: Benchmark) -> bool:
+    """Whether a network has convolutions that are not a module's own."""
+    return any(
+        len(layer.weight_shape) == 4
+        for environment in benchmark.environments
+        for method in benchmark.methods_on(environment)
+        for layers in method.agent_config.layers(environment.config.spec).values()
+        if not hasattr(layers, "make")
+        for layer in layers
+    )
 
 
 def _holds_pictures(benchmark: Benchmark) -> bool:

@@ -16,6 +16,7 @@ from plasticbench.contracts.network import Probe
 from plasticbench.contracts.treatment import Part as AgentPart
 from plasticbench.envs import _own_modules
 from plasticbench.envs._course import RLCourse
+from plasticbench.learning import convolutions
 from plasticbench.learning.captured_update import CudaGraphs
 from plasticbench.platform.definition.benchmark import Benchmark, Execution
 from plasticbench.platform.definition.method import Method, Part
@@ -35,6 +36,7 @@ def build_course(benchmark: Benchmark, segment: Segment, methods: Sequence[Metho
         _own_modules.import_module(name)
     environment, built = benchmark.environment(segment.task), benchmark.method(segment.agent_method)
     stride_steps = built.stride_steps(environment.config.num_envs)
+    convolutions.prefer(benchmark.execution.convolutions)
     population = Population(
         agent=built.agent_config,
         seeds=[member.seed for member in segment.members],
@@ -53,6 +55,8 @@ def build_course(benchmark: Benchmark, segment: Segment, methods: Sequence[Metho
         return course
     course = RLCourse.build(environment.config, environment.scenario.config, population)
     _capture(course.learner, benchmark.execution)
+    if hasattr(course.learner, "open_ahead"):
+        course.learner.open_ahead(benchmark.execution.num_openers)
     return course
 
 
