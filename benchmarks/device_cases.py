@@ -123,7 +123,7 @@ def rounding(case: Case, device: torch.device, members: int = 2) -> dict[str, fl
         inputs = exact.inputs(batch)[ours.name]
         outputs, others = (trained.online.forward(inputs).detach() for trained in (ours, theirs))
         apart.append(_norm(others - outputs) / _norm(outputs))
-        gradients = [ours.gradient(loss).double(), theirs.gradient(rounded_loss).double()]
+        gradients = [own.online.gradient(of).double() for own, of in ((ours, loss), (theirs, rounded_loss))]
         cosine = torch.nn.functional.cosine_similarity(*gradients, dim=0).clamp(-1, 1)
         degrees.append(float(cosine.arccos().rad2deg()))
     return {"outputs": max(apart), "degrees": max(degrees)}

@@ -243,7 +243,7 @@ def test_three_updates_agree_with_the_recordings_of_fires_code():
         stored = (action.long().view(1, 8), reward.float().view(1, 8), terminated.float().view(1, 8))
         batch = Batch(torch.empty(0), *stored, discount=config.discount)
         agent._observations = lambda batch, pair=(obs, next_obs): tuple(agent._scaled(x) for x in pair)
-        loss, _ = agent._loss(batch)
+        (loss,) = agent.losses(batch)
         agent.q.online.flat_grad.zero_()
         loss.sum().backward()
         agent.q.optimizer.step()
@@ -255,3 +255,13 @@ def test_three_updates_agree_with_the_recordings_of_fires_code():
         wanted = expected if name == "fc1.weight" else expected - initial[name]
         # Adam's first steps are about lr * sign(gradient): compare to that scale, not to the weights'.
         torch.testing.assert_close(moved, wanted, rtol=1e-3, atol=2e-7)
+
+
+@pytest.mark.parametrize("settings", [{}, {"loss": "squared", "max_gradient_norm": 0.1}, {"bootstrap": "double"}])
+def test_updates_without_a_graph_are_those_with_one_bit_for_bit(settings):
+    agents = [_train([0, 1, 2], 200, replace(CONFIG, **settings))[0] for _ in range(2)]
+    assert agents[0].q.online.chain is not None
+    agents[1].q.online.chain = None
+    metrics = [[agent.update(number) for number in range(201, 241)][-1] for agent in agents]
+    assert torch.equal(agents[0].q.online.flat, agents[1].q.online.flat)
+    assert all(torch.equal(metrics[0][name], metrics[1][name]) for name in ("loss/td", "q/mean"))

@@ -9,6 +9,7 @@ from plasticbench.agents._losses import (
     max_target,
     policy_loss,
     q_learning_loss,
+    q_learning_pull,
     squared_loss,
     temperature_loss,
 )
@@ -57,6 +58,19 @@ def test_the_default_loss_is_bit_equal_to_the_smooth_l1_loss_of_version_0_1():
     theirs.sum().backward()
     assert torch.equal(ours, theirs)
     assert torch.equal(twins[0].grad, twins[1].grad)
+
+
+@pytest.mark.parametrize(("loss", "threshold"), [("huber", 1.0), ("huber", 0.3), ("squared", 1.0)])
+@pytest.mark.parametrize("rows", [1, 20, 32])
+def test_the_pull_of_the_loss_is_what_autograd_finds_bit_for_bit(loss, threshold, rows):
+    rng = torch.Generator().manual_seed(rows)
+    q = torch.randn(3, rows, 4, generator=rng).requires_grad_()
+    action, target = torch.randint(0, 4, (3, rows), generator=rng), 2 * torch.randn(3, rows, generator=rng)
+    wanted = (action, target, loss, threshold)
+    (expected,) = torch.autograd.grad(q_learning_loss(q, *wanted).sum(), q)
+    found = q_learning_pull(q.detach(), *wanted)
+    assert torch.equal(found, expected)
+    assert torch.equal(found.signbit(), expected.signbit())
 
 
 def test_q_learning_loss_keeps_members_apart():

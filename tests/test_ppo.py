@@ -360,7 +360,7 @@ def test_probes_see_the_gradient_as_it_is_and_the_step_that_its_joint_norm_leave
     train(agent, Drift(2), ROLLOUT)
     batch = agent.probe_batch(derive_generator(0, "probe").random((2, 16)))
     views = {view.name: view for view in agent.views(batch)}
-    flat = {n.name: n.gradient(loss) for n, loss in zip(agent.trained, agent.losses(batch), strict=True)}
+    flat = {n.name: n.online.gradient(loss) for n, loss in zip(agent.trained, agent.losses(batch), strict=True)}
     for network in agent.trained:
         shown = {layer.name: layer for layer in views[network.name].layers}
         own = network.online.views(flat[network.name])

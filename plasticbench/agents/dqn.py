@@ -12,7 +12,7 @@ from torch import Tensor
 
 from plasticbench.agents import _effects
 from plasticbench.agents._clock import Clock
-from plasticbench.agents._losses import Loss, double_target, max_target, q_learning_loss
+from plasticbench.agents._losses import Loss, double_target, max_target, q_learning_loss, q_learning_pull
 from plasticbench.agents._population import ReplayAgent
 from plasticbench.agents._random_shift import RandomShifts, require_maps
 from plasticbench.agents._replay import Batch, observations
@@ -342,13 +342,20 @@ class DQN(ReplayAgent):
     def _arithmetic(self, variant: bool, batch: Batch, drawn: Sequence[Tensor], step: int) -> dict[str, Tensor]:
         self.q.begin(step)
         shifted = None if self._shifts is None else self._shifts.shifted(self._observations(batch), drawn[0])
-        loss, q = self._loss(batch, shifted)
-        self.q.descend(loss, step)
-        metrics = {"loss/td": loss.detach(), "q/mean": q.detach().mean(dim=(1, 2))}
-        return metrics | {"q/bound_ratio": self.value_bound.ratio(q.detach())} if variant else metrics
+        obs, next_obs = shifted or self._observations(batch)
+        wanted = self._wanted(batch, next_obs)
+        q = self.q.forward(obs, next_obs)
+        is_cut, values = self.q.cut is not None, q.detach()
+        loss = q_learning_loss(values if is_cut else q, *wanted)
+        if is_cut:
+            self.q.descend_along(q_learning_pull(values, *wanted), step)
+        else:
+            self.q.descend(loss, step)
+        metrics = {"loss/td": loss.detach(), "q/mean": values.mean(dim=(1, 2))}
+        return metrics | {"q/bound_ratio": self.value_bound.ratio(values)} if variant else metrics
 
-    def _loss(self, batch: Batch, pair: tuple[Tensor, Tensor] | None = None) -> tuple[Tensor, Tensor]:
-        obs, next_obs = pair or self._observations(batch)
+    def _wanted(self, batch: Batch, next_obs: Tensor) -> tuple[Tensor, Tensor, Loss, float]:
+        """The actions that were taken, the targets of their values, and what the difference costs."""
         with torch.no_grad():
             next_q = self.q.forward_target(next_obs)
             if self.config.bootstrap == "max":
@@ -356,8 +363,7 @@ class DQN(ReplayAgent):
             else:
                 chosen = self.q.online.forward(next_obs)
                 target = double_target(batch.reward, batch.terminated, chosen, next_q, batch.discount)
-        q = self.q.forward(obs, next_obs)
-        return q_learning_loss(q, batch.action, target, self.config.loss, self.config.huber_threshold), q
+        return batch.action, target, self.config.loss, self.config.huber_threshold
 
     def _observations(self, batch: Batch) -> tuple[Tensor, Tensor]:
         return observations(self._scaled(batch.frames), self.spec.frame_stack)
@@ -368,7 +374,8 @@ class DQN(ReplayAgent):
 
     def losses(self, batch: Batch) -> list[Tensor]:
         """The network's loss ``[M]``."""
-        return [self._loss(batch)[0]]
+        obs, next_obs = self._observations(batch)
+        return [q_learning_loss(self.q.forward(obs, next_obs), *self._wanted(batch, next_obs))]
 
     def view_name(self, network: str) -> str:
         """There is one trained network."""

@@ -66,6 +66,21 @@ def descend_together(
 
 
 @flushed()
+def descend_along(network: Descending, pull: Tensor, step: int, clip: MemberClipping | None) -> None:
+    """One step of a network whose ``cut`` has outputs, where the gradient of the loss is ``pull`` ``[M, B, outputs]``.
+
+    Nothing penalises such a pass: what it passed on is not looked at.
+    """
+    assert network.cut is not None
+    [acting], _ = _begun([network], step)
+    network.cut.grad = pull
+    network.pass_back()
+    if clip is not None:
+        clip(network.online.flat_grad)
+    network.follow_gradient(acting, step, 1.0)
+
+
+@flushed()
 def descend_through(
     network: Descending, losses: Iterable[Tensor], step: int, clip: MemberClipping | None, share: float = 1.0
 ) -> None:

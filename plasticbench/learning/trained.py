@@ -16,7 +16,7 @@ from plasticbench.contracts.treatment import Part, Report, TargetRule
 from plasticbench.learning.applied import Application, AppliedParts, Network
 from plasticbench.learning.blueprint import Blueprint
 from plasticbench.learning.clipping import MemberClipping
-from plasticbench.learning.descent import descend_through, descend_together
+from plasticbench.learning.descent import descend_along, descend_through, descend_together
 from plasticbench.learning.layers import LayerSpec
 from plasticbench.learning.look import Sample
 from plasticbench.learning.members import members_of, not_finite_members, stacked
@@ -175,6 +175,10 @@ class TrainedNetwork:
         """The same down the sum of several losses ``[M]``, each of which is let go before the next is made."""
         descend_through(self, losses, step, self._clip, share)
 
+    def descend_along(self, pull: Tensor, step: int) -> None:
+        """The same where ``cut`` is given, and the gradient of the loss there is ``pull``."""
+        descend_along(self, pull, step, self._clip)
+
     def begun(self, step: int) -> list[Application]:
         """Who acts in the update under way."""
         acting = self.parts.due(step) if self._acting is None else self._acting
@@ -208,10 +212,6 @@ class TrainedNetwork:
         assert self._last is not None
         found = shown_activations(self.online, self._last.hidden or [])
         return [found[name] for name in names]
-
-    def gradient(self, loss: Tensor) -> Tensor:
-        """The flat gradient of ``loss`` ``[M]``; the one that the optimizer sees stays as it is."""
-        return self.online.gradient(loss)
 
     def last_sample(self) -> Sample:
         """The rows of the update under way, as treatments look at them."""
