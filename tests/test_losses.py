@@ -61,7 +61,7 @@ def test_the_default_loss_is_bit_equal_to_the_smooth_l1_loss_of_version_0_1():
 
 
 @pytest.mark.parametrize(("loss", "threshold"), [("huber", 1.0), ("huber", 0.3), ("squared", 1.0)])
-@pytest.mark.parametrize("rows", [1, 20, 32])
+@pytest.mark.parametrize("rows", [1, 20, 32, 49, 256])
 def test_the_pull_of_the_loss_is_what_autograd_finds_bit_for_bit(loss, threshold, rows):
     rng = torch.Generator().manual_seed(rows)
     q = torch.randn(3, rows, 4, generator=rng).requires_grad_()

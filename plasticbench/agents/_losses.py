@@ -51,16 +51,12 @@ def q_learning_loss(q: Tensor, action: Tensor, target: Tensor, loss: Loss, huber
 def q_learning_pull(q: Tensor, action: Tensor, target: Tensor, loss: Loss, huber_threshold: float) -> Tensor:
     """Gradient of the sum of ``q_learning_loss`` over members in the values ``q`` ``[M, B, actions]``.
 
-    By the operations that autograd makes, in its order, so that both are the same bit for bit.
+    Bit for bit what autograd finds.
     """
     index = action.unsqueeze(-1)
-    chosen = q.gather(-1, index).squeeze(-1)
-    of_mean = torch.full_like(chosen, 1.0 / chosen.shape[1])
-    if loss == "squared":
-        pull = of_mean * (2 * (chosen - target))
-    else:
-        pull = torch.ops.aten.huber_loss_backward(of_mean, chosen, target, 0, huber_threshold)
-    return torch.zeros_like(q).scatter_add_(-1, index, pull.unsqueeze(-1))
+    error = q.gather(-1, index).squeeze(-1) - target
+    slope = 2 * error if loss == "squared" else error.clamp(-huber_threshold, huber_threshold)
+    return torch.zeros_like(q).scatter_add_(-1, index, (slope * (1.0 / error.shape[1])).unsqueeze(-1))
 
 
 def entropy_target(
