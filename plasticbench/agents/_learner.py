@@ -156,7 +156,7 @@ class PopulationLearner(ABC, Generic[BatchT]):
         """Flat, of each trained network."""
         with torch.enable_grad():  # treatments look under no_grad
             losses = self._undisturbed_losses(batch)
-            return {trained.name: trained.online.gradient(loss) for trained, loss in zip(self.trained, losses, strict=True)}
+            return {own.name: own.online.gradient(loss) for own, loss in zip(self.trained, losses, strict=True)}
 
     def _undisturbed_losses(self, batch: BatchT) -> list[Tensor]:
         with torch.enable_grad(), ExitStack() as looks:
