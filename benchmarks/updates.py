@@ -5,6 +5,7 @@
     python -m benchmarks.updates acting   # what acting and observing take of a step with one update
     python -m benchmarks.updates nature   # two one-thread populations side by side, against an eager loop
     python -m benchmarks.updates dead     # M = 20 with half of all units dead, with denormal numbers and without
+    python -m benchmarks.updates convolutions  # a Nature CNN in each precision, convolved in each way
     python -m benchmarks.updates treated  # eight treated methods x 3 seeds as one population, against `none` x 24
 
 Prints one JSON object. Rates are member-updates per second, best of the rounds: of CPU time for the MLPs, which
@@ -32,6 +33,7 @@ from plasticbench import plugins
 from plasticbench.agents import dqn
 from plasticbench.contracts.task import DiscreteActions, EnvSpec, EnvStep
 from plasticbench.contracts.treatment import Part, hooks_of
+from plasticbench.learning import convolutions
 from plasticbench.learning.networks import mlp, nature_cnn
 from plasticbench.seeding import Streams
 
@@ -179,6 +181,23 @@ def bench_acting(rounds: int, seconds: float) -> dict[str, float]:
     return shares
 
 
+def bench_convolutions(rounds: int, seconds: float) -> dict[str, float]:
+    torch.set_num_threads(1)
+    settings: dict[str, Any] = {"network": nature_cnn.Config(), "batch_rows": 32, "capacity_transitions": 500}
+    agents = {
+        precision: filled_agent(dqn.Config(**settings, precision=precision), PIXELS, 3, 300)
+        for precision in ("float32", "bfloat16")
+    }
+    best: dict[str, float] = {}
+    for _ in range(rounds):
+        for way, (precision, agent) in itertools.product(convolutions.CANDIDATES, agents.items()):
+            convolutions.prefer(way.__name__)  # type: ignore[arg-type]
+            name = f"{precision}_{way.__name__}"
+            best[name] = max(best.get(name, 0.0), 3 * rate(agent.update, seconds, time.process_time))
+    ratios = {f"{name}_to_float32_by_member": round(one / best["float32_by_member"], 2) for name, one in best.items()}
+    return {f"member_updates_per_s_{name}": round(one, 1) for name, one in best.items()} | ratios
+
+
 def treated_parts(seeds: int) -> list[list[Part]]:
     """Methods x seeds, as a plan orders them."""
     parts = []
@@ -311,7 +330,7 @@ def bench_nature(rounds: int, seconds: float, members: int) -> dict[str, float]:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("what", choices=("mlp", "jax", "dead", "acting", "nature", "treated"))
+    parser.add_argument("what", choices=("mlp", "jax", "dead", "acting", "nature", "convolutions", "treated"))
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--seconds", type=float, default=2.0, help="per measurement")
     parser.add_argument("--members", type=int, default=3, help="per Nature-CNN population")
@@ -320,7 +339,7 @@ def main() -> None:
         result: dict[str, Any] = bench_nature(args.rounds, args.seconds, args.members)
     else:
         benches = {"mlp": bench_mlp, "jax": bench_jax, "dead": bench_dead, "acting": bench_acting}
-        benches["treated"] = bench_treated
+        benches |= {"treated": bench_treated, "convolutions": bench_convolutions}
         result = benches[args.what](args.rounds, args.seconds)
     print(json.dumps({"benchmark": f"updates {args.what}", "cores": os.cpu_count(), **result}))
 
