@@ -167,7 +167,7 @@ class TrainedNetwork:
         """One step of every member down ``loss`` ``[M]`` at clock ``step``, and what its treatments do around it.
 
         ``share``: how much of its step the optimizer makes, which is linear in its learning rate. The agent's gradient
-        is clipped before treatments see it: a steep loss does not scale down what they add, nor they it.
+        is clipped before treatments see it, so that a steep loss does not scale down what they add.
         """
         descend_together((self,), loss, step, self._clip, share)
 
