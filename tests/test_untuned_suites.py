@@ -21,8 +21,8 @@ def test_a_suite_without_tuning_trains_reporting_seeds_alone_and_ranks_them(tmp_
     assert [adding.check(suite, entry) for entry in entries.values()] == [[], []]
     assert all(entry["tuning"] is entry["tuned"] is None for entry in entries.values())
     tables = publishing.tables(suite, entries)
-    text, rows = tables["leaderboard.md"], json.loads(tables["leaderboard.json"])["rows"]
-    assert [(row["method"], row["setting"]) for row in rows] == [(row["method"], "tuned") for row in rows]
+    text, board = tables["leaderboard.md"], json.loads(tables["leaderboard.json"])
+    assert {row["setting"] for part in ("rows", "measures", "power") for row in board[part]} == {"default"}
     assert "Each method has the settings that the suite gives it, and 5 seeds; none was tuned." in text
     assert "|  | with the suite's settings |" in text
     assert ", as tuned" not in text

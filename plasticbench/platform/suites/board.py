@@ -200,6 +200,8 @@ def chosen_text(entry: Entry) -> str:
 def to_json(board: Board) -> dict[str, Any]:
     """The content of ``leaderboard.json``."""
     suite = board.suite
+    first = TUNED if suite.num_candidates else DEFAULT  # where nothing is tuned, rows are of what the suite gives
+    labels = {TUNED: first, DEFAULT: DEFAULT}
     return {
         "schema_version": SCHEMA_VERSION,
         "suite": suite.name,
@@ -211,15 +213,15 @@ def to_json(board: Board) -> dict[str, Any]:
             task.name: {"window": task.window, "low": task.low, "high": task.high, "overvalued": task.is_overvalued}
             for task in suite.tasks
         },
-        "rows": [row for table in board.tables for row in _json_rows(table)],
+        "rows": [row for table in board.tables for row in _json_rows(table, labels)],
         "measures": [
-            {"setting": setting, **flat}
+            {"setting": labels[setting], **flat}
             for table in board.tables
             for setting, measures in table.measures.items()
             for flat in rows_to_json(Leaderboard([], [], [], {}, measures))["measures"]
         ],
         "power": [
-            {"setting": setting, **flat}
+            {"setting": labels[setting], **flat}
             for table in board.tables
             for setting, power in table.power.items()
             for flat in power_to_json([power])
@@ -229,13 +231,13 @@ def to_json(board: Board) -> dict[str, Any]:
     }
 
 
-def _json_rows(table: Standings) -> Iterator[dict[str, Any]]:
+def _json_rows(table: Standings, labels: Mapping[str, str]) -> Iterator[dict[str, Any]]:
     groups = {TUNED: table.rows, DEFAULT: list(table.defaults.values())}
     for setting, rows in groups.items():
         for flat in rows_to_json(Leaderboard(rows, [], [], {}))["rows"]:
             against = table.against_control.get(flat["method"], Estimate()) if setting == TUNED else Estimate()
             yield {
-                "setting": "reference" if flat["method"] in table.references else setting,
+                "setting": "reference" if flat["method"] in table.references else labels[setting],
                 **flat,
                 "against_none": against.value,
                 "against_none_low": against.low,
