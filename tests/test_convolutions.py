@@ -38,7 +38,7 @@ def test_cpus_make_a_call_per_member_and_what_is_not_timed_is_grouped():
     assert convolution_for(x.detach().to("meta"), weight.detach().to("meta"), 1, 0).__name__ == "grouped"
 
 
-@pytest.mark.parametrize("way", ["by_member", "channels_last", "grouped", "unfolded"])
+@pytest.mark.parametrize("way", ["by_member", "channels_last", "grouped"])
 def test_the_way_that_a_benchmark_prefers_is_taken_until_another_leaves_it_open(way):
     x, weight, _ = tensors(2, 4, 3, 9, 5, 3)
     prefer(way)

@@ -23,8 +23,8 @@ if TYPE_CHECKING:
 
 
 Precision = Literal["float32", "bfloat16"]
-"""Of what products and convolutions of networks read; all that is kept is float32."""
-Convolutions = Literal["auto", "by_member", "channels_last", "grouped", "unfolded"]
+"""Of products and convolutions of hidden layers, and all of modules; whatever is kept is float32."""
+Convolutions = Literal["auto", "by_member", "channels_last", "grouped"]
 """How those of a population are made, which differs in rounding: ``learning/convolutions.py``."""
 ReplayStore = Literal["auto", "compressed", "raw"]
 """How frames of a replay are held; ``auto`` compresses those that are pictures and take much memory."""

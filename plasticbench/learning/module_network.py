@@ -20,7 +20,7 @@ from plasticbench.contracts.learner import Precision
 from plasticbench.learning.blueprint import Blueprint
 from plasticbench.learning.module_wiring import ModuleWire
 from plasticbench.learning.network import ParameterSlot
-from plasticbench.learning.precision import rounded
+from plasticbench.learning.precision import rounding
 
 
 class PlainSlot(ParameterSlot):
@@ -151,11 +151,6 @@ class ModuleNetwork:
 
         With ``parameters`` of some members, by name, it is their outputs in place of those of the network's own.
         """
-        if self.precision != "float32":
-            return rounded(self.precision, self._forward, x, activations, parameters)
-        return self._forward(x, activations, parameters)
-
-    def _forward(self, x: Tensor, activations: list[Tensor] | None, parameters: Mapping[str, Tensor] | None) -> Tensor:
         trains = self._is_disturbed and torch.is_grad_enabled() and parameters is None
         outputs: list[Tensor] = []
         received: list[list[Tensor]] = []
@@ -167,12 +162,14 @@ class ModuleNetwork:
                 taps: list[Tensor] = []
                 with self._tapped(module, taps) if activations is not None else nullcontext():
                     own = None if parameters is None else {name: v[member] for name, v in parameters.items()}
-                    outputs.append(module(x[member]) if own is None else functional_call(module, own, (x[member],)))
+                    with rounding(self.precision, x.device):
+                        made = module(x[member]) if own is None else functional_call(module, own, (x[member],))
+                    outputs.append(made.to(self.flat.dtype))
                 received.append(taps)
             if trains:
                 self._keep_buffers(member)
         if activations is not None:
-            activations += [torch.stack(together) for together in zip(*received, strict=True)]
+            activations += [torch.stack(together).to(self.flat.dtype) for together in zip(*received, strict=True)]
         return torch.stack(outputs)
 
     def settle(self) -> None:
@@ -205,10 +202,16 @@ class ModuleNetwork:
         for member, module in enumerate(self.modules):
             with torch.enable_grad(), self.undisturbed(), self._receiving(module) as received:
                 module.train(False)
-                outputs = module(x[member])
+                with rounding(self.precision, x.device):
+                    outputs = module(x[member]).to(self.flat.dtype)
             heard = [received[wire.readers[0].path] for wire in self.tapped.values()]
             slopes = torch.autograd.grad(outputs, heard, direction[member], allow_unused=True, materialize_grads=True)
-            found.append([wire.by_unit(slope) for wire, slope in zip(self.tapped.values(), slopes, strict=True)])
+            found.append(
+                [
+                    wire.by_unit(slope.to(self.flat.dtype))
+                    for wire, slope in zip(self.tapped.values(), slopes, strict=True)
+                ]
+            )
         return dict(zip(self.tapped, map(torch.stack, zip(*found, strict=True)), strict=True))
 
     @contextmanager

@@ -23,7 +23,7 @@ from plasticbench.learning.activations import ACTIVATIONS
 from plasticbench.learning.chain import Chain, is_chain
 from plasticbench.learning.convolutions import convolution_for
 from plasticbench.learning.layers import LayerSpec, Over, draw_bias, draw_weight
-from plasticbench.learning.precision import rounded
+from plasticbench.learning.precision import rounding
 from plasticbench.learning.wiring import wiring
 
 _POWER_STEPS = 10
@@ -261,12 +261,14 @@ class PopulationNetwork:
         """
         if self.chain is not None and activations is None and parameters is None and not torch.is_grad_enabled():
             return self.chain.forward(x)
-        if self.precision != "float32":
-            return rounded(self.precision, self._forward, x, activations, parameters)
-        return self._forward(x, activations, parameters)
-
-    def _forward(self, x: Tensor, activations: list[Tensor] | None, parameters: Mapping[str, Tensor] | None) -> Tensor:
         values: Mapping[str, Tensor] = self.parameters if parameters is None else parameters
+        with rounding(self.precision, x.device):
+            x = self._features(x, activations, values)
+        outputs = [_transform(spec, x, values) for spec in self.outputs]
+        return torch.cat(outputs, dim=-1) if len(outputs) > 1 else outputs[0]
+
+    def _features(self, x: Tensor, activations: list[Tensor] | None, values: Mapping[str, Tensor]) -> Tensor:
+        """What the last hidden layer passes on; between layers all is float32."""
         kept = x
         for spec, function in zip(self.hidden, self._functions, strict=True):
             if spec.wiring == "opens_residual":
@@ -274,11 +276,10 @@ class PopulationNetwork:
             x = self._normalised(spec, x, values) if spec.norm == "batch" else _transform(spec, x, values)
             if spec.wiring == "closes_residual":
                 x = _lerp(spec, kept, x, values) if spec.norm == "lerp" else x + kept
-            x = function(x)
+            x = function(x.to(self.flat.dtype))
             if activations is not None:
                 activations.append(x)
-        outputs = [_transform(spec, x, values) for spec in self.outputs]
-        return torch.cat(outputs, dim=-1) if len(outputs) > 1 else outputs[0]
+        return x
 
     def _function(self, spec: LayerSpec) -> Callable[[Tensor], Tensor]:
         if spec.activation == "aid":
@@ -295,7 +296,7 @@ class PopulationNetwork:
 
     def _normalised(self, spec: LayerSpec, x: Tensor, values: Mapping[str, Tensor]) -> Tensor:
         """By the rows' own statistics in training, and with weights that are not the network's own."""
-        x = (x.flatten(2) if x.shape[2] != spec.weight_shape[0] else x).float()
+        x = x.flatten(2) if x.shape[2] != spec.weight_shape[0] else x
         own, weight = values is self.parameters, values[f"{spec.name}.weight"]
         names = (f"{spec.name}.running_mean", f"{spec.name}.running_var")
         if own and not self._trains:
@@ -322,8 +323,6 @@ def _transform(spec: LayerSpec, x: Tensor, values: Mapping[str, Tensor]) -> Tens
     weight, bias = values[f"{spec.name}.weight"], values[f"{spec.name}.bias"]
     if spec.reads != "identity":
         x = ACTIVATIONS[spec.reads].function(x)
-    if spec.is_norm:
-        x = x.float()  # also between products that are rounded
     match len(spec.weight_shape):
         case 4:
             maps = population_conv2d(x, weight, bias, spec.stride, spec.padding)

@@ -1,28 +1,18 @@
-"""How exactly products within passes are made; weights, gradients, moments and losses are float32 always."""
+"""How exactly products within passes are made; weights, gradients, moments and losses are kept in float32 always."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
 from typing import Any
 
 import torch
-from torch import Tensor
 
 from plasticbench.contracts.learner import Precision
 
 
-def rounded(
-    precision: Precision,
-    forward: Callable[[Tensor, list[Tensor] | None, Any], Tensor],
-    x: Tensor,
-    activations: list[Tensor] | None,
-    parameters: Any,
-) -> Tensor:
-    """A pass whose matrix products and convolutions read numbers of this precision; what it shows is float32 again."""
-    shown: list[Tensor] | None = None if activations is None else []
+def rounding(precision: Precision, device: torch.device) -> AbstractContextManager[Any]:
+    """Inside, matrix products and convolutions read and give numbers of this precision."""
+    if precision == "float32":
+        return nullcontext()
     # Weights change between passes, so nothing that was cast is kept.
-    with torch.autocast(x.device.type, getattr(torch, precision), cache_enabled=False):
-        outputs = forward(x, shown, parameters)
-    if activations is not None:
-        activations += [passed_on.float() for passed_on in shown or ()]
-    return outputs.float()
+    return torch.autocast(device.type, getattr(torch, precision), cache_enabled=False)

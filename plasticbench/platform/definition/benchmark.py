@@ -223,8 +223,9 @@ class Execution(Settings):
     replayed; ``auto`` does so unless a treatment acts at updates, the optimizer or an adaptive replay ratio decides on
     the host, or a network is a module or keeps running statistics; ``always`` refuses these. ``convolutions``: how
     those of native networks are made, which differs in rounding; ``auto``: on a CPU member by member, on a GPU as was
-    fastest with the shapes at hand. ``opener_threads``: that open compressed frames of the next update while one is
-    trained on, with equal results; by default ``num_cpus`` beside a GPU, and none on a CPU, whose cores are busy.
+    fastest with the shapes at hand. ``opener_threads``: that open compressed frames, those of a burst's next update
+    while one is trained on, with equal results; by default ``num_cpus`` beside a GPU, and none on a CPU, whose cores
+    are busy.
     """
 
     members_per_population: PositiveInt = 32
