@@ -3,6 +3,7 @@
     python -m benchmarks.replay_store codecs                  # random play: bytes and time by codec and block
     python -m benchmarks.replay_store codecs --run DIR        # the frames that a run's agents met last
     python -m benchmarks.replay_store batches                 # a batch of a Nature CNN, compressed over raw
+    python -m benchmarks.replay_store ahead                   # the same opened one update ahead, on a core that is idle
     python -m benchmarks.replay_store commits                 # the share of training for which commits block it
 
 Times are of CPU, of one thread, best of several rounds, but for commits, which wait for the disk. zstandard and blosc2
@@ -26,10 +27,13 @@ from typing import Any, NamedTuple
 import numpy as np
 import torch
 
+from plasticbench.agents._ahead import Ahead
 from plasticbench.agents._replay import PopulationReplay, frame_pieces
 from plasticbench.agents._replay_stores import replay_class
+from plasticbench.agents._uniforms import MemberUniforms
 from plasticbench.contracts.task import EnvSpec, EnvStep
 from plasticbench.envs import atari
+from plasticbench.seeding import Streams
 
 NUM_ENVS, WARM_STEPS = 4, 100
 PIXELS = atari.Config(task="Asterix").spec
@@ -172,6 +176,29 @@ def measure_batches() -> None:
     print(json.dumps(found, indent=1))
 
 
+def measure_ahead(rounds: int = 4, num_updates: int = 8) -> None:
+    """Wall-clock time of an update within bursts, for work that waits as long as a GPU or a training core would."""
+    frames = random_play("BeamRider", 400)
+    print("| members | opener threads | ms a batch, nothing else to do | ms waited beside 20 ms of training |")
+    print("| ---: | ---: | ---: | ---: |")
+    for members, num_threads in itertools.product((3, 10), (0, 1, 2)):
+        replay: Any = filled(True, members, frames, 300)
+        if num_threads > 1:
+            replay.open_with(num_threads)
+        draws = MemberUniforms([Streams(seed) for seed in range(members)], "replay", (32,))
+        ahead = Ahead(replay.sample, draws, torch.device("cpu"))
+        waited: dict[float, list[float]] = {0.0: [], 0.02: []}
+        for training_s, left in itertools.product(waited, [*reversed(range(num_updates))] * rounds):
+            start = time.perf_counter()
+            ahead.batch(more=left > 0 and num_threads > 0)
+            waited[training_s].append(time.perf_counter() - start)
+            time.sleep(training_s)
+        idle, beside = (1e3 * statistics.median(taken) for taken in waited.values())
+        print(f"| {members} | {num_threads} | {idle:.2f} | {beside:.2f} |")
+        ahead.close()
+        replay.close()
+
+
 def commit_benchmark(store: str) -> dict[str, Any]:
     """Ten members with a Nature CNN."""
     return {
@@ -226,7 +253,7 @@ def measure_commits(num_steps: int) -> None:
 def main() -> None:
     """Prints a table, or JSON."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("what", choices=["codecs", "batches", "commits"])
+    parser.add_argument("what", choices=["codecs", "batches", "ahead", "commits"])
     parser.add_argument("--games", nargs="*", default=["Asterix", "BeamRider", "DemonAttack"])
     parser.add_argument("--run", type=Path, help="a run directory whose replays hold Atari frames")
     parser.add_argument(
@@ -236,6 +263,8 @@ def main() -> None:
     torch.set_num_threads(1)
     if given.what == "batches":
         measure_batches()
+    elif given.what == "ahead":
+        measure_ahead()
     elif given.what == "commits":
         measure_commits(given.steps)
     else:
