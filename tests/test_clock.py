@@ -34,8 +34,8 @@ def _build(config, num_envs=1, budget_steps=1_000):
 def _events(config, steps, num_envs=1):
     """What an agent does and at which clock; copies to a target before any update change nothing and are left out."""
     agent, log = _build(config, num_envs), []
-    descend, move = agent.q.descend, agent.q.move_target
-    agent.q.descend = lambda loss, step: (descend(loss, step), log.append(("update", now)))
+    follow, move = agent.q.follow_gradient, agent.q.move_target
+    agent.q.follow_gradient = lambda *gradient: (follow(*gradient), log.append(("update", now)))
     agent.q.move_target = lambda tau: (move(tau), log.append(("target", now)))
     obs, no = np.zeros((1, num_envs, 2), np.float32), np.zeros((1, num_envs), bool)
     agent.begin(obs)

@@ -205,7 +205,7 @@ def test_probes_get_the_gradient_that_training_has(kind: str) -> None:
     network = trained([[part(kind)]] * 2)
     inputs, targets = batch([0, 1], 1)
     loss = (network.forward(inputs) - targets).square().mean(dim=(1, 2))
-    asked_for = network.gradient(loss)
+    asked_for = network.online.gradient(loss)
     loss = (network.forward(inputs) - targets).square().mean(dim=(1, 2))
     network.descend(loss, 1)
     assert torch.equal(asked_for, network.online.flat_grad)

@@ -121,7 +121,7 @@ def sample(network: TrainedNetwork, step: int, shape: tuple[int, ...] = (INPUTS,
     def gradients() -> dict[str, Tensor]:
         with torch.enable_grad():
             loss = (network.online.forward(inputs) - targets).square().mean(dim=(1, 2))
-            return network.online.views(network.gradient(loss))
+            return network.online.views(network.online.gradient(loss))
 
     return Sample(inputs, activations, gradients)
 
