@@ -46,14 +46,21 @@ def test_an_error_inside_leaves_them_as_they_were():
 
 
 @needs_switch
-def test_the_moments_of_dead_units_do_not_stay_at_the_smallest_numbers_for_ever():
+@pytest.mark.parametrize("has_graph", [False, True])
+def test_the_moments_of_dead_units_do_not_stay_at_the_smallest_numbers_for_ever(has_graph):
     spec = EnvSpec(obs_shape=(3,), obs_dtype="float32", actions=DiscreteActions(count=2))
     agent = dqn.Config(network=mlp.Config(hidden=(4,)), capacity_transitions=100).build(
         spec=spec, num_envs=1, streams=[Streams(0)], budget_steps=100, device=torch.device("cpu")
     )
+    if has_graph:
+        agent.q.online.chain = None
     moment = agent.q.optimizer.moments["exp_avg"]
     moment.fill_(TINY)
-    for _ in range(2):
-        agent.q.descend(agent.q.online.flat.detach().requires_grad_().sum().mul(0.0).reshape(1), 1)
+    agent.q.begin(1)
+    values = agent.q.forward(torch.zeros(1, 5, 3))
+    if has_graph:
+        agent.q.descend(0.0 * values.sum(dim=(1, 2)), 1)
+    else:
+        agent.q.descend_along(torch.zeros_like(values), 1)
     assert torch.count_nonzero(moment) == 0
     assert _is_kept()
