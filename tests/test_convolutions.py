@@ -2,8 +2,12 @@
 
 import pytest
 import torch
+from small_runs import small
 
 from plasticbench.learning.convolutions import CANDIDATES, by_member, convolution_for, prefer
+from plasticbench.platform.definition.reading import from_dict
+from plasticbench.platform.planning.plan import make_plan
+from plasticbench.platform.training.trainer import build_course
 
 
 def tensors(members, rows, channels, size, out, kernel):
@@ -47,3 +51,18 @@ def test_the_way_that_a_benchmark_prefers_is_taken_until_another_leaves_it_open(
     finally:
         prefer("auto")
     assert convolution_for(x, weight, 1, 0) is by_member
+
+
+def test_a_population_convolves_as_its_file_says_and_the_next_one_as_its_own_does():
+    x, weight, _ = tensors(2, 4, 3, 9, 5, 3)
+    for execution, expected in (({"convolutions": "grouped"}, "grouped"), ({}, "by_member")):
+        benchmark = from_dict(
+            small(
+                environments=[{"kind": "minatar", "task": "Breakout-MinAtar"}],
+                agent=small()["agent"] | {"network": {"kind": "minatar_cnn"}},
+                execution=execution,
+            )
+        )
+        segment = make_plan(benchmark).segments[0]
+        build_course(benchmark, segment, [None] * len(segment.members)).close()
+        assert convolution_for(x, weight, 1, 0).__name__ == expected
