@@ -224,8 +224,7 @@ class Execution(Settings):
     the host, or a network is a module or keeps running statistics; ``always`` refuses these. ``convolutions``: how
     those of native networks are made, which differs in rounding; ``auto``: on a CPU member by member, on a GPU as was
     fastest with the shapes at hand. ``opener_threads``: that open compressed frames, those of a burst's next update
-    while one is trained on, with equal results; by default ``num_cpus`` beside a GPU, and none on a CPU, whose cores
-    are busy.
+    while one is trained on, with equal results; by default one beside a GPU, and none on a CPU, whose cores are busy.
     """
 
     members_per_population: PositiveInt = 32
@@ -243,7 +242,7 @@ class Execution(Settings):
         """Threads that open compressed frames."""
         if self.opener_threads is not None:
             return self.opener_threads
-        return self.num_cpus if self.device == "cuda" else 0
+        return 1 if self.device == "cuda" else 0
 
     def __post_init__(self) -> None:
         Settings.__post_init__(self)
