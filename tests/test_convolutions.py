@@ -1,10 +1,10 @@
-"""Three ways to convolve a population are one convolution, member by member."""
+"""Four ways to convolve a population are one convolution, member by member."""
 
 import pytest
 import torch
 from small_runs import small
 
-from plasticbench.learning.convolutions import CANDIDATES, by_member, convolution_for, prefer
+from plasticbench.learning.convolutions import CANDIDATES, by_member, channels_last, convolution_for, prefer
 from plasticbench.platform.definition.reading import from_dict
 from plasticbench.platform.planning.plan import make_plan
 from plasticbench.platform.training.trainer import build_course
@@ -34,6 +34,13 @@ def test_all_ways_agree_forth_and_back(convolve, members, stride, padding):
     found = torch.autograd.grad(maps, inputs, pull)
     for ours, theirs in zip(found, torch.autograd.grad(expected, inputs, pull), strict=True):
         torch.testing.assert_close(ours, theirs, rtol=1e-4, atol=1e-4)
+
+
+def test_channels_lie_side_by_side_from_one_convolution_to_the_next():
+    x, weight, bias = tensors(2, 4, 3, 9, 5, 3)
+    for convolve, is_last in ((channels_last, True), (by_member, False)):
+        for maps in convolve(x, weight, bias, 1, 0).relu():
+            assert maps.is_contiguous(memory_format=torch.channels_last) == is_last
 
 
 def test_cpus_make_a_call_per_member_and_what_is_not_timed_is_grouped():

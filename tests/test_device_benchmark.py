@@ -1,5 +1,6 @@
 """The benchmark of a GPU says without one what is missing, and compares devices by what its rules say."""
 
+import json
 import math
 import subprocess
 import sys
@@ -39,3 +40,8 @@ def test_the_dry_run_goes_through_everything():
     done = subprocess.run(call, cwd=REPOSITORY, capture_output=True, text=True, check=True, timeout=1200)
     assert '"disagreements": []' in done.stdout
     assert done.stdout.count("sac_simba") >= 2
+    apart = json.loads(done.stdout.splitlines()[-1])["rounding"]
+    assert {name: 0 < found["outputs"] < 0.05 and 0 < found["degrees"] < 20 for name, found in apart.items()} == {
+        "dqn_nature": True,
+        "sac_simba": True,
+    }

@@ -24,6 +24,7 @@ class CompressedReplay(PopulationReplay):
     """Of observations that are bytes. Blocks are kept by number, each of all members and environments ``[M * E]``."""
 
     _tensors = ("action", "outcome")
+    is_compressed = True
     _openers: ThreadPoolExecutor | None = None
 
     def open_with(self, num_threads: int) -> None:

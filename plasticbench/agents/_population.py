@@ -5,7 +5,7 @@ from __future__ import annotations
 from abc import abstractmethod
 from collections.abc import Callable, Iterator, Sequence
 from functools import cached_property, partial
-from typing import Any, Protocol, runtime_checkable
+from typing import Any, Protocol
 
 import numpy as np
 import torch
@@ -35,19 +35,6 @@ class SilencedReplay(SavedReplay, Protocol):
 
     def silence(self, members: Sequence[int]) -> None:
         """What these members saw, did and earned becomes zeros, but for whole numbers, which are always finite."""
-        ...
-
-
-@runtime_checkable
-class OpensBlocks(Protocol):
-    """A replay whose frames are compressed."""
-
-    def open_with(self, num_threads: int) -> None:
-        """So many threads open the blocks of a batch from now on."""
-        ...
-
-    def close(self) -> None:
-        """Ends them."""
         ...
 
 
@@ -200,7 +187,7 @@ class ReplayAgent(PopulationAgent[Batch]):
 
     def open_ahead(self, num_threads: int) -> None:
         """So many threads open what is compressed, one update ahead; nothing changes where nothing is."""
-        if not num_threads or not isinstance(self.replay, OpensBlocks):
+        if not num_threads or not self.replay.is_compressed:
             return
         if num_threads > 1:
             self.replay.open_with(num_threads)
@@ -219,8 +206,7 @@ class ReplayAgent(PopulationAgent[Batch]):
         """Ends the threads that open batches."""
         if self._ahead is not None:
             self._ahead.close()
-        if isinstance(self.replay, OpensBlocks):
-            self.replay.close()
+        self.replay.close()
 
     def train(self, step: int) -> dict[str, Tensor]:
         """One update of every member and of their twins; returns the metrics ``[M]`` of those who act."""

@@ -67,6 +67,7 @@ class PopulationReplay:
 
     _tensors: tuple[str, ...] = ("frames", "action", "outcome")
     """What lies on the device, each in an attribute with an underscore before its name."""
+    is_compressed = False
 
     def __init__(
         self,
@@ -112,6 +113,12 @@ class PopulationReplay:
         self.rows = 0  # written since the beginning
         self._cleared_row = 0
         self._stored_rows = 0  # completed since the last ``clear``
+
+    def open_with(self, num_threads: int) -> None:
+        """So many threads open what is compressed from now on, until ``close``."""
+
+    def close(self) -> None:
+        """Ends what ``open_with`` began."""
 
     def _take_frames(self, spec: EnvSpec, slots: int) -> None:
         shape, dtype = (self.num_members, slots, *spec.frame_shape), getattr(torch, spec.obs_dtype)

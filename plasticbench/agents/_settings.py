@@ -30,9 +30,9 @@ which everything comes one step of the environments later, as in CleanRL."""
 class AgentSettings(Settings):
     """Base of agents' Configs: treatments may act at every moment, there is no temperature, and nothing is demanded.
 
-    ``precision``: of what products and convolutions of hidden layers read and give. With ``bfloat16`` a number has 8
-    bits, and a processor that has such products makes several times as many. Outputs of native networks, weights,
-    gradients and losses are float32 always; modules are rounded whole.
+    ``precision``: of what products and convolutions of hidden layers read and give. With ``bfloat16`` 8 bits of
+    a number count, and a processor that has such products makes several times as many. Outputs of native networks,
+    weights, gradients and losses are float32 always; modules are rounded whole.
     """
 
     precision: Precision = field(default="float32", metadata=UNHASHED_DEFAULT)

@@ -34,13 +34,13 @@ def by_member(x: Tensor, weight: Tensor, bias: Tensor, stride: int, padding: int
 def channels_last(x: Tensor, weight: Tensor, bias: Tensor, stride: int, padding: int) -> Tensor:
     """A call per member, on maps and kernels that lie channel by channel."""
     layout = torch.channels_last
-    together = [
+    maps = [
         functional.conv2d(
             x[m].contiguous(memory_format=layout), weight[m].contiguous(memory_format=layout), bias[m], stride, padding
-        )
+        ).permute(0, 2, 3, 1)
         for m in range(x.shape[0])
     ]
-    return torch.stack(together) if len(together) > 1 else together[0].unsqueeze(0)
+    return torch.stack(maps).permute(0, 1, 4, 2, 3)  # the next convolution finds them as it wants them
 
 
 def grouped(x: Tensor, weight: Tensor, bias: Tensor, stride: int, padding: int) -> Tensor:

@@ -307,6 +307,11 @@ class Benchmark:
         """All methods; where the events of one are at a task's changes, they are known."""
         return tuple(self._on(environment, method) for method in self.methods)
 
+    def compresses(self, environment: Environment, agent: Any) -> bool:
+        """Whether an agent's replay holds frames of these environments compressed."""
+        spec, store = environment.config.spec, self.execution.replay_store
+        return hasattr(agent, "compresses") and bool(agent.compresses(spec, store, self.budget_steps))
+
     def _on(self, environment: Environment, method: Method) -> Method:
         if not method.follows_changes:
             return method

@@ -87,10 +87,8 @@ def _note_execution(benchmark: Benchmark, effects: Effects) -> None:
 
 
 def _compresses(benchmark: Benchmark) -> bool:
-    store, budget_steps = benchmark.execution.replay_store, benchmark.budget_steps
     return any(
-        hasattr(method.agent_config, "compresses")
-        and method.agent_config.compresses(environment.config.spec, store, budget_steps)
+        benchmark.compresses(environment, method.agent_config)
         for environment in benchmark.environments
         for method in benchmark.methods_on(environment)
     )

@@ -12,10 +12,9 @@ COMPRESSION = 20
 
 def raw_bytes(benchmark: Benchmark, environment: Environment, agent: Any, num_members: int) -> int:
     """What the compressed frames of a population would take raw; 0 where they are raw."""
-    spec, store = environment.config.spec, benchmark.execution.replay_store
-    if not hasattr(agent, "compresses") or not agent.compresses(spec, store, benchmark.budget_steps):
+    if not benchmark.compresses(environment, agent):
         return 0
-    size: int = num_members * agent.frame_bytes(spec)
+    size: int = num_members * agent.frame_bytes(environment.config.spec)
     return size
 
 
